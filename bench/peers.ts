@@ -1,0 +1,110 @@
+/**
+ * Who is compared, and how each is started. Every peer prints one JSON line with `"msg":"ready"` and the address it
+ * listens on; the kernel chooses the port, so a run never meets another run's TIME_WAIT. The peers' sources are in
+ * peers/ and are compiled here, at run time.
+ */
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { firstLine, type Machine } from "./machine.ts";
+
+export const PEER_IDS = ["headrace", "c", "go", "node-net"] as const;
+export type PeerId = (typeof PEER_IDS)[number];
+
+/** What is asked of a peer. `line-flush10` is Go's way to answer a flood; the others have one way for all lines. */
+export type Duty = "line" | "frame" | "line-flush10";
+
+export interface Peer {
+  id: PeerId;
+  name: string;
+  /** What to start; pinning comes in front. */
+  argv(duty: Duty): readonly string[];
+  /** Over the harness's own environment, which has lost every HEADRACE_* and NODE_OPTIONS. */
+  env: Readonly<Record<string, string>>;
+  /** Holds garbage that NODE_OPTIONS=--import peers/collect.mjs can collect. */
+  runsNode: boolean;
+}
+
+/** A peer that cannot run here, and what would let it. */
+export interface Absentee {
+  id: PeerId;
+  reason: string;
+}
+
+/** The one option of headrace that is not as shipped: its limit must be above what the suites open. */
+export const HEADRACE_CONNECTIONS = 20_000;
+
+const ROOT = join(import.meta.dirname, "..", "..");
+const SOURCES = join(ROOT, "bench", "peers");
+export const COLLECT_MODULE: string = join(SOURCES, "collect.mjs");
+export const HEADRACE_MAIN: string = join(ROOT, "dist", "cli", "main.js");
+
+function build(output: string, program: string, ...args: string[]): string {
+  const binary = join(ROOT, "build", "bench", output);
+  mkdirSync(join(ROOT, "build", "bench"), { recursive: true });
+  execFileSync(
+    program,
+    args.map((arg) => (arg === "OUTPUT" ? binary : arg)),
+    { stdio: ["ignore", "ignore", "inherit"] },
+  );
+  return binary;
+}
+
+function headrace(): Peer | Absentee {
+  if (!existsSync(HEADRACE_MAIN)) return { id: "headrace", reason: "dist/cli/main.js is missing: npm run build" };
+  return {
+    id: "headrace",
+    name: "headrace",
+    argv: (duty) => [
+      process.execPath,
+      HEADRACE_MAIN,
+      "run",
+      duty === "frame" ? "echo-frame" : "echo-line",
+      "--listen",
+      "127.0.0.1:0",
+      "--workers",
+      "1",
+    ],
+    env: { HEADRACE_LIMITS_CONNECTIONS: String(HEADRACE_CONNECTIONS) },
+    runsNode: true,
+  };
+}
+
+function c(): Peer | Absentee {
+  if (firstLine("cc", "--version") === undefined) {
+    return { id: "c", reason: "no C compiler (Debian: apt install build-essential)" };
+  }
+  const binary = build("echo-c", "cc", "-std=c11", "-O2", "-o", "OUTPUT", join(SOURCES, "echo.c"));
+  return { id: "c", name: "C epoll", argv: () => [binary, "0"], env: {}, runsNode: false };
+}
+
+function go(machine: Machine): Peer | Absentee {
+  if (firstLine("go", "version") === undefined) {
+    return { id: "go", reason: "Go is not installed (Debian: apt install golang-go)" };
+  }
+  const binary = build("echo-go", "go", "build", "-o", "OUTPUT", join(SOURCES, "echo.go"));
+  // On one core more than one running thread only costs switches: Go would not choose it there either.
+  const env = machine.pinning === undefined ? undefined : { GOMAXPROCS: "1" };
+  return { id: "go", name: "Go net", argv: (duty) => [binary, duty, "0"], env: env ?? {}, runsNode: false };
+}
+
+function nodeNet(): Peer {
+  const script = join(SOURCES, "node-net.mjs");
+  return {
+    id: "node-net",
+    name: "node:net",
+    argv: (duty) => [process.execPath, script, duty === "frame" ? "frame" : "line", "0"],
+    env: {},
+    runsNode: true,
+  };
+}
+
+/** Compiles what must be. In the order asked for. */
+export function preparePeers(ids: readonly PeerId[], machine: Machine): { peers: Peer[]; absent: Absentee[] } {
+  const make = { headrace, c, go: () => go(machine), "node-net": nodeNet };
+  const all = ids.map((id) => make[id]());
+  return {
+    peers: all.filter((peer) => "argv" in peer),
+    absent: all.filter((peer) => "reason" in peer),
+  };
+}

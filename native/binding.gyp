@@ -1,0 +1,18 @@
+{
+  "targets": [
+    {
+      "target_name": "headrace",
+      "sources": [
+        "addon.c",
+        "admission.c",
+        "conn.c",
+        "engine.c",
+        "fds.c",
+        "listener.c",
+        "socket.c"
+      ],
+      "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
+      "cflags": ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
+    }
+  ]
+}

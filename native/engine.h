@@ -1,0 +1,289 @@
+/* The engine: one epoll instance, a table of connection slots, and memory shared with JavaScript.
+ *
+ * engine_round() takes what is ready, moves bytes into the input arena and writes input records;
+ * the caller hands them to JavaScript, which answers with output records; engine_flush() carries
+ * those out, one send per connection. Nothing here looks at what the bytes mean.
+ *
+ * Ownership: a slot belongs to JavaScript from the record that announced it (ACCEPT) or the call
+ * that returned it (connect, adopt) until JavaScript orders CLOSE or RESET, whatever happens to
+ * the socket in between: when the socket fails the engine closes the descriptor, reports ERROR and
+ * keeps the slot. So a slot number in a record never means another connection; the generation in
+ * each output record is the second line of defence.
+ *
+ * Connections are watched edge-triggered: pausing needs no system call, and a paused socket that
+ * hangs up cannot spin. What an edge announced and a round did not finish waits in the ready list;
+ * while engine_backlog() is not 0 the caller must come back without sleeping.
+ *
+ * engine.c: rounds, slots, clock. listener.c: accepting. conn.c: receiving, sending, closing. */
+#ifndef HEADRACE_ENGINE_H
+#define HEADRACE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#include "admission.h"
+#include "socket.h"
+
+/* ---- what is shared with JavaScript: keep in step with src/engine/layout.ts ---- */
+
+enum { HEADER_OUTPUT_RECORDS, HEADER_OUTPUT_BYTES, HEADER_OPEN, HEADER_WORDS };
+
+/* The order of WORKER_FIELDS in src/os/scoreboard.ts. */
+enum {
+  TOTAL_CLOCK,
+  TOTAL_BYTES_RECEIVED,
+  TOTAL_BYTES_SENT,
+  TOTAL_ACCEPTED,
+  TOTAL_REJECTED,
+  TOTAL_ACCEPT_ERRORS,
+  TOTAL_ROUNDS,
+  TOTAL_SENDS,
+  TOTAL_RECEIVES,
+  TOTAL_OPEN,
+  TOTAL_COUNT
+};
+
+/* Input records: kind, slot, a, b. */
+enum {
+  INPUT_DATA = 1,     /* a offset, b length */
+  INPUT_ACCEPT,       /* a listener */
+  INPUT_END,          /* the peer sends no more */
+  INPUT_ERROR,        /* a errno; the descriptor is closed, the slot waits for CLOSE */
+  INPUT_CONNECTED,    /* a connect succeeded */
+  INPUT_WRITABLE,     /* unsent bytes fell below the mark of NOTIFY */
+  INPUT_BLOCKED,      /* the kernel took no more: unsent bytes wait */
+  INPUT_ACCEPT_ERROR, /* slot is the listener, a errno */
+};
+#define INPUT_WORDS 4
+
+/* Output records: kind, slot, generation, a, b. */
+enum {
+  OUTPUT_SEND = 1,   /* a offset, b length */
+  OUTPUT_SEND_ALONE, /* the same, never joined with others */
+  OUTPUT_CLOSE,      /* a: ms to send what is unsent; then FIN, or RST when time is up */
+  OUTPUT_RESET,      /* RST; what is unsent is dropped */
+  OUTPUT_PAUSE,
+  OUTPUT_RESUME,
+  OUTPUT_FINISH, /* FIN once everything is sent; receiving goes on */
+  OUTPUT_NOTIFY, /* a: report WRITABLE once fewer bytes than this are unsent */
+};
+#define OUTPUT_WORDS 5
+
+enum {
+  COUNTER_RECEIVED,
+  COUNTER_SENT,
+  COUNTER_RECEIVED_AT, /* clock of the last byte received, or of the opening */
+  COUNTER_PROGRESS_AT, /* clock of the last byte the kernel took, or of the first refused */
+  COUNTER_WORDS
+};
+
+typedef struct {
+  int32_t *header;
+  double *totals;
+  uint8_t *input, *output;
+  int32_t *input_records, *output_records;
+  int32_t *generations, *unsent;
+  double *counters;
+  uint32_t input_bytes, output_bytes;
+  uint32_t input_records_max, output_records_max;
+  uint32_t slots;
+} engine_memory;
+
+/* ---- bounds ---- */
+
+#define EVENTS_PER_ROUND 512
+/* Fairness: bytes taken from one connection in one round. */
+#define RECEIVE_SHARE (64 * 1024)
+#define ACCEPTS_PER_ROUND 64
+#define LISTENERS_MAX 64
+/* A listener that ran out of descriptors or memory rests this long. */
+#define ACCEPT_PAUSE_MS 100
+/* After our FIN: how long the peer may take to send its own before the descriptor is closed, unless
+ * the listener says otherwise. */
+#define LINGER_MS 1000
+
+/* ---- slots ---- */
+
+typedef enum {
+  SLOT_FREE,
+  SLOT_CONNECTING,
+  SLOT_OPEN,
+  SLOT_DEAD,    /* the descriptor is closed; JavaScript has still to order CLOSE */
+  SLOT_CLOSING, /* JavaScript has let go; what is unsent is being sent, or the peer's FIN awaited */
+} slot_state;
+
+enum {
+  FLAG_QUEUED = 1 << 0,      /* in the ready list */
+  FLAG_READABLE = 1 << 1,    /* an edge came and was not used up */
+  FLAG_WRITABLE = 1 << 2,    /* the same, for sending */
+  FLAG_EXHAUST = 1 << 3,     /* a short read proves nothing: read until 0, an error or EAGAIN */
+  FLAG_ENDED = 1 << 4,       /* recv() returned 0 */
+  FLAG_PAUSED = 1 << 5,      /* JavaScript asked for no more input */
+  FLAG_WRITE_ARMED = 1 << 6, /* EPOLLOUT is watched */
+  FLAG_FINISH = 1 << 7,      /* FIN when everything is sent */
+  FLAG_FINISHED = 1 << 8,    /* FIN sent */
+  FLAG_TOUCHED = 1 << 9,     /* in the list of the running flush */
+  FLAG_ALONE = 1 << 10,      /* its records of this flush are not to be joined */
+  FLAG_COUNTED = 1 << 11,    /* holds a place in the admission table */
+  FLAG_CLOSE = 1 << 12,      /* CLOSE was ordered in the running flush */
+  FLAG_ERROR = 1 << 13,      /* EPOLLERR came */
+  FLAG_BLOCKED = 1 << 14,    /* INPUT_BLOCKED is still to be reported */
+};
+
+typedef struct {
+  /* The first cache line is what a message touches. */
+  int fd;
+  uint32_t generation;
+  uint16_t flags;
+  uint8_t state, listener;
+  int32_t next;                  /* ready list or free list */
+  int32_t next_touched;          /* list of the running flush */
+  int32_t first_send, last_send; /* output records of the running flush */
+  uint32_t unsent_from, unsent_to, unsent_size;
+  uint8_t *unsent;      /* what the kernel did not take: bytes [unsent_from, unsent_to) */
+  int32_t notify_below; /* 0: nobody asked */
+  int32_t error;        /* SLOT_DEAD: still to be reported */
+  /* Closing. */
+  int32_t close_before, close_after; /* list of closing slots */
+  int32_t close_ms;                  /* for progress */
+  int32_t linger_ms;    /* of the listener; -1: LINGER_MS, then close() instead of RST */
+  int32_t kernel_queue; /* SIOCOUTQ when last looked at */
+  double close_at, close_end;
+  uint16_t peer_port; /* network order */
+  uint16_t peer_family;
+  uint8_t peer[16];
+} slot;
+
+_Static_assert(offsetof(slot, close_before) <= 64, "a message touches one cache line of its slot");
+
+typedef struct {
+  int fd; /* -1: not in use */
+  int32_t linger_ms;
+  bool paused;
+  double resume_at;
+} listener;
+
+typedef struct {
+  int first, last;
+} slot_list;
+
+typedef struct {
+  int epoll_fd;
+  engine_memory memory;
+  slot *slots; /* mapped, 128 bytes each */
+  int32_t first_free;
+  uint32_t used; /* slots ever used: those above are fresh */
+  slot_list ready, closing, released;
+  int32_t ready_count;
+  int32_t *next_send; /* per output record: the next one of the same slot */
+  uint32_t input_used, input_count;
+  double now;
+  listener listeners[LISTENERS_MAX];
+  int32_t listeners_paused;
+  admission admission;
+} engine;
+
+/* ---- engine.c ---- */
+
+/* Opens the engine over memory that must outlive it. */
+int engine_open(engine *self, const engine_memory *memory);
+
+/* Resets every connection. Listening sockets are left alone. */
+void engine_close(engine *self);
+
+/* Takes what is ready, up to the bounds. Returns the number of input records. */
+int engine_round(engine *self);
+
+/* Between rounds: accepts what waits in a listener's queue, up to ACCEPTS_PER_ROUND. Returns the
+ * number of input records; 0 when the queue is empty. */
+int engine_accept_queued(engine *self, int id);
+
+/* Carries out the output records. */
+void engine_flush(engine *self);
+
+/* Advances the clock: wakes rested listeners, ends closing slots whose time is up. */
+void engine_tick(engine *self);
+
+/* Slots that wait for the next round without an event to announce them. */
+static inline int32_t engine_backlog(const engine *self) {
+  return self->ready_count;
+}
+
+/* Takes a slot for a connected (or connecting) descriptor and watches it. On failure the
+ * descriptor stays the caller's. Returns the slot or -errno. */
+int engine_add(engine *self, int fd, slot_state state, uint8_t listener,
+               const socket_address *peer);
+
+/* The slot that `index` and `generation` mean, if JavaScript still owns it; else NULL. */
+slot *engine_slot(engine *self, uint32_t index, uint32_t generation);
+
+/* Begins to connect. Returns the slot or -errno. */
+int engine_connect(engine *self, const socket_address *address, const socket_address *local,
+                   const int32_t options[OPTION_COUNT]);
+
+/* Stops watching and frees the slot without closing: returns the descriptor, now the caller's.
+ * `*unsent` is what was not sent, to be freed by the caller. -EBADF for a slot not open. */
+int engine_release(engine *self, uint32_t index, uint32_t generation, uint8_t **unsent,
+                   uint32_t *length);
+
+void engine_peer(const slot *conn, socket_address *address);
+
+/* ---- shared by engine.c, listener.c and conn.c ---- */
+
+/* epoll data: a listener's id with this bit, or a slot's generation and number. */
+#define LISTENER_BIT (1ull << 63)
+/* No slot, no record. */
+#define NONE (-1)
+
+static inline int32_t engine_index(const engine *self, const slot *conn) {
+  return (int32_t)(conn - self->slots);
+}
+
+/* What every connection is watched for; EPOLLOUT only once the kernel has refused to take all. */
+#define WATCHED (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET)
+
+static inline uint64_t engine_event_data(const engine *self, const slot *conn) {
+  return ((uint64_t)conn->generation << 32) | (uint32_t)engine_index(self, conn);
+}
+
+/* Room for `count` more input records. */
+static inline bool engine_has_room(const engine *self, uint32_t count) {
+  return self->input_count + count <= self->memory.input_records_max;
+}
+
+void engine_emit(engine *self, int32_t kind, int32_t index, int32_t a, int32_t b);
+void engine_enqueue(engine *self, slot *conn);
+/* Closes the descriptor (if any) and gives the slot back. */
+void engine_free(engine *self, slot *conn);
+void engine_watch_closing(engine *self, slot *conn, double close_at);
+void engine_unwatch_closing(engine *self, slot *conn);
+
+/* ---- listener.c ---- */
+
+/* `linger_ms`: after our FIN, how long the peer may take until RST; -1 for none. */
+int listener_open(engine *self, int id, int fd, int32_t linger_ms);
+int listener_close(engine *self, int id);
+void listener_accept(engine *self, int id);
+void listener_tick(engine *self);
+
+/* ---- conn.c ---- */
+
+/* What an epoll event says about a slot. */
+void conn_event(engine *self, slot *conn, uint32_t events);
+/* Does what a slot in the ready list waits for. The input arena has room for one share. */
+void conn_proceed(engine *self, slot *conn);
+/* Sends bytes after everything unsent; copies what the kernel does not take. */
+void conn_send(engine *self, slot *conn, const uint8_t *bytes, uint32_t length);
+/* Carries out what the running flush collected for a slot. */
+void conn_flush(engine *self, slot *conn);
+void conn_reset(engine *self, slot *conn);
+void conn_pause(slot *conn);
+/* Bytes that have arrived and were not read yet. */
+int conn_unread(const slot *conn);
+void conn_resume(engine *self, slot *conn);
+/* The time of a closing slot is up. */
+void conn_close_now(engine *self, slot *conn);
+
+#endif

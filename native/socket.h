@@ -1,0 +1,71 @@
+/* TCP sockets: addresses, options, listening and connecting. Knows nothing of JavaScript.
+ * Every function returns 0 or a descriptor, or -errno; every descriptor is close-on-exec and
+ * non-blocking. */
+#ifndef HEADRACE_SOCKET_H
+#define HEADRACE_SOCKET_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+/* Rows of the option array, in the order of src/os/socket.ts. A value of -1 leaves the option to
+ * the kernel. */
+enum socket_option {
+  OPTION_NO_DELAY,
+  OPTION_KEEP_ALIVE,          /* idle seconds */
+  OPTION_KEEP_ALIVE_INTERVAL, /* seconds */
+  OPTION_KEEP_ALIVE_COUNT,
+  OPTION_USER_TIMEOUT, /* ms */
+  OPTION_DEFER_ACCEPT, /* seconds */
+  OPTION_FAST_OPEN,    /* queue length */
+  OPTION_NOT_SENT_LOW_WATER,
+  OPTION_RECEIVE_BUFFER,
+  OPTION_SEND_BUFFER,
+  OPTION_IPV6_ONLY,
+  OPTION_BACKLOG,
+  OPTION_COUNT
+};
+
+typedef struct {
+  union {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+  };
+  socklen_t length;
+} socket_address;
+
+/* Enough for "[ipv6]%scope" and a port. */
+#define SOCKET_TEXT_BYTES 64
+
+/* Parses an IP literal. -EINVAL when it is none. */
+int socket_address_parse(socket_address *address, const char *host, uint16_t port);
+
+/* Writes "address port". */
+int socket_address_format(const socket_address *address, char text[SOCKET_TEXT_BYTES]);
+
+/* A bound, listening socket. With `exclusive` SO_REUSEPORT is set only after listen(): a socket
+ * of anyone else on the address makes bind() fail with EADDRINUSE, and later members of our own
+ * group may still join. */
+int socket_listen(const socket_address *address, bool exclusive,
+                  const int32_t options[OPTION_COUNT]);
+
+/* 0 when socket_listen(exclusive) could bind now. Never listens, so no client ever sees it. */
+int socket_probe(const socket_address *address, const int32_t options[OPTION_COUNT]);
+
+/* Begins to connect: a descriptor, whose outcome is SO_ERROR once it is writable. `local` may be
+ * NULL. */
+int socket_connect(const socket_address *address, const socket_address *local,
+                   const int32_t options[OPTION_COUNT]);
+
+/* The address of this end, or of the peer. */
+int socket_name(int fd, bool peer, socket_address *address);
+
+/* Reads one option back, in the unit of its row. */
+int socket_option_read(int fd, int option);
+
+/* Makes the next close() send RST and drop what was not sent (SO_LINGER with 0 s, socket(7)). */
+void socket_make_reset(int fd);
+
+#endif

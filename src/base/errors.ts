@@ -1,0 +1,67 @@
+/**
+ * The one error class. Four kinds, four fates (src/README.md): the peer's fault closes that connection
+ * with a reason, a shortage pauses and retries, a configuration error exits 2, a bug crashes the worker.
+ */
+
+export type ErrorCode =
+  | "config-invalid"
+  | "usage"
+  | "service-invalid"
+  | "address-in-use"
+  | "address-unavailable"
+  | "permission-denied"
+  | "unsupported-platform"
+  | "addon-missing"
+  | "engine-thread"
+  | "frame-too-large"
+  | "frame-invalid"
+  | "codec-broken"
+  | "connection-closed"
+  | "control-unreachable"
+  | "control-refused"
+  | "worker-failed"
+  | "system";
+
+export interface ErrorFields {
+  /** File that holds the fault, as the user named it. */
+  readonly file?: string;
+  /** 1-based line in `file`. */
+  readonly line?: number;
+  /** Option, flag, variable or field at fault. */
+  readonly option?: string;
+  /** What was given. Never a secret. */
+  readonly given?: string;
+  /** What is allowed. */
+  readonly allowed?: string;
+  /** Network address at fault, as configured. */
+  readonly address?: string;
+  /** Symbolic errno ("EADDRINUSE"). */
+  readonly errno?: string;
+}
+
+export class HeadraceError extends Error {
+  override readonly name = "HeadraceError";
+  readonly code: ErrorCode;
+  readonly fields: ErrorFields;
+
+  constructor(code: ErrorCode, message: string, fields: ErrorFields = {}, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+    this.fields = fields;
+  }
+}
+
+/** The message of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Exit codes of every command (DESIGN.md section 6). */
+export const EXIT = { done: 0, failed: 1, usage: 2, busy: 75 } as const;
+
+const USAGE_CODES: ReadonlySet<ErrorCode> = new Set(["config-invalid", "usage", "service-invalid"]);
+
+/** 2 for a wrong configuration or usage, else 1. */
+export function exitCodeOf(error: unknown): number {
+  return error instanceof HeadraceError && USAGE_CODES.has(error.code) ? EXIT.usage : EXIT.failed;
+}

@@ -1,0 +1,34 @@
+/**
+ * Why a connection ended. Every close has exactly one of these: the service sees it, the log names it,
+ * the scoreboard counts it at the index it has here (append only, so that old figures keep their meaning).
+ */
+
+export const CLOSE_REASONS = [
+  "peer-closed",
+  "peer-reset",
+  "server-close",
+  "handler-error",
+  "protocol-error",
+  "frame-empty",
+  "frame-too-large",
+  "first-byte-timeout",
+  "frame-timeout",
+  "idle-timeout",
+  "write-stall",
+  "slow-consumer",
+  "drain",
+  "killed",
+  "io-error",
+] as const;
+
+export type CloseReason = (typeof CLOSE_REASONS)[number];
+
+/** What a codec may blame on the peer. */
+export type ProtocolFault = "protocol-error" | "frame-empty" | "frame-too-large";
+
+const INDEX: ReadonlyMap<CloseReason, number> = new Map(CLOSE_REASONS.map((reason, index) => [reason, index]));
+
+/** Position of `reason` in the scoreboard's row of counters. */
+export function reasonIndex(reason: CloseReason): number {
+  return INDEX.get(reason) ?? 0;
+}

@@ -1,0 +1,107 @@
+/**
+ * Limits, timeouts and socket options: the shapes that a service declares, the configuration fills in and a
+ * connection obeys, with every default and unit in one place. 0 is never "off": `off` is spelled out.
+ */
+
+/** Milliseconds, or no deadline at all. */
+export type Deadline = number | "off";
+
+export interface Limits {
+  /** Connections open at once. On the server: in all workers together. On a listener: a further cap. */
+  connections: number;
+  /** Bytes of one frame's payload, both ways. */
+  frame: number;
+  /** Requests in flight on one connection (`ordered` and `unordered` services). Past it reads pause. */
+  inFlight: number;
+  /** Unsent bytes at which reads of the same connection pause and `send()` says `slow`. */
+  highWater: number;
+  /** Unsent bytes at which they resume and `onWritable` is called. */
+  lowWater: number;
+  /** Unsent bytes that a connection may hold: `send()` past it says `refused`. */
+  buffered: number;
+}
+
+export interface Timeouts {
+  /** From accept to the first byte. */
+  firstByte: Deadline;
+  /** From the first byte of a frame to its last. Dribbling does not extend it. */
+  frame: Deadline;
+  /** With no byte either way and nothing in flight. */
+  idle: Deadline;
+  /** With unsent bytes and no progress in sending them. */
+  writeStall: Deadline;
+}
+
+export interface SocketOptions {
+  /** TCP_NODELAY. */
+  noDelay: boolean;
+  /** Idle time before keepalive probes (SO_KEEPALIVE, TCP_KEEPIDLE), ms. */
+  keepAlive: Deadline;
+  /** Between probes (TCP_KEEPINTVL), ms. */
+  keepAliveInterval: number;
+  /** Unanswered probes before the connection is dropped (TCP_KEEPCNT). */
+  keepAliveCount: number;
+  /** Unacknowledged data is given up after this (TCP_USER_TIMEOUT), ms. */
+  userTimeout: Deadline;
+  /** Accept only once data is there, or after this (TCP_DEFER_ACCEPT), ms. */
+  deferAccept: Deadline;
+  /** Length of the TCP Fast Open queue (TCP_FASTOPEN). */
+  fastOpen: number | "off";
+  /** Unsent bytes the kernel holds before the socket stops being writable (TCP_NOTSENT_LOWAT). */
+  notSentLowWater: number | "off";
+  /** SO_RCVBUF, bytes: `off` leaves it to the kernel's autotuning. */
+  receiveBuffer: number | "off";
+  /** SO_SNDBUF, bytes: `off` leaves it to the kernel's autotuning. */
+  sendBuffer: number | "off";
+  /**
+   * How long a closing connection waits for the peer to have taken everything and closed too, ms; then it is reset.
+   * What SO_LINGER means, but the engine waits, because a lingering close() would block all connections. `off`:
+   * wait 1 s, then leave the rest to the kernel, as without SO_LINGER.
+   */
+  linger: Deadline;
+  /** IPV6_V6ONLY: an IPv6 listener takes no IPv4 clients. */
+  ipv6Only: boolean;
+  /** Length of the accept queue; the kernel clamps it to net.core.somaxconn. */
+  backlog: number;
+  /** Replies made in one round leave in one `send`. `false` sends each by itself (for comparison). */
+  coalesce: boolean;
+}
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+export const DEFAULT_LIMITS: Readonly<Limits> = {
+  connections: 10_000,
+  frame: MiB,
+  inFlight: 64,
+  highWater: 64 * KiB,
+  lowWater: 32 * KiB,
+  buffered: 8 * MiB,
+};
+
+export const DEFAULT_TIMEOUTS: Readonly<Timeouts> = {
+  firstByte: 3_000,
+  frame: 10_000,
+  idle: 60_000,
+  writeStall: 10_000,
+};
+
+export const DEFAULT_SOCKET: Readonly<SocketOptions> = {
+  noDelay: true,
+  keepAlive: 30_000,
+  keepAliveInterval: 10_000,
+  keepAliveCount: 3,
+  userTimeout: "off",
+  deferAccept: "off",
+  fastOpen: "off",
+  notSentLowWater: "off",
+  receiveBuffer: "off",
+  sendBuffer: "off",
+  linger: "off",
+  ipv6Only: false,
+  backlog: 65_535,
+  coalesce: true,
+};
+
+/** How long a stopping server waits for what is in flight, ms. */
+export const DEFAULT_DRAIN_MS = 30_000;

@@ -1,0 +1,44 @@
+/** The options that say what to serve, the same for `run` and `check`. */
+import type { Command } from "commander";
+import { HeadraceError } from "../base/errors.ts";
+import type { Config } from "../config/config.ts";
+
+export interface ConfiguredOptions {
+  readonly config?: string;
+  readonly listen?: string[];
+  readonly workers?: string;
+  readonly control?: string;
+  readonly logLevel?: string;
+}
+
+const SERVICE =
+  "what to serve: a built-in (echo-line, echo-frame, echo-raw, hash-line) or the path of a module (.js, .mjs, .ts) " +
+  "whose default export is defineService({ … })";
+
+export function addConfigured(command: Command): Command {
+  return command
+    .argument("[service]", SERVICE)
+    .option("-c, --config <file>", "YAML or JSON configuration (default: headrace.yaml here, if there is one)")
+    .option("-l, --listen <address>", "host:port to listen on; repeat for more", (one: string, all: string[] = []) => [
+      ...all,
+      one,
+    ])
+    .option("-w, --workers <n>", "worker processes (default: the CPUs this process may use)")
+    .option("--control <path>", "where the control socket is (default: the runtime directory)")
+    .option("--log-level <level>", "trace, debug, info, warn or error");
+}
+
+/** Throws `config-invalid` or `usage`. */
+export async function readConfig(service: string | undefined, options: ConfiguredOptions): Promise<Config> {
+  const { loadConfig } = await import("../config/load.ts");
+  const { config: file, ...flags } = options;
+  return loadConfig({ file, env: process.env, cwd: workingDirectory(), flags: { service, ...flags } });
+}
+
+function workingDirectory(): string {
+  try {
+    return process.cwd();
+  } catch {
+    throw new HeadraceError("usage", "the working directory does not exist any more; change to one that does");
+  }
+}

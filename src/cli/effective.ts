@@ -1,0 +1,48 @@
+/** The configuration as it would be used, in the form of a configuration file. */
+import { stringify } from "yaml";
+import { DRAIN_KIND, LIMIT_KINDS, SOCKET_KINDS, TIMEOUT_KINDS } from "../config/bounds.ts";
+import type { Config } from "../config/config.ts";
+import { resolveSettings } from "../config/resolve.ts";
+import { serviceLabel } from "../primary/label.ts";
+import { loadServiceWithin } from "./loading.ts";
+
+type Writers = Readonly<Record<string, { write(value: never): string }>>;
+
+/** Each value as one would write it in a file: text only where a plain number or switch would not do. */
+function written(values: object, kinds: Writers): Record<string, unknown> {
+  const entries = Object.entries(values).map(([name, value]) => {
+    const text = kinds[name]?.write(value as never) ?? String(value);
+    return [name, text === String(value) ? value : text];
+  });
+  return Object.fromEntries(entries);
+}
+
+/** Loads every service. Throws `service-invalid` or `config-invalid`. */
+export async function showEffective(config: Config): Promise<string> {
+  const listeners: object[] = [];
+  for (const listener of config.listeners) {
+    const service = await loadServiceWithin(listener.service);
+    const { limits, timeouts } = resolveSettings(listener, service);
+    // Shown where it says something: a cap of the listener's own, below that of the server.
+    const cap = listener.limits.connections ?? service.limits.connections ?? config.connections;
+    const { connections: _, ...others } = limits;
+    const capped = cap < config.connections ? { connections: cap, ...others } : others;
+    listeners.push({
+      name: listener.name,
+      address: listener.addressText,
+      service: serviceLabel(listener.service),
+      limits: written(capped, LIMIT_KINDS),
+      timeouts: written(timeouts, TIMEOUT_KINDS),
+      socket: written(listener.socket, SOCKET_KINDS),
+    });
+  }
+  const effective = {
+    workers: config.workers,
+    limits: { connections: config.connections },
+    timeouts: { drain: DRAIN_KIND.write(config.drainMs) },
+    log: { level: config.logLevel },
+    ...(config.control === undefined ? {} : { control: config.control }),
+    listeners,
+  };
+  return `# ${config.source}: valid\n${stringify(effective)}`;
+}

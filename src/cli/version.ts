@@ -1,0 +1,9 @@
+/** The version that package.json states. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { packageRoot } from "../os/addon.ts";
+
+export function packageVersion(): string {
+  const text = readFileSync(join(packageRoot(), "package.json"), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}

@@ -1,0 +1,58 @@
+/**
+ * What every limit, timeout and socket option may be. The configuration is read with these kinds and a service's
+ * own values are checked with them. Upper bounds are the kernel's, or the engine's: it counts unsent bytes of a
+ * connection in 32 bits, and timers hold 2^31 ms.
+ */
+import type { Limits, SocketOptions, Timeouts } from "../base/settings.ts";
+import { BOOLEAN, type Kind, type NumericKind, numeric } from "./kinds.ts";
+import { COUNT, DURATION, SIZE } from "./units.ts";
+
+const SECOND = 1_000;
+const LONGEST_MS = 576 * 3_600 * SECOND;
+const GiB = 1024 ** 3;
+const INT_MAX = 2 ** 31 - 1;
+
+/** MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT (Linux, include/net/tcp.h). */
+const KEEPALIVE_MS = 32_767 * SECOND;
+const KEEPALIVE_COUNT = 127;
+
+type NumericKinds<T> = { readonly [Name in keyof T]: NumericKind<T[Name]> };
+
+const deadline: NumericKind<number | "off"> = numeric(DURATION, 1, LONGEST_MS, "off");
+const bytes: NumericKind<number> = numeric(SIZE, 1, GiB);
+
+export const LIMIT_KINDS: NumericKinds<Limits> = {
+  connections: numeric(COUNT, 1, 1_000_000),
+  frame: bytes,
+  inFlight: numeric(COUNT, 1, 65_536),
+  highWater: bytes,
+  lowWater: bytes,
+  buffered: bytes,
+};
+
+export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {
+  firstByte: deadline,
+  frame: deadline,
+  idle: deadline,
+  writeStall: deadline,
+};
+
+export const DRAIN_KIND: NumericKind<number> = numeric(DURATION, 1, LONGEST_MS);
+
+/** The kernel counts keepalive and defer-accept in seconds: a part of one is rounded up (src/os). */
+export const SOCKET_KINDS: { readonly [Name in keyof SocketOptions]: Kind<SocketOptions[Name]> } = {
+  noDelay: BOOLEAN,
+  keepAlive: numeric(DURATION, SECOND, KEEPALIVE_MS, "off"),
+  keepAliveInterval: numeric(DURATION, SECOND, KEEPALIVE_MS),
+  keepAliveCount: numeric(COUNT, 1, KEEPALIVE_COUNT),
+  userTimeout: deadline,
+  deferAccept: numeric(DURATION, SECOND, 3_600 * SECOND, "off"),
+  fastOpen: numeric(COUNT, 1, 65_535, "off"),
+  notSentLowWater: numeric(SIZE, 1, GiB, "off"),
+  receiveBuffer: numeric(SIZE, 1024, GiB, "off"),
+  sendBuffer: numeric(SIZE, 1024, GiB, "off"),
+  linger: numeric(DURATION, 1, 3_600 * SECOND, "off"),
+  ipv6Only: BOOLEAN,
+  backlog: numeric(COUNT, 1, INT_MAX),
+  coalesce: BOOLEAN,
+};

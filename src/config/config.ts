@@ -1,0 +1,62 @@
+/**
+ * What the configuration is once it has been read: plain data, so that it travels to the workers as JSON.
+ * load.ts makes it; the primary and the workers read it and never change it.
+ */
+import type { Address } from "../base/address.ts";
+import type { Limits, SocketOptions, Timeouts } from "../base/settings.ts";
+
+export const BUILTIN_SERVICES = ["echo-line", "echo-frame", "echo-raw", "hash-line"] as const;
+type BuiltinService = (typeof BUILTIN_SERVICES)[number];
+
+export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** Which service a listener runs. `path` is absolute, `given` what the user wrote. */
+export type ServiceRef =
+  | { readonly kind: "builtin"; readonly name: BuiltinService }
+  | { readonly kind: "module"; readonly path: string; readonly given: string };
+
+export interface ListenerConfig {
+  /** Unique. Names the listener in logs and metrics, and identifies its socket when the port is 0. */
+  readonly name: string;
+  readonly address: Address;
+  /** The address as the user wrote it. */
+  readonly addressText: string;
+  readonly service: ServiceRef;
+  /** Only what the user set: the service's own values and the defaults fill the gaps (resolve.ts). */
+  readonly limits: Partial<Limits>;
+  /** Only what the user set, as with `limits`. */
+  readonly timeouts: Partial<Timeouts>;
+  /** Complete. */
+  readonly socket: SocketOptions;
+}
+
+export interface Config {
+  /** Worker processes. */
+  readonly workers: number;
+  /** At least one; names and addresses are unique. */
+  readonly listeners: readonly ListenerConfig[];
+  /** How long a stopping server waits for what is in flight, ms. */
+  readonly drainMs: number;
+  /** Connections open at once in all workers and listeners together. */
+  readonly connections: number;
+  readonly logLevel: LogLevel;
+  /** Absolute path of the control socket; absent: the runtime directory decides. */
+  readonly control?: string;
+  /** The configuration file as the user named it, or "built-in defaults". */
+  readonly source: string;
+}
+
+/** The command line's part of the configuration, as typed. */
+export interface Flags {
+  /** The positional argument. Without `listen` it is served on 127.0.0.1:9000. */
+  readonly service?: string | undefined;
+  /** `--listen`, once per address. Replaces the file's listeners. */
+  readonly listen?: readonly string[] | undefined;
+  /** `--workers` */
+  readonly workers?: string | undefined;
+  /** `--log-level` */
+  readonly logLevel?: string | undefined;
+  /** `--control` */
+  readonly control?: string | undefined;
+}

@@ -1,0 +1,44 @@
+/** Options that are right by themselves and wrong together. Pure: load.ts and resolve.ts word the errors. */
+import type { Address } from "../base/address.ts";
+import type { Limits } from "../base/settings.ts";
+
+export interface Conflict {
+  readonly option: keyof Limits;
+  readonly relation: "must be below" | "must not be above";
+  readonly other: keyof Limits;
+}
+
+/** Conflicts among the limits that are set. */
+export function limitConflicts({ lowWater, highWater, buffered }: Partial<Limits>): Conflict[] {
+  const conflicts: Conflict[] = [];
+  if (lowWater !== undefined && highWater !== undefined && lowWater >= highWater) {
+    conflicts.push({ option: "lowWater", relation: "must be below", other: "highWater" });
+  }
+  if (highWater !== undefined && buffered !== undefined && highWater > buffered) {
+    conflicts.push({ option: "highWater", relation: "must not be above", other: "buffered" });
+  }
+  return conflicts;
+}
+
+export interface Endpoint {
+  readonly address: Address;
+  readonly ipv6Only: boolean;
+}
+
+/** One spelling per host: `0:0:0:0:0:0:0:1` is `::1`. Those with a zone (`fe80::1%eth0`) stay as they are. */
+function canonical(host: string): string {
+  const url = host.includes(":") ? `http://[${host}]` : `http://${host}`;
+  return URL.canParse(url) ? new URL(url).hostname : host.toLowerCase();
+}
+
+function covers(wide: Endpoint, narrow: Endpoint): boolean {
+  const host = canonical(wide.address.host);
+  const v6 = narrow.address.host.includes(":");
+  return (host === "0.0.0.0" && !v6) || (host === "[::]" && (v6 || !wide.ipv6Only));
+}
+
+/** Whether two listeners cannot exist together: the same address, or one that covers the other. Port 0 is free. */
+export function overlap(a: Endpoint, b: Endpoint): boolean {
+  if (a.address.port !== b.address.port || a.address.port === 0) return false;
+  return canonical(a.address.host) === canonical(b.address.host) || covers(a, b) || covers(b, a);
+}

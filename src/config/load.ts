@@ -1,0 +1,82 @@
+/**
+ * Reads the configuration: file, environment and flags, each checked with the same schema, then merged, then
+ * checked as a whole. Called at start, at reload and by `headrace check`; nothing else knows where an option is from.
+ *
+ * Precedence, lowest first: defaults, the service's own (resolve.ts), the file's top level, the listener in the
+ * file, HEADRACE_* variables, flags.
+ */
+import { availableParallelism } from "node:os";
+import { resolve } from "node:path";
+import { DEFAULT_DRAIN_MS, DEFAULT_LIMITS } from "../base/settings.ts";
+import type { Config, Flags } from "./config.ts";
+import { type Finding, refuse } from "./finding.ts";
+import { type Read, readListeners } from "./listener.ts";
+import { DEFAULT_LOG_LEVEL, MAX_WORKERS } from "./schema.ts";
+import { defaultSource, environmentSource, fileSource, flagsSource, type Source } from "./source.ts";
+import { readSource } from "./validate.ts";
+
+export interface LoadInput {
+  /** `--config`. Else HEADRACE_CONFIG, else `headrace.yaml` in `cwd` if it is there. */
+  readonly file?: string | undefined;
+  readonly env: NodeJS.ProcessEnv;
+  readonly flags: Flags;
+  /** Absolute. Relative paths of flags and variables start here, those of a file in its folder. */
+  readonly cwd: string;
+}
+
+/** sun_path holds 108 bytes with its closing NUL (unix(7)). */
+const MAX_SOCKET_PATH = 107;
+
+function workersOf(given: number | "auto" | undefined): number {
+  return given === undefined || given === "auto" ? Math.min(availableParallelism(), MAX_WORKERS) : given;
+}
+
+/** The highest source that names a control socket. */
+function controlOf(reads: readonly Read[], findings: Finding[]): { control?: string } {
+  const last = reads.findLast(({ input }) => input.control !== undefined);
+  if (last?.input.control === undefined) return {};
+  const control = resolve(last.source.folder, last.input.control);
+  const length = Buffer.byteLength(control);
+  if (length > MAX_SOCKET_PATH) {
+    const problem = `the path is ${length} bytes long once absolute`;
+    findings.push({
+      place: last.source.place(["control"]),
+      problem,
+      given: control,
+      allowed: `${MAX_SOCKET_PATH} bytes`,
+    });
+  }
+  return { control };
+}
+
+/**
+ * The configuration, complete but for what each service declares.
+ * Throws `config-invalid`, or `usage` when a flag is at fault, with one line per finding (at most 20).
+ */
+export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
+  const findings: Finding[] = [];
+  const read = (source: Source): Read => ({ source, input: readSource(source, findings) });
+  const defaults = read(defaultSource(cwd));
+  const fromFile = read(fileSource(file, env, cwd) ?? { ...defaults.source, data: {} });
+  const fromEnvironment = read(environmentSource(env, cwd));
+  const fromFlags = read(flagsSource(flags, cwd));
+  refuse(findings);
+
+  const reads = [defaults, fromFile, fromEnvironment, fromFlags];
+  const last = <T>(pick: (input: Read["input"]) => T | undefined): T | undefined =>
+    reads.map(({ input }) => pick(input)).findLast((value) => value !== undefined);
+  const connections = last(({ limits }) => limits?.connections) ?? DEFAULT_LIMITS.connections;
+  const list = reads.findLast(({ input }) => input.listeners) ?? defaults;
+  const sources = { file: fromFile, environment: fromEnvironment, list: list.source };
+  const config: Config = {
+    workers: workersOf(last(({ workers }) => workers)),
+    listeners: readListeners(list.input.listeners ?? [], sources, connections, findings),
+    drainMs: last(({ timeouts }) => timeouts?.drain) ?? DEFAULT_DRAIN_MS,
+    connections,
+    logLevel: last(({ log }) => log?.level) ?? DEFAULT_LOG_LEVEL,
+    ...controlOf(reads, findings),
+    source: fromFile.source.name,
+  };
+  refuse(findings);
+  return config;
+}

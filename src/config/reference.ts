@@ -1,0 +1,43 @@
+/** The configuration's documentation, made from the schema: `headrace check --reference` and `--json-schema`. */
+import { z } from "zod";
+import { variableOf } from "./environment.ts";
+import { ROWS, type Row } from "./rows.ts";
+import { configSchema } from "./schema.ts";
+
+/** A listener's limits, timeouts and socket are those of the top: one line each. */
+function documented({ path, kind }: Row): boolean {
+  if (path[0] === "listeners") return path.length === 1 || path.length === 3;
+  return kind === "option";
+}
+
+function code(text: string): string {
+  return text === "" ? "" : `\`${text}\``;
+}
+
+function cells({ path, kind, description, allowed, default: fallback }: Row): string[] {
+  const name = path.join(".").replaceAll(".[]", "[]");
+  const variable = kind === "option" && path[0] !== "listeners" ? variableOf(path) : "";
+  const values = kind === "group" ? "as at the top" : allowed;
+  return [code(name), values, code(String(fallback ?? "")), description, code(variable)];
+}
+
+/** A Markdown table of every option: what it may be, its default, what it does and its environment variable. */
+export function configReference(): string {
+  const header = ["Option", "Values", "Default", "What it does", "Variable"];
+  const rows = [header, header.map(() => "---"), ...ROWS.filter(documented).map(cells)];
+  return rows.map((row) => `| ${row.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |\n`).join("");
+}
+
+/** JSON Schema (2020-12) of the file, for editors. */
+export function jsonSchema(): object {
+  return z.toJSONSchema(configSchema, {
+    io: "input",
+    override({ zodSchema, jsonSchema: result }) {
+      // "allowed" is for messages, not a keyword. A default is dropped by zod where a value is transformed.
+      const { allowed: _, ...keywords } = result;
+      const fallback = z.globalRegistry.get(zodSchema)?.default;
+      for (const key of Object.keys(result)) delete result[key];
+      Object.assign(result, keywords, fallback === undefined ? {} : { default: fallback });
+    },
+  });
+}

@@ -1,0 +1,144 @@
+/**
+ * The one schema of the configuration: which options exist, what each may be, its default and its description.
+ * Files, environment variables and flags are read with it; reference.ts turns it into the documented table and
+ * a JSON Schema. It fills nothing in: load.ts applies the defaults after merging.
+ *
+ * An option that does nothing yet is not listed, and so is refused as unknown.
+ */
+import { z } from "zod";
+import {
+  DEFAULT_DRAIN_MS,
+  DEFAULT_LIMITS,
+  DEFAULT_SOCKET,
+  DEFAULT_TIMEOUTS,
+  type Limits,
+  type SocketOptions,
+  type Timeouts,
+} from "../base/settings.ts";
+import { DRAIN_KIND, LIMIT_KINDS, SOCKET_KINDS, TIMEOUT_KINDS } from "./bounds.ts";
+import { BUILTIN_SERVICES, LOG_LEVELS, type LogLevel } from "./config.ts";
+import { ADDRESS, choice, type GivenAddress, numeric, service, text } from "./kinds.ts";
+import { type Options, option, optional, options, required } from "./option.ts";
+import { COUNT } from "./units.ts";
+
+/** The groups that listeners share from the top and may override. */
+export interface Groups {
+  limits: Limits;
+  timeouts: Timeouts;
+  socket: SocketOptions;
+}
+
+export type GroupsInput = { [Name in keyof Groups]?: Partial<Groups[Name]> };
+
+/** One listener as given. */
+export interface ListenerInput extends GroupsInput {
+  name?: string;
+  address: GivenAddress;
+  service: string;
+}
+
+/** A file, the environment or the flags, once read: only what was given, in ms and bytes. */
+export interface ConfigInput extends GroupsInput {
+  workers?: number | "auto";
+  listeners?: ListenerInput[];
+  timeouts?: Partial<Timeouts> & { drain?: number };
+  log?: { level?: LogLevel };
+  control?: string;
+}
+
+export const MAX_WORKERS = 256;
+/** The engine numbers listeners from 0 to 63. */
+const MAX_LISTENERS = 64;
+export const DEFAULT_LOG_LEVEL: LogLevel = "info";
+
+const limits: Options<Limits> = options(LIMIT_KINDS, DEFAULT_LIMITS, {
+  connections:
+    "Connections open at once in all workers together. On a listener a further cap, at most that at the top.",
+  frame: "Bytes of one frame's payload, both ways. A longer one closes the connection.",
+  inFlight: "Requests in flight on one connection. Past it reads pause.",
+  highWater: "Unsent bytes at which reads of the same connection pause. At most `buffered`.",
+  lowWater: "Unsent bytes at which they resume. Below `highWater`.",
+  buffered: "Unsent bytes that a connection may hold. What would exceed them is refused.",
+});
+
+const timeouts: Options<Timeouts> = options(TIMEOUT_KINDS, DEFAULT_TIMEOUTS, {
+  firstByte: "From accept to the first byte.",
+  frame: "From the first byte of a frame to its last. Dribbling does not extend it.",
+  idle: "With no byte either way and nothing in flight.",
+  writeStall: "With unsent bytes and no progress in sending them.",
+});
+
+const socket: Options<SocketOptions> = options(SOCKET_KINDS, DEFAULT_SOCKET, {
+  noDelay: "Small replies leave at once (TCP_NODELAY).",
+  keepAlive: "Idle time before keepalive probes (TCP_KEEPIDLE), rounded up to whole seconds.",
+  keepAliveInterval: "Time between keepalive probes (TCP_KEEPINTVL), rounded up to whole seconds.",
+  keepAliveCount: "Unanswered probes before the connection is dropped (TCP_KEEPCNT).",
+  userTimeout: "Unacknowledged data is given up after this (TCP_USER_TIMEOUT).",
+  deferAccept: "Accept only once data is there, or after this (TCP_DEFER_ACCEPT), rounded up to whole seconds.",
+  fastOpen: "Length of the TCP Fast Open queue (TCP_FASTOPEN).",
+  notSentLowWater: "Unsent bytes the kernel holds before the socket stops being writable (TCP_NOTSENT_LOWAT).",
+  receiveBuffer: "Receive buffer (SO_RCVBUF). `off` leaves it to the kernel's autotuning.",
+  sendBuffer: "Send buffer (SO_SNDBUF). `off` leaves it to the kernel's autotuning.",
+  linger:
+    "How long a closing connection waits for the peer to take everything and close; then it is reset (what SO_LINGER means, without blocking). `off`: 1 s, then the kernel goes on alone.",
+  ipv6Only: "An IPv6 listener takes no IPv4 clients (IPV6_V6ONLY).",
+  backlog: "Length of the accept queue. The kernel clamps it to net.core.somaxconn.",
+  coalesce: "Replies made in one round leave in one send. `false` sends each by itself (for comparison).",
+});
+
+/** A group of options. `null`, which is what YAML makes of an empty one, never gets here (document.ts). */
+function group<S extends z.ZodRawShape>(shape: S, description: string): z.ZodObject<S, z.core.$strict> {
+  return z.strictObject(shape).meta({ description });
+}
+
+const NAME = text("name", /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'up to 63 letters, digits, ".", "_" and "-"');
+const PATH = text("path", /^\P{Cc}+$/u, "a path (/run/headrace/control.sock)");
+
+const listener = group(
+  {
+    name: optional(NAME, "Name in logs and metrics, unique. Else made from the service: echo-line, then echo-line-2."),
+    address: required(ADDRESS, "Where to listen. No two listeners may overlap."),
+    service: required(service(BUILTIN_SERVICES), "What to run. A relative path starts at the file's folder."),
+    limits: group(limits, "`limits` of this listener, over those at the top.").exactOptional(),
+    timeouts: group(timeouts, "`timeouts` of this listener, over those at the top (without `drain`).").exactOptional(),
+    socket: group(socket, "`socket` of this listener, over that at the top.").exactOptional(),
+  },
+  "One address and the service behind it.",
+);
+
+const drain = option(DRAIN_KIND, DEFAULT_DRAIN_MS, "How long a stopping server waits for what is in flight.");
+const level = option(choice(LOG_LEVELS), DEFAULT_LOG_LEVEL, "The least severe level that is logged.");
+
+const root = group(
+  {
+    workers: option(
+      numeric(COUNT, 1, MAX_WORKERS, "auto"),
+      "auto",
+      "Worker processes. `auto`: one for each CPU that this process may use.",
+    ),
+    listeners: z
+      .array(listener)
+      .min(1)
+      .max(MAX_LISTENERS)
+      .meta({
+        description: "Addresses and their services. Without any: `echo-line` on 127.0.0.1:9000, `echo-frame` on :9001.",
+        allowed: `1 to ${MAX_LISTENERS} listeners`,
+      })
+      .exactOptional(),
+    limits: group(limits, "How much a connection, and all of them, may use.").exactOptional(),
+    timeouts: group({ ...timeouts, drain }, "How long things may take.").exactOptional(),
+    socket: group(socket, "Options of the listening sockets and of the connections they accept.").exactOptional(),
+    log: group({ level }, "What is logged.").exactOptional(),
+    control: optional(PATH, "Path of the control socket. Else it is in the runtime directory."),
+  },
+  "Configuration of headrace.",
+);
+
+/** For walking; use `readInput` to read with it. */
+export const configSchema: z.ZodObject = root;
+
+/** Reads `data`, or returns every issue zod found. */
+export function readInput(data: unknown): ConfigInput | z.core.$ZodIssue[] {
+  const result = root.safeParse(data, { reportInput: true });
+  return result.success ? result.data : result.error.issues;
+}

@@ -1,0 +1,28 @@
+/** Replies that must leave in the order of their requests, however their handlers finish. */
+
+/** A place in the order; `conclude` is set when the handler has finished. */
+export interface Place {
+  conclude: (() => void) | undefined;
+}
+
+export class OrderedReplies {
+  readonly #places: Place[] = [];
+
+  get empty(): boolean {
+    return this.#places.length === 0;
+  }
+
+  /** The last place. */
+  add(): Place {
+    const place: Place = { conclude: undefined };
+    this.#places.push(place);
+    return place;
+  }
+
+  /** Takes out the first place and returns what concludes it, if its handler has finished. */
+  next(): (() => void) | undefined {
+    const conclude = this.#places[0]?.conclude;
+    if (conclude) this.#places.shift();
+    return conclude;
+  }
+}

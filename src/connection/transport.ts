@@ -1,0 +1,18 @@
+/** What a connection asks of the engine. The harness of testConnection is the other implementation. */
+export interface Transport {
+  readonly now: number;
+  readonly output: Buffer;
+  readonly unsent: Int32Array;
+  readonly counters: Float64Array;
+  reserve(size: number): number;
+  submit(slot: number, generation: number, at: number, size: number, coalesce: boolean): void;
+  sendLarge(slot: number, generation: number, bytes: Uint8Array): void;
+  notifyBelow(slot: number, generation: number, mark: number): void;
+  pause(slot: number, generation: number): void;
+  resume(slot: number, generation: number): void;
+  close(slot: number, generation: number, flushMs: number): void;
+  reset(slot: number, generation: number): void;
+  flush(): void;
+  unread(slot: number, generation: number): number;
+  peer(slot: number, generation: number): { host: string; port: number };
+}

@@ -1,0 +1,83 @@
+/**
+ * The control socket's client end, for the commands: one connection, one request, its replies. Every way in which
+ * it can fail becomes one sentence that says what to do.
+ */
+import { connect, type Socket } from "node:net";
+import { HeadraceError } from "../base/errors.ts";
+import { LineCutter } from "./lines.ts";
+import { type PeerLookup, trusted } from "./peer.ts";
+import { type ControlReply, type ControlRequest, formatLine, MAX_REPLY_BYTES, parseReply } from "./protocol.ts";
+
+export interface ControlClientOptions {
+  readonly path: string;
+  readonly peerOf: PeerLookup;
+  /** Own user. */
+  readonly uid: number;
+  /** The user named the path: then root may talk to anybody's server. At a default path it could be an impostor's. */
+  readonly named?: boolean;
+  /** Until the first reply. Default 10 s. */
+  readonly timeoutMs?: number;
+}
+
+const TIMEOUT_MS = 10_000;
+
+function unreachable(path: string, error: NodeJS.ErrnoException): HeadraceError {
+  const errno = error.code ?? "unknown";
+  const fields = { file: path, errno };
+  if (errno === "EACCES") {
+    return new HeadraceError(
+      "control-refused",
+      `${path} belongs to another user; run this as its owner or root`,
+      fields,
+    );
+  }
+  const hint = "is the server running? If it has a control socket elsewhere, pass --control PATH";
+  const what = errno === "ENOENT" ? "does not exist" : errno === "ECONNREFUSED" ? "has no server behind it" : errno;
+  return new HeadraceError("control-unreachable", `no headrace answers at ${path} (${what}): ${hint}`, fields);
+}
+
+/**
+ * Sends `request` and resolves with its first reply, or with the second one of a `stop` that waits, once the
+ * server has gone. Throws `control-unreachable`, or `control-refused` with the server's own words.
+ */
+export function requestControl(request: ControlRequest, options: ControlClientOptions): Promise<ControlReply> {
+  const { path, timeoutMs = TIMEOUT_MS } = options;
+  const waits = request.type === "stop" && request.wait;
+  return new Promise((resolve, reject) => {
+    const socket: Socket = connect(path);
+    const cutter = new LineCutter(MAX_REPLY_BYTES);
+    let last: ControlReply | undefined;
+
+    const finish = (error?: Error): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      if (error) reject(error);
+      else if (last && (!waits || last.type === "stopped")) resolve(last);
+      else reject(new HeadraceError("control-refused", `the server at ${path} went away without an answer`));
+    };
+    const refuse = (message: string): void => finish(new HeadraceError("control-refused", message, { file: path }));
+    const timer = setTimeout(() => refuse(`the server at ${path} gave no answer in ${timeoutMs} ms`), timeoutMs);
+
+    socket.once("error", (error: NodeJS.ErrnoException) => finish(last ? undefined : unreachable(path, error)));
+    socket.once("connect", () => {
+      const peer = options.peerOf(socket);
+      if (!peer || !(trusted(peer.uid, options.uid) || (options.named === true && options.uid === 0))) {
+        refuse(`${path} is served by user ${peer?.uid ?? "unknown"}: neither you nor root`);
+        return;
+      }
+      socket.write(formatLine(request));
+    });
+    socket.on("data", (chunk) => {
+      const { lines, overflow } = cutter.push(chunk);
+      if (overflow) refuse(`the answer of ${path} is too long`);
+      for (const line of lines) {
+        last = parseReply(line);
+        clearTimeout(timer);
+        if (last.type === "error") refuse(`the server at ${path} refused: ${last.message}`);
+        // A waiting stop stays until the server's end closes the socket: only then has the process gone.
+        else if (!waits) finish();
+      }
+    });
+    socket.once("close", () => finish());
+  });
+}

@@ -1,0 +1,377 @@
+/**
+ * The TypeScript face of the native engine: rounds in, commands out. Each slot has one owner (a connection,
+ * a client), which hears of its bytes and must close the slot in the end, whatever happened to the socket.
+ * Everything that goes out (bytes, close, pause) is a record in one ordered list that the engine carries out
+ * when the round ends, before the loop sleeps, or when the list is full.
+ */
+import { readFileSync } from "node:fs";
+import { isMainThread } from "node:worker_threads";
+import { HeadraceError } from "../base/errors.ts";
+import type { Deadline } from "../base/settings.ts";
+import { addon, type EngineHandle, type EngineMemory } from "../os/addon.ts";
+import { check, errnoName } from "../os/errno.ts";
+import {
+  COUNTER,
+  HEADER,
+  INPUT,
+  INPUT_BYTES,
+  INPUT_RECORDS,
+  OUTPUT,
+  OUTPUT_BYTES,
+  OUTPUT_RECORDS,
+  TICK_MS,
+  TOTAL_CLOCK,
+  TOTALS,
+} from "./layout.ts";
+
+/** What a slot's owner hears. After `onError` the descriptor is gone; the slot still has to be closed. */
+export interface SlotOwner {
+  /** The slot is the owner's now. */
+  onOpen(): void;
+  /** `input[from, to)` arrived; the memory is reused when the call returns. */
+  onData(input: Buffer, from: number, to: number): void;
+  /** The peer sends no more (it may still receive). */
+  onEnd(): void;
+  /** `errno` is positive. */
+  onError(errno: number): void;
+  /** Unsent bytes fell below the mark set by `notifyBelow`. */
+  onWritable(): void;
+  /** The kernel took no more for now: bytes wait unsent. */
+  onBlocked(): void;
+}
+
+/** What a listener hears. */
+export interface Acceptor {
+  /** A connection was accepted into `slot`. Returns its owner, which may act from `onOpen` on. */
+  onAccept(slot: number, generation: number): SlotOwner;
+  /** Accepting failed with `errno` (EMFILE, ENOMEM, …) and rests for a moment. */
+  onAcceptError(errno: number): void;
+}
+
+export interface EngineOptions {
+  /** Where the clock and the totals are kept: the worker's block of the scoreboard. */
+  readonly totals?: Float64Array;
+  /** Connections at once; default: what RLIMIT_NOFILE allows. */
+  readonly slots?: number;
+}
+
+const SLOTS_MAX = 1 << 18;
+/** 64 connections each: as many as the longest queue holds. */
+const QUEUE_TURNS = 1024;
+
+/** The soft limit of descriptors (Node raises it to the hard one at start). */
+export function descriptorLimit(): number {
+  const match = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"));
+  return match ? Number(match[1]) : SLOTS_MAX;
+}
+
+export class Engine {
+  /** Replies are encoded here, at the offset that `reserve` returns. */
+  readonly output: Buffer;
+  /** Per slot: bytes taken for sending that the kernel has not taken yet. */
+  readonly unsent: Int32Array;
+  /** Per slot, COUNTER.words each. */
+  readonly counters: Float64Array;
+
+  readonly #handle: EngineHandle;
+  readonly #memory: EngineMemory;
+  readonly #header: Int32Array;
+  readonly #records: Int32Array;
+  readonly #generations: Int32Array;
+  readonly #totals: Float64Array;
+  readonly #owners: (SlotOwner | undefined)[] = [];
+  readonly #acceptors = new Map<number, Acceptor>();
+  readonly #ticks: (() => void)[] = [];
+  readonly #timer: NodeJS.Timeout;
+  #closed = false;
+
+  /** Throws `engine-thread` off the main thread, `system` when the kernel refuses. */
+  constructor(options: EngineOptions = {}) {
+    if (!isMainThread) throw threadError();
+    const slots = options.slots ?? Math.min(descriptorLimit(), SLOTS_MAX);
+    this.output = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
+    this.#memory = {
+      header: new Int32Array(HEADER.words),
+      totals: options.totals ?? new Float64Array(TOTALS),
+      input: Buffer.allocUnsafeSlow(INPUT_BYTES),
+      inputRecords: new Int32Array(INPUT_RECORDS * INPUT.words),
+      output: this.output,
+      outputRecords: new Int32Array(OUTPUT_RECORDS * OUTPUT.words),
+      generations: new Int32Array(slots),
+      unsent: new Int32Array(slots),
+      counters: new Float64Array(slots * COUNTER.words),
+    };
+    this.#header = this.#memory.header;
+    this.#records = this.#memory.outputRecords;
+    this.#generations = this.#memory.generations;
+    this.#totals = this.#memory.totals;
+    this.unsent = this.#memory.unsent;
+    this.counters = this.#memory.counters;
+    const handle = addon().engineOpen(this.#memory, (count) => this.#round(count));
+    if (handle === -1) throw threadError();
+    this.#handle = check(handle, "opening the engine");
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.#timer.unref();
+  }
+
+  /** Monotonic clock, ms: that of the current round or tick (CLOCK_MONOTONIC_COARSE, 1 to 4 ms coarse). */
+  get now(): number {
+    return this.#totals[TOTAL_CLOCK] as number;
+  }
+
+  /** Slots in use: connections, and closed ones whose last bytes are still on their way. */
+  get open(): number {
+    return this.#header[HEADER.open] as number;
+  }
+
+  /** Calls `tick` every TICK_MS, after the clock was advanced. */
+  onTick(tick: () => void): void {
+    this.#ticks.push(tick);
+  }
+
+  /** Accepts from the listening socket `fd`, which stays the caller's. `id` is 0 to 63; `linger` as in SocketOptions. */
+  listen(id: number, fd: number, acceptor: Acceptor, linger: Deadline = "off"): void {
+    check(addon().engineListen(this.#handle, id, fd, linger === "off" ? -1 : linger), "accepting");
+    this.#acceptors.set(id, acceptor);
+  }
+
+  /** Accepts what is queued, then no more; what was accepted lives on. */
+  unlisten(id: number): void {
+    for (let turn = 0; turn < QUEUE_TURNS; turn++) {
+      const count = addon().engineAcceptQueued(this.#handle, id);
+      if (count === 0) break;
+      this.#round(count);
+    }
+    addon().engineUnlisten(this.#handle, id);
+  }
+
+  /** See Addon.engineAdmission. */
+  limit(table: Int32Array, columns: number, column: number, caps: Int32Array): void {
+    check(addon().engineAdmission(this.#handle, table, columns, column, caps), "admission");
+  }
+
+  /**
+   * Begins to connect; the owner hears `onOpen` once connected, or `onError`. Returns the slot, or a negative errno when it
+   * fails at once (no source port, no descriptor).
+   */
+  connect(host: string, port: number, localHost: string, options: Int32Array, owner: SlotOwner): number {
+    const slot = addon().engineConnect(this.#handle, host, port, localHost, options);
+    if (slot >= 0) this.#owners[slot] = owner;
+    return slot;
+  }
+
+  /** Takes a connected descriptor over as a connection of listener `id`. Returns the slot. */
+  adopt(id: number, fd: number, owner: SlotOwner): number {
+    const slot = check(addon().engineAdopt(this.#handle, id, fd), "adopting a connection");
+    this.#owners[slot] = owner;
+    return slot;
+  }
+
+  /**
+   * Gives a connection up unclosed; descriptor and unsent bytes are the caller's. Throws when it is not open, and
+   * inside a round, whose records may still hold bytes of it.
+   */
+  release(slot: number, generation: number): { fd: number; unsent: Uint8Array } {
+    this.flush();
+    const released = check(addon().engineRelease(this.#handle, slot, generation), "releasing a connection");
+    this.#owners[slot] = undefined;
+    return released;
+  }
+
+  /** Who owns the slot, if anyone does. */
+  owner(slot: number): SlotOwner | undefined {
+    return this.#owners[slot];
+  }
+
+  /** Everyone who owns a slot now. */
+  owners(): SlotOwner[] {
+    return this.#owners.filter((owner) => owner !== undefined);
+  }
+
+  generation(slot: number): number {
+    return this.#generations[slot] as number;
+  }
+
+  /** The peer's address, "" once the slot is closed. An IPv4 client of an IPv6 listener has its IPv4 address. */
+  peer(slot: number, generation: number): { host: string; port: number } {
+    const text = addon().engineAddress(this.#handle, slot, generation);
+    if (typeof text === "number") return { host: "", port: 0 };
+    const space = text.indexOf(" ");
+    const host = text.slice(0, space);
+    return { host: /^::ffff:\d+\./.test(host) ? host.slice(7) : host, port: Number(text.slice(space + 1)) };
+  }
+
+  /** Bytes that have arrived and were not read yet. */
+  unread(slot: number, generation: number): number {
+    return Math.max(0, addon().engineUnread(this.#handle, slot, generation));
+  }
+
+  /** Offset in `output` where `size` bytes may be written, or -1 when they do not fit: use `sendLarge`. */
+  reserve(size: number): number {
+    let at = this.#header[HEADER.outputBytes] as number;
+    if (at + size > OUTPUT_BYTES || (this.#header[HEADER.outputRecords] as number) >= OUTPUT_RECORDS) {
+      if (size > OUTPUT_BYTES) return -1;
+      this.flush();
+      at = 0;
+    }
+    return at;
+  }
+
+  /** Sends `output[at, at + size)` as reserved. Joined with the record before it when both are this slot's. */
+  submit(slot: number, generation: number, at: number, size: number, coalesce: boolean): void {
+    if (this.#generations[slot] !== generation) return;
+    const records = this.#records;
+    const count = this.#header[HEADER.outputRecords] as number;
+    this.#header[HEADER.outputBytes] = at + size;
+    this.unsent[slot] = (this.unsent[slot] as number) + size;
+    let index = (count - 1) * OUTPUT.words;
+    if (
+      coalesce &&
+      count > 0 &&
+      records[index] === OUTPUT.send &&
+      records[index + 1] === slot &&
+      records[index + 2] === generation &&
+      (records[index + 3] as number) + (records[index + 4] as number) === at
+    ) {
+      records[index + 4] = (records[index + 4] as number) + size;
+      return;
+    }
+    index += OUTPUT.words;
+    records[index] = coalesce ? OUTPUT.send : OUTPUT.sendAlone;
+    records[index + 1] = slot;
+    records[index + 2] = generation;
+    records[index + 3] = at;
+    records[index + 4] = size;
+    this.#header[HEADER.outputRecords] = count + 1;
+  }
+
+  /** Sends a message too large for the arena, at once. */
+  sendLarge(slot: number, generation: number, bytes: Uint8Array): void {
+    if (this.#generations[slot] !== generation) return;
+    this.unsent[slot] = (this.unsent[slot] as number) + bytes.length;
+    addon().engineSend(this.#handle, slot, generation, bytes);
+  }
+
+  /** Asks for `onWritable` once the slot's unsent bytes are below `mark` (at least 1). */
+  notifyBelow(slot: number, generation: number, mark: number): void {
+    this.#command(OUTPUT.notify, slot, generation, mark);
+  }
+
+  pause(slot: number, generation: number): void {
+    this.#command(OUTPUT.pause, slot, generation, 0);
+  }
+
+  resume(slot: number, generation: number): void {
+    this.#command(OUTPUT.resume, slot, generation, 0);
+  }
+
+  /** FIN after what is unsent; receiving goes on. */
+  finish(slot: number, generation: number): void {
+    this.#command(OUTPUT.finish, slot, generation, 0);
+  }
+
+  /**
+   * Closes once what is unsent has been sent, which must go on at least every `flushMs`; a connect under way is given
+   * up. The slot is no longer the caller's.
+   */
+  close(slot: number, generation: number, flushMs: number): void {
+    this.#owners[slot] = undefined;
+    this.#command(OUTPUT.close, slot, generation, Math.ceil(flushMs));
+  }
+
+  /** RST, and what is unsent is dropped; the slot is no longer the caller's. */
+  reset(slot: number, generation: number): void {
+    this.#owners[slot] = undefined;
+    this.#command(OUTPUT.reset, slot, generation, 0);
+  }
+
+  /** Carries the records out now. Never calls an owner. */
+  flush(): void {
+    if (!this.#closed) addon().engineFlush(this.#handle);
+  }
+
+  /** Resets every connection. The listening sockets are the caller's to close. Idempotent. */
+  shutdown(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#timer);
+    this.#owners.length = 0;
+    addon().engineClose(this.#handle);
+  }
+
+  #command(kind: number, slot: number, generation: number, a: number): void {
+    let count = this.#header[HEADER.outputRecords] as number;
+    if (count >= OUTPUT_RECORDS) {
+      this.flush();
+      count = 0;
+    }
+    const index = count * OUTPUT.words;
+    this.#records[index] = kind;
+    this.#records[index + 1] = slot;
+    this.#records[index + 2] = generation;
+    this.#records[index + 3] = a;
+    this.#header[HEADER.outputRecords] = count + 1;
+  }
+
+  #accept(listener: number, slot: number): void {
+    const owner = this.#acceptors.get(listener)?.onAccept(slot, this.generation(slot));
+    this.#owners[slot] = owner;
+    owner?.onOpen();
+  }
+
+  #tick(): void {
+    addon().engineTick(this.#handle);
+    for (const tick of this.#ticks) tick();
+  }
+
+  #round(count: number): void {
+    const records = this.#memory.inputRecords;
+    const input = this.#memory.input as Buffer;
+    const owners = this.#owners;
+    for (let index = 0; index < count * INPUT.words && !this.#closed; index += INPUT.words) {
+      const slot = records[index + 1] as number;
+      const a = records[index + 2] as number;
+      if (records[index] === INPUT.data) {
+        // No owner: an earlier record of this round made JavaScript close it.
+        owners[slot]?.onData(input, a, a + (records[index + 3] as number));
+        continue;
+      }
+      switch (records[index]) {
+        case INPUT.accept:
+          this.#accept(a, slot);
+          break;
+        case INPUT.end:
+          owners[slot]?.onEnd();
+          break;
+        case INPUT.error:
+          owners[slot]?.onError(a);
+          break;
+        case INPUT.connected:
+          owners[slot]?.onOpen();
+          break;
+        case INPUT.writable:
+          owners[slot]?.onWritable();
+          break;
+        case INPUT.blocked:
+          owners[slot]?.onBlocked();
+          break;
+        case INPUT.acceptError:
+          this.#acceptors.get(slot)?.onAcceptError(a);
+          break;
+      }
+    }
+  }
+}
+
+function threadError(): HeadraceError {
+  return new HeadraceError(
+    "engine-thread",
+    "the engine runs on a process's main thread only; from a worker thread, send the work to the process that owns it",
+  );
+}
+
+/** Errors by which a peer's going shows. */
+export function isPeerReset(errno: number): boolean {
+  const name = errnoName(errno);
+  return name === "ECONNRESET" || name === "EPIPE";
+}

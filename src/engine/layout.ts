@@ -1,0 +1,51 @@
+/**
+ * What stands where in the memory that engine and JavaScript share. The same numbers as native/engine.h;
+ * a test compares them.
+ */
+
+/** Control words. */
+export const HEADER = { outputRecords: 0, outputBytes: 1, open: 2, words: 3 } as const;
+
+/** Input records: kind, slot, a, b. */
+export const INPUT = {
+  data: 1,
+  accept: 2,
+  end: 3,
+  error: 4,
+  connected: 5,
+  writable: 6,
+  blocked: 7,
+  acceptError: 8,
+  words: 4,
+} as const;
+
+/** Output records: kind, slot, generation, a, b. */
+export const OUTPUT = {
+  send: 1,
+  sendAlone: 2,
+  close: 3,
+  reset: 4,
+  pause: 5,
+  resume: 6,
+  finish: 7,
+  notify: 8,
+  words: 5,
+} as const;
+
+/** Per-slot counters. */
+export const COUNTER = { received: 0, sent: 1, receivedAt: 2, progressAt: 3, words: 4 } as const;
+
+/** Index of the clock in the totals; the rest is WORKER_FIELDS of src/os/scoreboard.ts. */
+export const TOTAL_CLOCK = 0;
+/** Number of totals the engine writes. */
+export const TOTALS = 10;
+
+/** Bytes that arrive in one round, at most; a connection's share of them is 64 KiB (RECEIVE_SHARE). */
+export const INPUT_BYTES: number = 1 << 20;
+/** Bytes of replies collected before they are flushed. A larger message goes past the arena. */
+export const OUTPUT_BYTES: number = 1 << 20;
+export const INPUT_RECORDS = 4_096;
+export const OUTPUT_RECORDS = 4_096;
+
+/** How often the engine's clock is advanced when nothing else happens, ms. */
+export const TICK_MS = 50;

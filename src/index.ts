@@ -1,0 +1,24 @@
+/** The public interface: define services, write codecs, test them. The program is the `headrace` command. */
+export { type ErrorCode, type ErrorFields, HeadraceError } from "./base/errors.ts";
+export { CLOSE_REASONS, type CloseReason, type ProtocolFault } from "./base/reasons.ts";
+export type { Deadline, Limits, Timeouts } from "./base/settings.ts";
+export { type Borrowed, type Codec, type Cursor, checkFrame, INVALID, NEED_MORE, skip } from "./codec/codec.ts";
+export { type FrameOptions, frame } from "./codec/frame.ts";
+export { type LineOptions, line } from "./codec/line.ts";
+export { type RawOptions, raw } from "./codec/raw.ts";
+export { type TestConnection, type TestConnectionOptions, testConnection } from "./connection/harness.ts";
+export type { Connection, ConnectionInfo, Context, SendResult } from "./service/connection.ts";
+export {
+  type Concurrency,
+  type Duration,
+  defineService,
+  type ErrorReply,
+  type Middleware,
+  type Reply,
+  type Service,
+  type ServiceDefinition,
+  type ServiceLimits,
+  type ServiceTimeouts,
+  type Size,
+  type WorkerInfo,
+} from "./service/define.ts";

@@ -1,0 +1,68 @@
+/**
+ * Can the listeners' addresses be had? Asked before anything is started, by binding each without SO_REUSEPORT:
+ * SO_REUSEPORT alone would let a second server of the same user in silently, and half of the clients with it.
+ * What the kernel says becomes one sentence with what to do. The first worker's bind asks again, for good.
+ */
+import { readFileSync } from "node:fs";
+import { HeadraceError } from "../base/errors.ts";
+import type { ListenerConfig } from "../config/config.ts";
+import { addon } from "../os/addon.ts";
+import { errnoName } from "../os/errno.ts";
+import { packSocketOptions } from "../os/socket.ts";
+import { findOwner } from "./owner.ts";
+
+/** Throws for the first address that cannot be bound. Port 0 always can, if the host is ours. */
+export function probeAddresses(listeners: readonly ListenerConfig[]): void {
+  for (const listener of listeners) {
+    const { host, port } = listener.address;
+    const result = addon().socketProbe(host, port, packSocketOptions(listener.socket));
+    if (result < 0) throw bindError(errnoName(result), listener);
+  }
+}
+
+function inUse(listener: ListenerConfig): string {
+  const owner = findOwner(listener.address.host, listener.address.port);
+  const who = owner ? `by process ${owner.pid} (${owner.command})` : "by a process that only root can see";
+  return `is in use ${who}; stop it or choose another address`;
+}
+
+function privileged(): string {
+  const path = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+  let first = "1024";
+  try {
+    first = readFileSync(path, "utf8").trim();
+  } catch {
+    // An old kernel or a hidden /proc: the default holds.
+  }
+  return `needs a privilege: ports below ${first} are for root and CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE); choose a port from ${first} on`;
+}
+
+/** The error for a listener whose bind or listen failed with `errno`. */
+export function bindError(errno: string, listener: ListenerConfig): HeadraceError {
+  const fields = { address: listener.addressText, option: `listener "${listener.name}"`, errno };
+  const subject = `listener "${listener.name}": ${listener.addressText}`;
+  switch (errno) {
+    case "EADDRINUSE":
+      return new HeadraceError("address-in-use", `${subject} ${inUse(listener)}`, fields);
+    case "EACCES":
+    case "EPERM":
+      return new HeadraceError("permission-denied", `${subject} ${privileged()}`, fields);
+    case "EADDRNOTAVAIL": {
+      const any = listener.address.host.includes(":") ? "[::]" : "0.0.0.0";
+      const advice = `choose one that \`ip address\` shows, or ${any} for all`;
+      return new HeadraceError(
+        "address-unavailable",
+        `${subject} is not an address of this machine; ${advice}`,
+        fields,
+      );
+    }
+    case "EAFNOSUPPORT":
+      return new HeadraceError(
+        "address-unavailable",
+        `${subject}: this machine has no IPv6; choose an IPv4 address`,
+        fields,
+      );
+    default:
+      return new HeadraceError("system", `${subject} cannot be bound: ${errno}`, fields);
+  }
+}

@@ -1,0 +1,58 @@
+/** What a handler sees of a connection and of a request. src/connection implements both. */
+import type { Logger } from "../base/log.ts";
+import type { CloseReason } from "../base/reasons.ts";
+
+/**
+ * `ok`: taken, below the high-water mark. `slow`: taken, but stop until `drained()` or `onWritable`.
+ * `refused`: not taken, `limits.buffered` would be passed. `closed`: not taken, the connection has ended.
+ */
+export type SendResult = "ok" | "slow" | "refused" | "closed";
+
+/** Where a connection comes from; known before its state exists. */
+export interface ConnectionInfo {
+  /** Unique among the workers of this server, also across restarts of a worker. */
+  readonly id: string;
+  /** The client. */
+  readonly remote: { readonly host: string; readonly port: number };
+  /** Name of the listener that accepted it. */
+  readonly listener: string;
+  /** Carries the connection's id. */
+  readonly log: Logger;
+}
+
+export interface Connection<State, Out> extends ConnectionInfo {
+  /** Made by the service's `state` before `onOpen`. */
+  readonly state: State;
+  /** Aborted when the connection ends, with a `connection-closed` error whose `fields.given` is the CloseReason. */
+  readonly signal: AbortSignal;
+  readonly closed: boolean;
+  /** Bytes taken by `send` or as replies that the kernel has not taken yet. */
+  readonly bufferedBytes: number;
+  /** All of the message or nothing of it. Throws when the message cannot be encoded. */
+  send(message: Out): SendResult;
+  /** After `slow`: resolves below the low-water mark. At once otherwise. Rejects with `connection-closed`. */
+  drained(): Promise<void>;
+  /** Takes no more input until `resumeReads`: the peer is held back by TCP. */
+  pauseReads(): void;
+  resumeReads(): void;
+  /**
+   * Sends what is unsent, then closes. Takes effect at once: requests in flight are abandoned, and what the running
+   * handler returns is not sent any more (send it first).
+   */
+  close(reason?: CloseReason): void;
+  /** RST: what is unsent is dropped. */
+  reset(reason?: CloseReason): void;
+}
+
+/** One request: handed to `onMessage` and to middleware. */
+export interface Context<State, Out, Env> {
+  readonly connection: Connection<State, Out>;
+  /** What the service's `env` made for this worker. */
+  readonly env: Env;
+  /** Unique; made when first read. */
+  readonly id: string;
+  /** Carries the ids of connection and request; made when first read. */
+  readonly log: Logger;
+  /** Aborted when the connection ends; made when first read. */
+  readonly signal: AbortSignal;
+}

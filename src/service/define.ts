@@ -1,0 +1,198 @@
+/**
+ * The programming model: a service is one table of handlers, shared by all connections of a listener, with
+ * typed state per connection. What `onMessage` returns is the reply: a plain value goes to the socket without
+ * a promise on its way, a promise is awaited in the service's order.
+ */
+import { HeadraceError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { CloseReason } from "../base/reasons.ts";
+import type { Limits, Timeouts } from "../base/settings.ts";
+import type { Codec } from "../codec/codec.ts";
+import { LIMIT_KINDS, TIMEOUT_KINDS } from "../config/bounds.ts";
+import { type NumericKind, Wrong } from "../config/kinds.ts";
+import { nearest } from "../config/nearest.ts";
+import type { Connection, ConnectionInfo, Context } from "./connection.ts";
+
+/** The reply, or nothing, now or later. */
+// biome-ignore lint/suspicious/noConfusingVoidType: a handler without a return statement returns void
+export type Reply<Out> = Out | undefined | void | Promise<Out | undefined | void>;
+
+/** What `onError` may answer: a reply, or an end. */
+// biome-ignore lint/suspicious/noConfusingVoidType: as above
+export type ErrorReply<Out> = { readonly reply: Out } | "close" | "reset" | void;
+
+/** Wraps the handler. Must pass on what `next` returns, a plain value as a plain value. */
+export type Middleware<State, In, Out, Env> = (
+  message: In,
+  context: Context<State, Out, Env>,
+  next: (message: In) => Reply<Out>,
+) => Reply<Out>;
+
+/** "10s", "500ms", "2m", "1h" or "off". */
+export type Duration = `${number}${"ms" | "s" | "m" | "h"}` | "off";
+/** Bytes, or "64KiB", "1MiB", "1GiB". */
+export type Size = number | `${number}${"KiB" | "MiB" | "GiB"}`;
+
+/** Defaults of the service's own; the configuration overrides them. */
+export interface ServiceLimits {
+  readonly connections?: number;
+  readonly frame?: Size;
+  readonly inFlight?: number;
+  readonly highWater?: Size;
+  readonly lowWater?: Size;
+  readonly buffered?: Size;
+}
+
+export type ServiceTimeouts = { readonly [Name in keyof Timeouts]?: Duration };
+
+/** The worker that a service runs in. */
+export interface WorkerInfo {
+  readonly index: number;
+  readonly log: Logger;
+  /** Aborted when the worker begins to stop; connections are still being drained then (see `closeEnv`). */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * `serial` (default): a message waits until the reply before it is made. `ordered`: handlers run side by side,
+ * replies leave in the order of the requests. `unordered`: replies leave as they are made; the protocol must
+ * tell them apart. At most `limits.inFlight` run side by side on one connection; then reads pause.
+ */
+export type Concurrency = "serial" | "ordered" | "unordered";
+
+export interface ServiceDefinition<State, In, Out, Env> {
+  /** For logs. Default: the name of the codec. */
+  readonly name?: string;
+  readonly codec: Codec<In, Out>;
+  /** What the handlers share in one worker (clients, tables); made before the worker accepts. */
+  env?(worker: WorkerInfo): Env | Promise<Env>;
+  /** After the last connection of a stopping worker: ends what `env` made. Bounded by the drain deadline. */
+  closeEnv?(env: Env): void | Promise<void>;
+  /** State of a new connection. */
+  state?(info: ConnectionInfo, env: Env): State;
+  onOpen?(connection: Connection<State, Out>, env: Env): void;
+  /** The handler. What it returns is the reply; what it throws goes to `onError`. */
+  onMessage(message: In, context: Context<State, Out, Env>): Reply<NoInfer<Out>>;
+  /** After `send()` said `slow`: the unsent bytes fell below the low-water mark. */
+  onWritable?(connection: Connection<State, Out>, env: Env): void;
+  onClose?(connection: Connection<State, Out>, reason: CloseReason, env: Env): void;
+  /** A handler failed. Without `onError` the error is logged and the connection closed (`handler-error`). */
+  onError?(error: unknown, context: Context<State, Out, Env>): ErrorReply<NoInfer<Out>>;
+  /** The worker stops. What it returns is sent as a last message before the connection ends. */
+  // biome-ignore lint/suspicious/noConfusingVoidType: as above
+  onDraining?(connection: Connection<State, Out>, env: Env): Out | undefined | void;
+  readonly use?: readonly Middleware<State, In, Out, Env>[];
+  readonly concurrency?: Concurrency;
+  readonly limits?: ServiceLimits;
+  readonly timeouts?: ServiceTimeouts;
+}
+
+const SERVICE: unique symbol = Symbol.for("headrace.service");
+/** Raised when a worker can no longer run a service that an older copy of this package defined. */
+const CONTRACT = 1;
+
+/** A checked definition. */
+export interface Service<State = unknown, In = unknown, Out = unknown, Env = unknown>
+  extends Omit<ServiceDefinition<State, In, Out, Env>, "limits" | "timeouts"> {
+  readonly name: string;
+  readonly concurrency: Concurrency;
+  readonly limits: Partial<Limits>;
+  readonly timeouts: Partial<Timeouts>;
+  readonly [SERVICE]: typeof CONTRACT;
+}
+
+/** A service of any types, as listeners hold it. */
+// biome-ignore lint/suspicious/noExplicitAny: handlers are contravariant in their parameters, so no other type holds all services
+export type AnyService = Service<any, any, any, any>;
+
+const FUNCTIONS = [
+  "env",
+  "closeEnv",
+  "state",
+  "onOpen",
+  "onMessage",
+  "onWritable",
+  "onClose",
+  "onError",
+  "onDraining",
+] as const;
+const PROPERTIES: readonly string[] = ["name", "codec", ...FUNCTIONS, "use", "concurrency", "limits", "timeouts"];
+const ORDERS: readonly Concurrency[] = ["serial", "ordered", "unordered"];
+
+function invalid(option: string, problem: string, allowed: string): HeadraceError {
+  return new HeadraceError("service-invalid", `defineService: ${option}: ${problem}; allowed: ${allowed}`, {
+    option,
+    allowed,
+  });
+}
+
+function readGroup<T extends object>(
+  group: string,
+  given: object | undefined,
+  kinds: { readonly [Name in keyof T]: NumericKind<T[Name]> },
+): Partial<T> {
+  const settings: Partial<T> = {};
+  if (given !== undefined && (typeof given !== "object" || given === null || Array.isArray(given))) {
+    throw invalid(group, "not an object", `{ ${Object.keys(kinds).join(", ")} }`);
+  }
+  for (const [name, value] of Object.entries(given ?? {})) {
+    if (!Object.hasOwn(kinds, name)) {
+      throw invalid(`${group}.${name}`, "unknown", Object.keys(kinds).join(", "));
+    }
+    const kind = kinds[name as keyof T];
+    const read = kind.read(value);
+    if (read instanceof Wrong) throw invalid(`${group}.${name}`, read.problem, read.allowed ?? kind.allowed);
+    settings[name as keyof T] = read;
+  }
+  return settings;
+}
+
+function checkShape(given: Readonly<Record<string, unknown>>): void {
+  for (const name of Object.keys(given)) {
+    if (PROPERTIES.includes(name)) continue;
+    const near = nearest(name, PROPERTIES);
+    throw invalid(name, `unknown${near ? `; did you mean ${near}?` : ""}`, PROPERTIES.join(", "));
+  }
+  const codec = given.codec as Partial<Codec<unknown, unknown>> | undefined;
+  if (typeof codec?.decode !== "function" || typeof codec.encodeInto !== "function") {
+    throw invalid("codec", "missing or not a codec", "line(), frame(), raw() or a Codec of your own");
+  }
+  if (given.onMessage === undefined) throw invalid("onMessage", "missing", "a function (message, context) => reply");
+  for (const name of FUNCTIONS) {
+    if (given[name] !== undefined && typeof given[name] !== "function")
+      throw invalid(name, "not a function", "a function");
+  }
+  if (given.name !== undefined && (typeof given.name !== "string" || given.name === "")) {
+    throw invalid("name", "not a text", "a text of one character or more");
+  }
+  if (given.concurrency !== undefined && !ORDERS.includes(given.concurrency as Concurrency)) {
+    throw invalid("concurrency", `"${String(given.concurrency)}" is unknown`, ORDERS.join(", "));
+  }
+  const use = given.use ?? [];
+  if (!Array.isArray(use) || use.some((middleware) => typeof middleware !== "function")) {
+    throw invalid("use", "not a list of functions", "(message, context, next) => reply");
+  }
+}
+
+/** Checks a definition and completes it. Throws `service-invalid`, naming the property and what is allowed. */
+export function defineService<In, Out, State = undefined, Env = undefined>(
+  definition: ServiceDefinition<State, In, Out, Env>,
+): Service<State, In, Out, Env> {
+  if (typeof definition !== "object" || definition === null) {
+    throw new HeadraceError("service-invalid", "defineService: expects an object with codec and onMessage");
+  }
+  checkShape(definition as unknown as Record<string, unknown>);
+  return {
+    ...definition,
+    name: definition.name ?? definition.codec.name,
+    concurrency: definition.concurrency ?? "serial",
+    limits: readGroup<Limits>("limits", definition.limits, LIMIT_KINDS),
+    timeouts: readGroup<Timeouts>("timeouts", definition.timeouts, TIMEOUT_KINDS),
+    [SERVICE]: CONTRACT,
+  };
+}
+
+/** True for what `defineService` returned, also by another copy of this package. */
+export function isService(value: unknown): value is AnyService {
+  return typeof value === "object" && value !== null && (value as AnyService)[SERVICE] === CONTRACT;
+}

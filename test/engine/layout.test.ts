@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { COUNTER, HEADER, INPUT, OUTPUT, TOTAL_CLOCK, TOTALS } from "#src/engine/layout.js";
+import { packageRoot } from "#src/os/addon.js";
+import { WORKER_FIELDS } from "#src/os/scoreboard.js";
+import { SOCKET_OPTION_NAMES } from "#src/os/socket.js";
+
+/** Every enumerator and every plain number that a header defines. */
+function constantsOf(header: string): Map<string, number> {
+  const text = readFileSync(join(packageRoot(), "native", header), "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
+  const constants = new Map<string, number>();
+  for (const [, name = "", value] of text.matchAll(/^#define (\w+) (\d+)$/gm)) constants.set(name, Number(value));
+  for (const [, body = ""] of text.matchAll(/\benum\s*\w*\s*\{([^}]*)\}/g)) {
+    let next = 0;
+    for (const item of body.split(",")) {
+      const match = /^\s*(\w+)(?:\s*=\s*(\d+)(?:\s*<<\s*(\d+))?)?\s*$/.exec(item);
+      if (!match) continue;
+      const [, name = "", value, shift] = match;
+      if (value !== undefined) next = Number(value) << Number(shift ?? 0);
+      constants.set(name, next++);
+    }
+  }
+  return constants;
+}
+
+/** `keepAlive` is `KEEP_ALIVE`. */
+function upperSnake(name: string): string {
+  return name.replace(/([a-z0-9])([A-Z])/g, "$1_$2").toUpperCase();
+}
+
+const engineHeader = constantsOf("engine.h");
+
+for (const [prefix, layout] of Object.entries({ HEADER, INPUT, OUTPUT, COUNTER })) {
+  test(`${prefix}_… in engine.h and layout.ts are the same names and numbers`, () => {
+    const native = [...engineHeader].filter(([name]) => name.startsWith(`${prefix}_`));
+    const ours = Object.entries(layout).map(([name, value]) => [`${prefix}_${upperSnake(name)}`, value]);
+    assert.deepEqual(Object.fromEntries(ours), Object.fromEntries(native));
+  });
+}
+
+test("the totals stand in the order of WORKER_FIELDS", () => {
+  assert.equal(TOTALS, engineHeader.get("TOTAL_COUNT"));
+  assert.equal(TOTAL_CLOCK, engineHeader.get("TOTAL_CLOCK"));
+  for (const [index, name] of WORKER_FIELDS.slice(0, TOTALS).entries()) {
+    assert.equal(engineHeader.get(`TOTAL_${upperSnake(name)}`), index, name);
+  }
+});
+
+test("the socket options stand in the order of socket.h", () => {
+  const native = constantsOf("socket.h");
+  assert.equal(native.get("OPTION_COUNT"), SOCKET_OPTION_NAMES.length);
+  for (const [index, name] of SOCKET_OPTION_NAMES.entries()) {
+    assert.equal(native.get(`OPTION_${upperSnake(name)}`), index, name);
+  }
+});

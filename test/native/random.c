@@ -1,0 +1,486 @@
+/* Random operations on an engine with real sockets, without Node: for a sanitizer to watch.
+ *
+ *   random [seed [steps]]
+ *
+ * One process is both ends: it plays JavaScript (owns slots, writes output records, reads input
+ * records) and the peers (plain sockets). Every byte carries its stream's position, so that loss,
+ * repetition and mixing of streams are seen at once. Prints the seed; exits 0 or aborts. */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../../native/engine.h"
+
+#define SLOTS 64
+#define PEERS 96
+#define INPUT_BYTES (3 * RECEIVE_SHARE)
+#define OUTPUT_BYTES (256 * 1024)
+#define INPUT_RECORDS 32
+#define OUTPUT_RECORDS 128
+#define LEFT_TO_KERNEL -1
+#define NOBODY -1
+
+static uint64_t state;
+
+static uint32_t next_random(void) {
+  state = state * 6364136223846793005ull + 1442695040888963407ull;
+  return (uint32_t)(state >> 33);
+}
+
+static uint32_t below(uint32_t bound) {
+  return next_random() % bound;
+}
+
+/* What a stream's byte at a position is. */
+static uint8_t byte_at(uint32_t stream, uint64_t position) {
+  uint64_t mixed = (stream * 2654435761u) ^ (position * 0x9e3779b97f4a7c15ull);
+  return (uint8_t)(mixed >> 24);
+}
+
+/* ---- the peers ---- */
+
+typedef struct {
+  int fd;
+  int slot; /* of the served end, or NOBODY */
+  uint32_t stream;
+  uint64_t sent, received;
+  bool finished, broken;
+} peer;
+
+static peer peers[PEERS];
+
+/* ---- what JavaScript would keep ---- */
+
+typedef struct {
+  bool owned, dead, ended, finishing, paused;
+  bool held; /* the pause has been carried out */
+  uint32_t generation;
+  int peer;
+  uint64_t sent, received;
+} owner;
+
+static owner owners[SLOTS];
+static engine core;
+static uint16_t port_number;
+static uint32_t streams;
+static int32_t header[HEADER_WORDS], input_records[INPUT_RECORDS * INPUT_WORDS];
+static int32_t output_records[OUTPUT_RECORDS * OUTPUT_WORDS], generations[SLOTS], unsent[SLOTS];
+static double totals[TOTAL_COUNT], counters[SLOTS * COUNTER_WORDS];
+static uint8_t input[INPUT_BYTES], output[OUTPUT_BYTES];
+static int32_t table[2 * 3], caps_most;
+static uint64_t checked;
+
+static void flush(void) {
+  engine_flush(&core);
+  assert(header[HEADER_OUTPUT_RECORDS] == 0 && header[HEADER_OUTPUT_BYTES] == 0);
+  for (int i = 0; i < SLOTS; i++)
+    owners[i].held = owners[i].paused;
+}
+
+static int32_t *add_record(int kind, int slot, uint32_t generation) {
+  if (header[HEADER_OUTPUT_RECORDS] == OUTPUT_RECORDS) flush();
+  int32_t *record = &output_records[header[HEADER_OUTPUT_RECORDS]++ * OUTPUT_WORDS];
+  memset(record, 0, OUTPUT_WORDS * sizeof *record);
+  record[0] = kind;
+  record[1] = slot;
+  record[2] = (int32_t)generation;
+  return record;
+}
+
+/* ---- input records ---- */
+
+static void learn_peer(int slot) {
+  socket_address address;
+  engine_peer(engine_slot(&core, (uint32_t)slot, owners[slot].generation), &address);
+  for (int i = 0; i < PEERS; i++) {
+    struct sockaddr_in own, other;
+    socklen_t length = sizeof own;
+    if (peers[i].fd < 0 || peers[i].slot != NOBODY) continue;
+    /* A socket that was reset keeps its name, while the port may be another's by now. */
+    socklen_t other_length = sizeof other;
+    if (getpeername(peers[i].fd, (struct sockaddr *)&other, &other_length) != 0) continue;
+    if (getsockname(peers[i].fd, (struct sockaddr *)&own, &length) != 0) continue;
+    if (own.sin_port != address.v4.sin_port) continue;
+    owners[slot].peer = i;
+    peers[i].slot = slot;
+    return;
+  }
+}
+
+static void on_accept(int slot) {
+  assert(!owners[slot].owned);
+  owners[slot] = (owner){.owned = true, .generation = (uint32_t)generations[slot], .peer = NOBODY};
+  learn_peer(slot);
+}
+
+static void on_data(int slot, int32_t offset, int32_t length) {
+  owner *own = &owners[slot];
+  assert(offset >= 0 && length > 0 && offset + length <= INPUT_BYTES && length <= RECEIVE_SHARE);
+  if (!own->owned) return;
+  assert(!own->ended && !own->dead && !own->held);
+  if (own->peer == NOBODY) return;
+  for (int32_t i = 0; i < length; i++, own->received++, checked++)
+    assert(input[offset + i] == byte_at(peers[own->peer].stream, own->received));
+}
+
+static void forget_owner(int slot) {
+  int index = owners[slot].peer;
+  if (index != NOBODY && peers[index].slot == slot) peers[index].slot = NOBODY;
+  owners[slot].owned = false;
+}
+
+static void read_records(int count) {
+  for (int i = 0; i < count; i++) {
+    const int32_t *record = &input_records[i * INPUT_WORDS];
+    int slot = record[1];
+    owner *own = &owners[slot];
+    switch (record[0]) {
+    case INPUT_ACCEPT:
+      on_accept(slot);
+      break;
+    case INPUT_DATA:
+      on_data(slot, record[2], record[3]);
+      break;
+    case INPUT_END:
+      if (own->owned) {
+        assert(!own->ended && !own->dead);
+        own->ended = true;
+        /* Everything that a peer sent before an orderly end has come. */
+        if (own->peer != NOBODY && peers[own->peer].finished && !peers[own->peer].broken)
+          assert(own->received == peers[own->peer].sent);
+      }
+      break;
+    case INPUT_ERROR:
+      assert(record[2] > 0);
+      if (own->owned) {
+        assert(!own->dead);
+        own->dead = true;
+      }
+      break;
+    case INPUT_ACCEPT_ERROR:
+    case INPUT_WRITABLE:
+    case INPUT_BLOCKED:
+    case INPUT_CONNECTED:
+      break;
+    default:
+      abort();
+    }
+  }
+}
+
+/* ---- what JavaScript might order ---- */
+
+static void order_send(int slot) {
+  owner *own = &owners[slot];
+  uint32_t length = below(4) == 0 ? below(OUTPUT_BYTES / 4) : below(300);
+  if (own->finishing) return;
+  if (below(8) == 0) {
+    static uint8_t large[OUTPUT_BYTES * 2];
+    flush();
+    length = below(sizeof large);
+    for (uint32_t i = 0; i < length; i++)
+      large[i] = byte_at(own->generation * SLOTS + (uint32_t)slot, own->sent + i);
+    slot_state before = (slot_state)core.slots[slot].state;
+    assert(before == SLOT_OPEN || before == SLOT_DEAD);
+    unsent[slot] += (int32_t)length;
+    conn_send(&core, &core.slots[slot], large, length);
+  } else {
+    if ((uint32_t)header[HEADER_OUTPUT_BYTES] + length > OUTPUT_BYTES) flush();
+    /* Before the offset: a full list is flushed by this, and with it the arena. */
+    int32_t *record =
+        add_record(below(5) == 0 ? OUTPUT_SEND_ALONE : OUTPUT_SEND, slot, own->generation);
+    int32_t offset = header[HEADER_OUTPUT_BYTES];
+    for (uint32_t i = 0; i < length; i++)
+      output[(uint32_t)offset + i] =
+          byte_at(own->generation * SLOTS + (uint32_t)slot, own->sent + i);
+    record[3] = offset;
+    record[4] = (int32_t)length;
+    header[HEADER_OUTPUT_BYTES] += (int32_t)length;
+    unsent[slot] += (int32_t)length;
+  }
+  own->sent += length;
+}
+
+static void order(int slot) {
+  owner *own = &owners[slot];
+  switch (below(16)) {
+  case 0:
+    add_record(OUTPUT_PAUSE, slot, own->generation);
+    own->paused = true;
+    break;
+  case 1:
+  case 2:
+    add_record(OUTPUT_RESUME, slot, own->generation);
+    own->paused = false;
+    break;
+  case 3:
+    add_record(OUTPUT_NOTIFY, slot, own->generation)[3] = (int32_t)(1 + below(100000));
+    break;
+  case 4:
+    if (below(3) == 0) {
+      add_record(OUTPUT_FINISH, slot, own->generation);
+      own->finishing = true;
+    }
+    break;
+  case 5:
+    add_record(OUTPUT_CLOSE, slot, own->generation)[3] = (int32_t)below(50);
+    forget_owner(slot);
+    break;
+  case 6:
+    if (below(3) == 0) {
+      add_record(OUTPUT_RESET, slot, own->generation);
+      if (own->peer != NOBODY) peers[own->peer].broken = true;
+      forget_owner(slot);
+    }
+    break;
+  case 7:
+    /* Nonsense and stale records: nothing may come of them. */
+    add_record((int)below(12), (int)below(2 * SLOTS) - 3, next_random());
+    if (below(4) == 0) {
+      int32_t *record = add_record(OUTPUT_SEND, slot, own->generation);
+      record[3] = OUTPUT_BYTES - 1;
+      record[4] = below(2) ? 2 : -1;
+    }
+    add_record(OUTPUT_CLOSE, slot, own->generation - 2);
+    break;
+  case 8:
+    if (below(4) == 0) {
+      uint8_t *rest = NULL;
+      uint32_t length = 0;
+      flush();
+      int fd = engine_release(&core, (uint32_t)slot, own->generation, &rest, &length);
+      if (fd < 0) break;
+      if (own->peer != NOBODY) peers[own->peer].broken = true;
+      forget_owner(slot);
+      free(rest);
+      close(fd);
+    }
+    break;
+  default:
+    order_send(slot);
+  }
+}
+
+/* ---- what peers might do ---- */
+
+static void hang_up(peer *each) {
+  close(each->fd);
+  if (each->slot != NOBODY) owners[each->slot].peer = NOBODY;
+  *each = (peer){.fd = -1, .slot = NOBODY};
+}
+
+static void open_peer(peer *each) {
+  int32_t options[OPTION_COUNT];
+  for (int i = 0; i < OPTION_COUNT; i++)
+    options[i] = LEFT_TO_KERNEL;
+  if (below(3) == 0) options[OPTION_SEND_BUFFER] = 4096;
+  if (below(2)) options[OPTION_RECEIVE_BUFFER] = 4096;
+  if (below(2)) options[OPTION_SEND_BUFFER] = 300000;
+  socket_address address;
+  assert(socket_address_parse(&address, "127.0.0.1", port_number) == 0);
+  int fd = socket_connect(&address, NULL, options);
+  if (fd < 0) return;
+  *each = (peer){.fd = fd, .slot = NOBODY, .stream = 1u << 24 | ++streams};
+}
+
+static void peer_receives(peer *each) {
+  static uint8_t bytes[100000];
+  ssize_t received = recv(each->fd, bytes, 1 + below(sizeof bytes), MSG_DONTWAIT);
+  if (received <= 0 || each->slot == NOBODY) {
+    if (received > 0) each->received += (uint64_t)received;
+    return;
+  }
+  owner *own = &owners[each->slot];
+  for (ssize_t i = 0; i < received; i++, each->received++, checked++)
+    assert(bytes[i] == byte_at(own->generation * SLOTS + (uint32_t)each->slot, each->received));
+}
+
+static void peer_sends(peer *each) {
+  static uint8_t bytes[200000];
+  uint32_t length = below(4) == 0 ? below(sizeof bytes) : below(2000);
+  if (each->finished) return;
+  for (uint32_t i = 0; i < length; i++)
+    bytes[i] = byte_at(each->stream, each->sent + i);
+  ssize_t sent = send(each->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent > 0) each->sent += (uint64_t)sent;
+}
+
+static void act_as_peer(peer *each) {
+  if (each->fd < 0) {
+    open_peer(each);
+    return;
+  }
+  switch (below(20)) {
+  case 0:
+    if (!each->finished && shutdown(each->fd, SHUT_WR) == 0) each->finished = true;
+    break;
+  case 1:
+    if (below(2)) socket_make_reset(each->fd);
+    hang_up(each);
+    break;
+  case 2:
+    if (!each->finished) send(each->fd, "", 0, MSG_NOSIGNAL);
+    break;
+  case 3:
+  case 4:
+  case 5:
+  case 6:
+  case 7:
+  case 8:
+  case 9:
+    peer_receives(each);
+    break;
+  default:
+    peer_sends(each);
+  }
+}
+
+/* ---- invariants ---- */
+
+/* The list of closing slots, read from both ends. */
+static void check_closing(int closing) {
+  int forwards = 0, backwards = 0;
+  for (int32_t i = core.closing.first; i != NONE; i = core.slots[i].close_after, forwards++)
+    assert(core.slots[i].state == SLOT_CLOSING);
+  for (int32_t i = core.closing.last; i != NONE; i = core.slots[i].close_before)
+    backwards++;
+  assert(forwards == closing && backwards == closing);
+}
+
+static void check_invariants(void) {
+  int in_use = 0, counted = 0, closing = 0;
+  for (uint32_t i = 0; i < core.used; i++) {
+    const slot *conn = &core.slots[i];
+    if (conn->state == SLOT_FREE) {
+      assert(!owners[i].owned || header[HEADER_OUTPUT_RECORDS] > 0);
+      continue;
+    }
+    in_use++;
+    if (conn->state == SLOT_CLOSING) closing++;
+    if (conn->flags & FLAG_COUNTED) counted++;
+    if (conn->state == SLOT_DEAD || conn->state == SLOT_OPEN)
+      assert((uint32_t)generations[i] == conn->generation);
+    if (conn->state == SLOT_OPEN && header[HEADER_OUTPUT_RECORDS] == 0)
+      assert(unsent[i] == (int32_t)(conn->unsent_to - conn->unsent_from));
+    assert(conn->unsent_from <= conn->unsent_to && conn->unsent_to <= conn->unsent_size);
+    assert((conn->unsent == NULL) == (conn->unsent_size == 0));
+  }
+  assert(in_use == header[HEADER_OPEN] && totals[TOTAL_OPEN] == in_use);
+  assert(table[1] == counted);
+  if (counted > caps_most) caps_most = counted;
+  check_closing(closing);
+  int32_t queued = 0;
+  for (int32_t i = core.ready.first; i != NONE; i = core.slots[i].next)
+    queued++;
+  assert(queued == core.ready_count);
+}
+
+static void open_engine(void) {
+  engine_memory memory = {.header = header,
+                          .totals = totals,
+                          .input = input,
+                          .output = output,
+                          .input_records = input_records,
+                          .output_records = output_records,
+                          .generations = generations,
+                          .unsent = unsent,
+                          .counters = counters,
+                          .input_bytes = INPUT_BYTES,
+                          .output_bytes = OUTPUT_BYTES,
+                          .input_records_max = INPUT_RECORDS,
+                          .output_records_max = OUTPUT_RECORDS,
+                          .slots = SLOTS};
+  assert(engine_open(&core, &memory) == 0);
+  /* Another worker holds some places already. */
+  table[0] = 10;
+  core.admission =
+      (admission){.table = table, .columns = 2, .column = 1, .rows = 2, .caps = {60, 0}};
+}
+
+int main(int argc, char **argv) {
+  uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+  int steps = argc > 2 ? atoi(argv[2]) : 20000;
+  printf("seed %llu steps %d\n", (unsigned long long)seed, steps);
+  fflush(stdout);
+  state = seed;
+  for (int i = 0; i < PEERS; i++)
+    peers[i] = (peer){.fd = -1, .slot = NOBODY};
+  open_engine();
+  int32_t options[OPTION_COUNT];
+  for (int i = 0; i < OPTION_COUNT; i++)
+    options[i] = LEFT_TO_KERNEL;
+  options[OPTION_BACKLOG] = 128;
+  options[OPTION_SEND_BUFFER] = 8192;
+  socket_address address;
+  assert(socket_address_parse(&address, "127.0.0.1", 0) == 0);
+  int listening = socket_listen(&address, true, options);
+  assert(listening >= 0 && socket_name(listening, false, &address) == 0);
+  port_number = ntohs(address.v4.sin_port);
+  assert(listener_open(&core, 0, listening, -1) == 0);
+
+  for (int step = 0; step < steps; step++) {
+    switch (below(8)) {
+    case 0:
+    case 1:
+    case 2:
+      act_as_peer(&peers[below(PEERS)]);
+      break;
+    case 3:
+    case 4: {
+      int slot = (int)below(SLOTS);
+      if (owners[slot].owned) order(slot);
+      break;
+    }
+    case 5:
+      if (below(3) == 0) engine_tick(&core);
+      if (below(2)) flush();
+      break;
+    default:
+      read_records(engine_round(&core));
+      if (below(4)) flush();
+      check_invariants();
+    }
+    /* Now and then everybody at once: more than one round can take. */
+    if (below(100) == 0)
+      for (int i = 0; i < PEERS; i++)
+        if (peers[i].fd >= 0) peer_sends(&peers[i]);
+    if (below(100) == 0)
+      for (int slot = 0; slot < SLOTS; slot++)
+        if (owners[slot].owned)
+          add_record(OUTPUT_NOTIFY, slot, owners[slot].generation)[3] = INT32_MAX;
+    if (below(2000) == 0) {
+      assert(listener_close(&core, 0) == 0);
+      assert(listener_open(&core, 0, listening, below(2) ? -1 : (int)below(20)) == 0);
+    }
+  }
+  /* The end: everyone hangs up; every slot must come back without a descriptor left. */
+  flush();
+  for (int i = 0; i < PEERS; i++)
+    if (peers[i].fd >= 0) hang_up(&peers[i]);
+  for (int turn = 0; turn < 2000 && (header[HEADER_OPEN] > 0 || turn < 3); turn++) {
+    read_records(engine_round(&core));
+    for (int slot = 0; slot < SLOTS; slot++) {
+      if (!owners[slot].owned) continue;
+      add_record(OUTPUT_CLOSE, slot, owners[slot].generation)[3] = 1;
+      forget_owner(slot);
+    }
+    flush();
+    usleep(1000);
+    engine_tick(&core);
+  }
+  check_invariants();
+  assert(header[HEADER_OPEN] == 0 && table[1] == 0 && caps_most <= 50);
+  engine_close(&core);
+  close(listening);
+  /* 0, 1 and 2 are what is left. */
+  int lowest = dup(0);
+  assert(lowest == 3);
+  close(lowest);
+  printf("checked %llu bytes, accepted %.0f, rejected %.0f\n", (unsigned long long)checked,
+         totals[TOTAL_ACCEPTED], totals[TOTAL_REJECTED]);
+  return 0;
+}

@@ -1,0 +1,45 @@
+/** The C modules under AddressSanitizer and UndefinedBehaviorSanitizer, without Node. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { packageRoot } from "#src/os/addon.js";
+import { makeFolder } from "../support/folder.js";
+
+const MODULES = ["engine.c", "conn.c", "listener.c", "socket.c", "fds.c", "admission.c"];
+const FLAGS = "-std=c11 -g -O1 -Wall -Wextra -Werror -D_GNU_SOURCE -pthread -fno-omit-frame-pointer";
+const SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all";
+const STEPS = 30_000;
+
+const root = packageRoot();
+
+function compile(t: TestContext, program: string, sanitizers = SANITIZERS): string {
+  const binary = join(makeFolder(t), program);
+  const sources = [join(root, "test", "native", `${program}.c`), ...MODULES.map((name) => join(root, "native", name))];
+  const built = spawnSync("cc", [...`${FLAGS} ${sanitizers}`.split(" "), ...sources, "-o", binary], {
+    encoding: "utf8",
+  });
+  assert.equal(built.status, 0, built.stderr);
+  return binary;
+}
+
+function run(binary: string, ...args: string[]): string {
+  const ran = spawnSync(binary, args, { encoding: "utf8", timeout: 120_000 });
+  assert.equal(ran.status, 0, `${args.join(" ")}: ${ran.signal ?? ran.status}\n${ran.stdout}${ran.stderr}`);
+  return ran.stdout;
+}
+
+test("each module at its bounds", (t) => {
+  assert.match(run(compile(t, "modules")), /done/);
+});
+
+test("random operations, seeds that never change and one of today", (t) => {
+  const binary = compile(t, "random");
+  for (const seed of ["1", "2", "3", "4", "5", String(Date.now())]) {
+    t.diagnostic(run(binary, seed, String(STEPS)).trim().replaceAll("\n", ", "));
+  }
+});
+
+test("admission counts without a data race", (t) => {
+  assert.match(run(compile(t, "modules", "-fsanitize=thread")), /done/);
+});

@@ -1,0 +1,76 @@
+/** openServer in the test's own process: one worker, one listener, real sockets, real figures. */
+import type { TestContext } from "node:test";
+import { type Logger, pino } from "pino";
+import { CLOSE_REASONS, type CloseReason } from "#src/base/reasons.js";
+import { DEFAULT_SOCKET, type Limits, type SocketOptions, type Timeouts } from "#src/base/settings.js";
+import { addon } from "#src/os/addon.js";
+import { boundPort } from "#src/os/descriptors.js";
+import { LISTENER_CLOSED, LISTENER_FIELDS, type ListenerField, Scoreboard } from "#src/os/scoreboard.js";
+import type { AnyService } from "#src/service/define.js";
+import { openServer, type ServedListener, type WorkerServer } from "#src/worker/server.js";
+import { openListener } from "./loopback.js";
+
+export interface ServingOptions {
+  readonly limits?: Partial<Limits>;
+  readonly timeouts?: Partial<Timeouts>;
+  readonly socket?: Partial<SocketOptions>;
+  /** Connections in all. */
+  readonly connections?: number;
+  readonly log?: Logger;
+}
+
+export interface Serving {
+  readonly server: WorkerServer;
+  readonly scoreboard: Scoreboard;
+  readonly port: number;
+  figure(field: ListenerField): number;
+  /** Closes so far, by reason, those that are not 0. */
+  closes(): Partial<Record<CloseReason, number>>;
+}
+
+export function listenerOf(service: AnyService, options: ServingOptions): ServedListener {
+  return {
+    service,
+    config: {
+      name: "test",
+      address: { protocol: "tcp", host: "127.0.0.1", port: 0 },
+      addressText: "127.0.0.1:0",
+      service: { kind: "module", path: "/test", given: "test" },
+      limits: options.limits ?? {},
+      timeouts: options.timeouts ?? {},
+      socket: { ...DEFAULT_SOCKET, ...options.socket },
+    },
+  };
+}
+
+export async function openServing(t: TestContext, service: AnyService, options: ServingOptions = {}): Promise<Serving> {
+  const fd = openListener(t, options.socket);
+  const scoreboard = Scoreboard.create({ workers: 1, listeners: 1 });
+  t.after(() => addon().fdClose(scoreboard.fd));
+  const server = await openServer({
+    listeners: [listenerOf(service, options)],
+    scoreboard,
+    worker: 0,
+    connections: options.connections ?? 1_000,
+    log: options.log ?? pino({ level: "silent" }),
+  });
+  t.after(() => server.abort());
+  server.accept([fd]);
+  const row = scoreboard.block(0).row(0);
+  return {
+    server,
+    scoreboard,
+    port: boundPort(fd),
+    figure: (field) => row[LISTENER_FIELDS.indexOf(field)] as number,
+    closes: () =>
+      Object.fromEntries(
+        CLOSE_REASONS.map((reason, index) => [reason, row[LISTENER_CLOSED + index] as number] as const).filter(
+          ([, count]) => count !== 0,
+        ),
+      ),
+  };
+}
+
+export function closesTotal(serving: Serving): number {
+  return Object.values(serving.closes()).reduce((sum, count) => sum + count, 0);
+}
