@@ -1,5 +1,6 @@
 /** Processes as /proc shows them. A test marks those it starts in their environment, which children inherit. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { until } from "./until.js";
 
 /** Name of the variable that carries the mark. */
 export const MARK = "TEST_SERVER_MARK";
@@ -41,4 +42,12 @@ export function listeningInodes(port: number): string[] {
       .filter(([, local = "", , state]) => local.endsWith(`:${hex}`) && state === "0A")
       .map((columns) => columns[9] ?? ""),
   );
+}
+
+/**
+ * Waits until nothing listens on `port`. A process that is being torn down can be out of sight before the kernel has
+ * closed its sockets: its memory, by which it is found, goes before its descriptors while another thread still ends.
+ */
+export async function nothingListens(port: number): Promise<void> {
+  await until(`nothing listens on ${port}`, () => listeningInodes(port).length === 0);
 }
