@@ -4,12 +4,16 @@
       "target_name": "headrace",
       "sources": [
         "addon.c",
+        "addon_channel.c",
+        "addon_engine.c",
+        "addon_os.c",
         "admission.c",
         "conn.c",
         "engine.c",
         "fds.c",
         "listener.c",
-        "socket.c"
+        "socket.c",
+        "unix.c"
       ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
       "cflags": ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]

@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -29,8 +30,8 @@ int engine_open(engine *self, const engine_memory *memory) {
   self->memory = *memory;
   self->first_free = NONE;
   self->ready = self->closing = self->released = (slot_list){NONE, NONE};
-  for (int id = 0; id < LISTENERS_MAX; id++)
-    self->listeners[id].fd = -1;
+  for (int listener = 0; listener < LISTENERS_MAX; listener++)
+    self->linger_ms[listener] = -1;
   /* Pages of slots that were never used cost nothing. */
   self->slots =
       mmap(NULL, slots_size(memory), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -56,16 +57,12 @@ void engine_close(engine *self) {
     if (conn->fd >= 0) socket_make_reset(conn->fd);
     engine_free(self, conn);
   }
-  for (int id = 0; id < LISTENERS_MAX; id++) {
-    if (self->listeners[id].fd >= 0) listener_close(self, id);
-  }
+  listener_close_all(self);
   close(self->epoll_fd);
   munmap(self->slots, slots_size(&self->memory));
   free(self->next_send);
   /* No slot, no descriptor: whoever still calls gets -EBADF, -ENOSPC or nothing. */
   *self = (engine){.epoll_fd = -1, .first_free = NONE, .ready = {NONE, NONE}};
-  for (int id = 0; id < LISTENERS_MAX; id++)
-    self->listeners[id].fd = -1;
 }
 
 /* ---- slots ---- */
@@ -128,7 +125,7 @@ int engine_add(engine *self, int fd, slot_state state, uint8_t listener,
                  .generation = generation ? generation : 1,
                  .state = (uint8_t)state,
                  .listener = listener,
-                 .linger_ms = -1,
+                 .linger_ms = state == SLOT_OPEN ? self->linger_ms[listener] : -1,
                  .first_send = NONE,
                  .close_before = NONE,
                  .close_after = NONE};
@@ -206,18 +203,46 @@ int engine_connect(engine *self, const socket_address *address, const socket_add
   return index;
 }
 
-int engine_release(engine *self, uint32_t index, uint32_t generation, uint8_t **unsent,
-                   uint32_t *length) {
+int engine_linger(engine *self, int listener, int32_t linger_ms) {
+  if (listener < 0 || listener >= LISTENERS_MAX) return -EINVAL;
+  self->linger_ms[listener] = linger_ms;
+  return 0;
+}
+
+int engine_adopt(engine *self, int listener, int fd, bool counted) {
+  if (listener < 0 || listener >= LISTENERS_MAX) return -EINVAL;
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
+  socket_address peer;
+  bool known = socket_name(fd, true, &peer) == 0;
+  /* The new watch announces again what its last one had announced already: unread bytes, the peer's
+   * FIN, an error. */
+  int index = engine_add(self, fd, SLOT_OPEN, (uint8_t)listener, known ? &peer : NULL);
+  if (index < 0 || !self->admission.table) return index;
+  if (!counted) admission_force(&self->admission, listener);
+  self->slots[index].flags |= FLAG_COUNTED;
+  return index;
+}
+
+int engine_release(engine *self, uint32_t index, uint32_t generation, engine_released *released) {
   slot *conn = engine_slot(self, index, generation);
   if (!conn || conn->state != SLOT_OPEN) return -EBADF;
-  int fd = conn->fd;
-  *length = conn->unsent_to - conn->unsent_from;
-  if (*length > 0) memmove(conn->unsent, conn->unsent + conn->unsent_from, *length);
-  *unsent = conn->unsent;
+  *released = (engine_released){.fd = conn->fd,
+                                .counted = (conn->flags & FLAG_COUNTED) != 0,
+                                .unsent = conn->unsent,
+                                .length = conn->unsent_to - conn->unsent_from};
+  if (released->length > 0)
+    memmove(conn->unsent, conn->unsent + conn->unsent_from, released->length);
   conn->unsent = NULL;
+  conn->flags &= (uint16_t)~FLAG_COUNTED;
   unwatch(self, conn);
   forget(self, conn);
-  return fd;
+  return 0;
+}
+
+void engine_leave(engine *self, int listener, int32_t count) {
+  if (listener < 0 || listener >= LISTENERS_MAX || count <= 0) return;
+  admission_hand_over(&self->admission, listener, count);
 }
 
 /* ---- lists ---- */
@@ -294,16 +319,19 @@ int engine_round(engine *self) {
   reuse_released(self);
   int count = epoll_wait(self->epoll_fd, events, EVENTS_PER_ROUND, 0);
   advance_clock(self);
+  int32_t accepting[EVENTS_PER_ROUND];
+  int accepting_count = 0;
   for (int i = 0; i < count; i++) {
     uint64_t data = events[i].data.u64;
     if (data & LISTENER_BIT) {
-      listener_accept(self, (int)(data & ~LISTENER_BIT));
+      accepting[accepting_count++] = (int32_t)(data & ~LISTENER_BIT);
       continue;
     }
     slot *conn = &self->slots[(uint32_t)data];
     if (conn->state != SLOT_FREE && conn->generation == data >> 32)
       conn_event(self, conn, events[i].events);
   }
+  listener_accept_ready(self, accepting, accepting_count);
   /* Only those queued by now: one that has more comes again next round, behind the others. Each may
    * write up to four records (connected, blocked, writable, data or end or error). */
   for (int32_t left = self->ready_count; left > 0 && has_room_for_share(self); left--) {
@@ -317,10 +345,9 @@ int engine_round(engine *self) {
   return (int)self->input_count;
 }
 
-int engine_accept_queued(engine *self, int id) {
+int engine_accept_queued(engine *self, int number) {
   self->input_used = self->input_count = 0;
-  if (id >= 0 && id < LISTENERS_MAX && self->listeners[id].fd >= 0 && !self->listeners[id].paused)
-    listener_accept(self, id);
+  listener_accept(self, number, ACCEPTS_PER_ROUND);
   return (int)self->input_count;
 }
 
@@ -402,7 +429,7 @@ void engine_flush(engine *self) {
 
 void engine_tick(engine *self) {
   advance_clock(self);
-  if (self->listeners_paused > 0) listener_tick(self);
+  if (self->watches_paused > 0) listener_tick(self);
   for (int32_t index = self->closing.first; index != NONE;) {
     slot *conn = &self->slots[index];
     index = conn->close_after;

@@ -54,7 +54,7 @@ enum {
   INPUT_CONNECTED,    /* a connect succeeded */
   INPUT_WRITABLE,     /* unsent bytes fell below the mark of NOTIFY */
   INPUT_BLOCKED,      /* the kernel took no more: unsent bytes wait */
-  INPUT_ACCEPT_ERROR, /* slot is the listener, a errno */
+  INPUT_ACCEPT_ERROR, /* slot is the listener, a errno; a rest begins */
 };
 #define INPUT_WORDS 4
 
@@ -96,9 +96,11 @@ typedef struct {
 #define EVENTS_PER_ROUND 512
 /* Fairness: bytes taken from one connection in one round. */
 #define RECEIVE_SHARE (64 * 1024)
+/* Accepts of one round, shared by all listening sockets that are ready; each gets at least one. */
 #define ACCEPTS_PER_ROUND 64
 #define LISTENERS_MAX 64
-/* A listener that ran out of descriptors or memory rests this long. */
+#define WATCHES_MAX 16384
+/* A listening socket that ran out of descriptors or memory rests this long. */
 #define ACCEPT_PAUSE_MS 100
 /* After our FIN: how long the peer may take to send its own before the descriptor is closed, unless
  * the listener says otherwise. */
@@ -158,12 +160,14 @@ typedef struct {
 
 _Static_assert(offsetof(slot, close_before) <= 64, "a message touches one cache line of its slot");
 
+/* A listening socket that is accepted from. One listener may have several: its socket in each slot
+ * of the server. */
 typedef struct {
   int fd; /* -1: not in use */
-  int32_t linger_ms;
+  uint8_t listener;
   bool paused;
   double resume_at;
-} listener;
+} watch;
 
 typedef struct {
   int first, last;
@@ -180,8 +184,10 @@ typedef struct {
   int32_t *next_send; /* per output record: the next one of the same slot */
   uint32_t input_used, input_count;
   double now;
-  listener listeners[LISTENERS_MAX];
-  int32_t listeners_paused;
+  watch *watches; /* by number */
+  int32_t watches_size, watches_paused;
+  uint32_t accept_turn;             /* who of those that are ready comes first */
+  int32_t linger_ms[LISTENERS_MAX]; /* of each listener's next connections */
   admission admission;
 } engine;
 
@@ -196,9 +202,9 @@ void engine_close(engine *self);
 /* Takes what is ready, up to the bounds. Returns the number of input records. */
 int engine_round(engine *self);
 
-/* Between rounds: accepts what waits in a listener's queue, up to ACCEPTS_PER_ROUND. Returns the
+/* Between rounds: accepts what waits in the queue of a watch, up to ACCEPTS_PER_ROUND. Returns the
  * number of input records; 0 when the queue is empty. */
-int engine_accept_queued(engine *self, int id);
+int engine_accept_queued(engine *self, int number);
 
 /* Carries out the output records. */
 void engine_flush(engine *self);
@@ -216,6 +222,10 @@ static inline int32_t engine_backlog(const engine *self) {
 int engine_add(engine *self, int fd, slot_state state, uint8_t listener,
                const socket_address *peer);
 
+/* How long a closing connection of `listener` waits for the peer's FIN before RST, for those that
+ * come from now on; -1: LINGER_MS, then close(). */
+int engine_linger(engine *self, int listener, int32_t linger_ms);
+
 /* The slot that `index` and `generation` mean, if JavaScript still owns it; else NULL. */
 slot *engine_slot(engine *self, uint32_t index, uint32_t generation);
 
@@ -223,16 +233,29 @@ slot *engine_slot(engine *self, uint32_t index, uint32_t generation);
 int engine_connect(engine *self, const socket_address *address, const socket_address *local,
                    const int32_t options[OPTION_COUNT]);
 
-/* Stops watching and frees the slot without closing: returns the descriptor, now the caller's.
- * `*unsent` is what was not sent, to be freed by the caller. -EBADF for a slot not open. */
-int engine_release(engine *self, uint32_t index, uint32_t generation, uint8_t **unsent,
-                   uint32_t *length);
+/* Takes a connected descriptor over as a connection of `listener`, with that listener's linger.
+ * `counted`: its place in the admission table is held already; else it takes one, whatever the cap.
+ * Returns the slot or -errno; then the descriptor stays the caller's and nothing is counted. */
+int engine_adopt(engine *self, int listener, int fd, bool counted);
+
+typedef struct {
+  int fd;          /* the caller's now */
+  bool counted;    /* so is its place in the admission table: engine_leave gives it back */
+  uint8_t *unsent; /* what was not sent, to be freed by the caller */
+  uint32_t length;
+} engine_released;
+
+/* Stops watching and frees the slot without closing. -EBADF for a slot not open. */
+int engine_release(engine *self, uint32_t index, uint32_t generation, engine_released *released);
+
+/* Gives places of released connections back that live on elsewhere. */
+void engine_leave(engine *self, int listener, int32_t count);
 
 void engine_peer(const slot *conn, socket_address *address);
 
 /* ---- shared by engine.c, listener.c and conn.c ---- */
 
-/* epoll data: a listener's id with this bit, or a slot's generation and number. */
+/* epoll data: the number of a watch with this bit, or a slot's generation and number. */
 #define LISTENER_BIT (1ull << 63)
 /* No slot, no record. */
 #define NONE (-1)
@@ -262,10 +285,13 @@ void engine_unwatch_closing(engine *self, slot *conn);
 
 /* ---- listener.c ---- */
 
-/* `linger_ms`: after our FIN, how long the peer may take until RST; -1 for none. */
-int listener_open(engine *self, int id, int fd, int32_t linger_ms);
-int listener_close(engine *self, int id);
-void listener_accept(engine *self, int id);
+/* Accepts from `fd`, as watch `number`, connections of `listener`, whose linger it sets. The
+ * descriptor stays the caller's, who closes it after listener_close. */
+int listener_open(engine *self, int number, int listener, int fd, int32_t linger_ms);
+int listener_close(engine *self, int number);
+void listener_close_all(engine *self);
+void listener_accept(engine *self, int number, int most);
+void listener_accept_ready(engine *self, const int32_t *ready, int count);
 void listener_tick(engine *self);
 
 /* ---- conn.c ---- */

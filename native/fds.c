@@ -1,6 +1,7 @@
 #include "fds.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -18,6 +19,11 @@ int fds_pair(int pair[2]) {
 }
 
 int fds_send(int channel, const uint8_t *bytes, size_t length, const int *fds, size_t count) {
+  return fds_send_to(channel, NULL, 0, bytes, length, fds, count);
+}
+
+int fds_send_to(int channel, const struct sockaddr *to, socklen_t to_size, const uint8_t *bytes,
+                size_t length, const int *fds, size_t count) {
   union {
     char bytes[CMSG_SPACE(sizeof(int) * FDS_MAX)];
     struct cmsghdr align;
@@ -25,7 +31,8 @@ int fds_send(int channel, const uint8_t *bytes, size_t length, const int *fds, s
   /* A seqpacket message without a byte could not be told from the end of the stream. */
   if (length == 0 || count > FDS_MAX) return -EINVAL;
   struct iovec part = {.iov_base = (void *)bytes, .iov_len = length};
-  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+  struct msghdr message = {
+      .msg_name = (void *)to, .msg_namelen = to_size, .msg_iov = &part, .msg_iovlen = 1};
   if (count > 0) {
     memset(&control, 0, sizeof control);
     message.msg_control = control.bytes;
@@ -55,9 +62,11 @@ int fds_receive(int channel, uint8_t *bytes, size_t size, int fds[FDS_MAX], size
                            .msg_controllen = sizeof control.bytes};
   ssize_t received;
   *count = 0;
+  /* A peer that closed with messages of ours unread leaves one ECONNRESET behind, in front of what
+   * it sent itself, which is told first: a message that left is never lost. */
   do
     received = recvmsg(channel, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  while (received < 0 && errno == EINTR);
+  while (received < 0 && (errno == EINTR || errno == ECONNRESET));
   if (received < 0) return -errno;
   struct cmsghdr *header = CMSG_FIRSTHDR(&message);
   for (; header; header = CMSG_NXTHDR(&message, header)) {
@@ -117,6 +126,13 @@ int fds_exit_with_peer(int channel, int after_ms) {
 
 int fds_lock(int fd) {
   return flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;
+}
+
+int fds_inherit(int fd) {
+  if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return -errno;
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
+  return 0;
 }
 
 int fds_memory(const char *name, size_t size) {

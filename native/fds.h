@@ -16,6 +16,10 @@ int fds_pair(int pair[2]);
 /* Sends one message. The descriptors stay open here. -EAGAIN when the channel is full. */
 int fds_send(int channel, const uint8_t *bytes, size_t length, const int *fds, size_t count);
 
+/* The same, to an address when the socket is not connected. */
+int fds_send_to(int channel, const struct sockaddr *to, socklen_t to_size, const uint8_t *bytes,
+                size_t length, const int *fds, size_t count);
+
 /* Receives one message without waiting: its length (0 = the other end is closed), or -EAGAIN, or
  * -EMSGSIZE when bytes or descriptors did not fit, in which case those that came are closed. */
 int fds_receive(int channel, uint8_t *bytes, size_t size, int fds[FDS_MAX], size_t *count);
@@ -29,6 +33,9 @@ int fds_exit_with_peer(int channel, int after_ms);
 
 /* flock(LOCK_EX | LOCK_NB); held until every duplicate of the descriptor is closed. */
 int fds_lock(int fd);
+
+/* Makes a descriptor that came from the process before close-on-exec and non-blocking. */
+int fds_inherit(int fd);
 
 /* A zeroed memfd. */
 int fds_memory(const char *name, size_t size);

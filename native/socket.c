@@ -2,28 +2,41 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+/* Since Linux 5.14 (socket(7)). */
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72
+#endif
+#ifndef SOCK_SNDBUF_LOCK
+#define SOCK_SNDBUF_LOCK 1
+#define SOCK_RCVBUF_LOCK 2
+#endif
+
+#define NO_RETURN -1
+
 /* One row per plain integer option; IPV6_V6ONLY and the backlog have code of their own.
  * `listen_only`: means nothing to an outbound connection. Accepted sockets inherit all the others
- * from the listener (the kernel clones the listening sock: tcp_create_openreq_child). */
+ * from the listener (the kernel clones the listening sock: tcp_create_openreq_child).
+ * `kernels`: the value that gives the option back to the kernel. */
 static const struct {
-  int option, level, name;
+  int option, level, name, kernels;
   bool listen_only;
 } INTEGER_OPTIONS[] = {
-    {OPTION_NO_DELAY, IPPROTO_TCP, TCP_NODELAY, false},
-    {OPTION_KEEP_ALIVE, IPPROTO_TCP, TCP_KEEPIDLE, false},
-    {OPTION_KEEP_ALIVE_INTERVAL, IPPROTO_TCP, TCP_KEEPINTVL, false},
-    {OPTION_KEEP_ALIVE_COUNT, IPPROTO_TCP, TCP_KEEPCNT, false},
-    {OPTION_USER_TIMEOUT, IPPROTO_TCP, TCP_USER_TIMEOUT, false},
-    {OPTION_DEFER_ACCEPT, IPPROTO_TCP, TCP_DEFER_ACCEPT, true},
-    {OPTION_FAST_OPEN, IPPROTO_TCP, TCP_FASTOPEN, true},
-    {OPTION_NOT_SENT_LOW_WATER, IPPROTO_TCP, TCP_NOTSENT_LOWAT, false},
-    {OPTION_RECEIVE_BUFFER, SOL_SOCKET, SO_RCVBUF, false},
-    {OPTION_SEND_BUFFER, SOL_SOCKET, SO_SNDBUF, false},
+    {OPTION_NO_DELAY, IPPROTO_TCP, TCP_NODELAY, 0, false},
+    {OPTION_KEEP_ALIVE, IPPROTO_TCP, TCP_KEEPIDLE, NO_RETURN, false},
+    {OPTION_KEEP_ALIVE_INTERVAL, IPPROTO_TCP, TCP_KEEPINTVL, NO_RETURN, false},
+    {OPTION_KEEP_ALIVE_COUNT, IPPROTO_TCP, TCP_KEEPCNT, NO_RETURN, false},
+    {OPTION_USER_TIMEOUT, IPPROTO_TCP, TCP_USER_TIMEOUT, 0, false},
+    {OPTION_DEFER_ACCEPT, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0, true},
+    {OPTION_FAST_OPEN, IPPROTO_TCP, TCP_FASTOPEN, 0, true},
+    {OPTION_NOT_SENT_LOW_WATER, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0, false},
+    {OPTION_RECEIVE_BUFFER, SOL_SOCKET, SO_RCVBUF, NO_RETURN, false},
+    {OPTION_SEND_BUFFER, SOL_SOCKET, SO_SNDBUF, NO_RETURN, false},
 };
 
 #define INTEGER_OPTION_COUNT (sizeof INTEGER_OPTIONS / sizeof INTEGER_OPTIONS[0])
@@ -45,6 +58,25 @@ static int set_options(int fd, const int32_t options[OPTION_COUNT], bool listeni
     if (error) return error;
   }
   return 0;
+}
+
+/* Gives the options that are -1 back to the kernel. */
+static int return_options(int fd, const int32_t options[OPTION_COUNT]) {
+  for (size_t i = 0; i < INTEGER_OPTION_COUNT; i++) {
+    int value = INTEGER_OPTIONS[i].kernels;
+    if (options[INTEGER_OPTIONS[i].option] >= 0 || value == NO_RETURN) continue;
+    int error = set_integer(fd, INTEGER_OPTIONS[i].level, INTEGER_OPTIONS[i].name, value);
+    if (error) return error;
+  }
+  if (options[OPTION_KEEP_ALIVE] < 0) {
+    int error = set_integer(fd, SOL_SOCKET, SO_KEEPALIVE, 0);
+    if (error) return error;
+  }
+  /* A buffer whose size was set is locked at it. */
+  int locks = (options[OPTION_SEND_BUFFER] >= 0 ? SOCK_SNDBUF_LOCK : 0) |
+              (options[OPTION_RECEIVE_BUFFER] >= 0 ? SOCK_RCVBUF_LOCK : 0);
+  int error = set_integer(fd, SOL_SOCKET, SO_BUF_LOCK, locks);
+  return error == -ENOPROTOOPT ? 0 : error;
 }
 
 int socket_address_parse(socket_address *address, const char *host, uint16_t port) {
@@ -111,6 +143,63 @@ int socket_listen(const socket_address *address, bool exclusive,
     if (error) return close_with(fd, error);
   }
   return fd;
+}
+
+int socket_apply(int fd, const int32_t options[OPTION_COUNT]) {
+  socket_facts facts;
+  int error = socket_kind(fd, &facts);
+  if (!error && !facts.listening) error = -EINVAL;
+  if (!error) error = set_options(fd, options, true);
+  if (!error) error = return_options(fd, options);
+  if (error) return error;
+  /* Repeated, it changes the backlog and keeps the queue. */
+  return listen(fd, options[OPTION_BACKLOG]) == 0 ? 0 : -errno;
+}
+
+int socket_steer(int fd, int count) {
+  if (count <= 0) return -EINVAL;
+  /* Returns the index of the member that the kernel is to choose: random % count. */
+  struct sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_RANDOM)),
+      BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, (uint32_t)count),
+      BPF_STMT(BPF_RET | BPF_A, 0),
+  };
+  struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
+  int result = setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program);
+  return result == 0 ? 0 : -errno;
+}
+
+int socket_unsteer(int fd) {
+  int error = set_integer(fd, SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0);
+  /* Nothing was attached. */
+  return error == -ENOENT ? 0 : error;
+}
+
+int socket_queue(int fd) {
+  struct tcp_info info;
+  socklen_t length = sizeof info;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return -errno;
+  /* Of a listening socket this is the queue, and tcpi_sacked its limit (tcp_get_info). */
+  return info.tcpi_state == TCP_LISTEN ? (int)info.tcpi_unacked : -EINVAL;
+}
+
+int socket_cookie(int fd, uint64_t *cookie) {
+  socklen_t length = sizeof *cookie;
+  return getsockopt(fd, SOL_SOCKET, SO_COOKIE, cookie, &length) == 0 ? 0 : -errno;
+}
+
+static int read_integer(int fd, int name, int *value) {
+  socklen_t length = sizeof *value;
+  return getsockopt(fd, SOL_SOCKET, name, value, &length) == 0 ? 0 : -errno;
+}
+
+int socket_kind(int fd, socket_facts *facts) {
+  int listening = 0;
+  int error = read_integer(fd, SO_TYPE, &facts->type);
+  if (!error) error = read_integer(fd, SO_DOMAIN, &facts->family);
+  if (!error) error = read_integer(fd, SO_ACCEPTCONN, &listening);
+  facts->listening = listening != 0;
+  return error;
 }
 
 int socket_probe(const socket_address *address, const int32_t options[OPTION_COUNT]) {

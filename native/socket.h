@@ -54,6 +54,32 @@ int socket_listen(const socket_address *address, bool exclusive,
 /* 0 when socket_listen(exclusive) could bind now. Never listens, so no client ever sees it. */
 int socket_probe(const socket_address *address, const int32_t options[OPTION_COUNT]);
 
+/* Sets the options of a listening socket for the connections it accepts from now on, and its
+ * backlog; IPV6_V6ONLY stays. -1 gives an option back to the kernel, but a buffer keeps its size
+ * and is tuned from there, and keepalive's interval and count stay. -EINVAL when it does not
+ * listen. */
+int socket_apply(int fd, const int32_t options[OPTION_COUNT]);
+
+/* Spreads new connections of the socket's SO_REUSEPORT group over its first `count` members, in the
+ * order of their listen(). Whatever waits in the others' queues stays there. */
+int socket_steer(int fd, int count);
+
+/* Over all members again. */
+int socket_unsteer(int fd);
+
+/* Connections that wait in the accept queue. */
+int socket_queue(int fd);
+
+/* SO_COOKIE: the same for every descriptor of one socket, and never used again (socket(7)). */
+int socket_cookie(int fd, uint64_t *cookie);
+
+typedef struct {
+  int type, family; /* SOCK_…, AF_… */
+  bool listening;
+} socket_facts;
+
+int socket_kind(int fd, socket_facts *facts);
+
 /* Begins to connect: a descriptor, whose outcome is SO_ERROR once it is writable. `local` may be
  * NULL. */
 int socket_connect(const socket_address *address, const socket_address *local,

@@ -55,6 +55,28 @@ export interface EngineOptions {
   readonly slots?: number;
 }
 
+/** A slot's counters (layout.ts: COUNTER). The clocks are `Engine.now`, which is the same in every process. */
+export interface SlotCounters {
+  readonly received: number;
+  readonly sent: number;
+  readonly receivedAt: number;
+  readonly progressAt: number;
+}
+
+export interface ReleasedSlot extends SlotCounters {
+  readonly fd: number;
+  readonly unsent: Uint8Array;
+  /** Its place in the admission table is still taken. */
+  readonly counted: boolean;
+}
+
+export interface AdoptOptions {
+  /** Its place in the admission table is taken already; else it takes one, whatever the cap. */
+  readonly counted: boolean;
+  /** Where its counters stood. Default: a connection that begins now. */
+  readonly counters?: SlotCounters;
+}
+
 const SLOTS_MAX = 1 << 18;
 /** 64 connections each: as many as the longest queue holds. */
 const QUEUE_TURNS = 1024;
@@ -84,6 +106,8 @@ export class Engine {
   readonly #ticks: (() => void)[] = [];
   readonly #timer: NodeJS.Timeout;
   #closed = false;
+  /** Input records are being read: nothing may write new ones over them. */
+  #reading = false;
 
   /** Throws `engine-thread` off the main thread, `system` when the kernel refuses. */
   constructor(options: EngineOptions = {}) {
@@ -114,7 +138,10 @@ export class Engine {
     this.#timer.unref();
   }
 
-  /** Monotonic clock, ms: that of the current round or tick (CLOCK_MONOTONIC_COARSE, 1 to 4 ms coarse). */
+  /**
+   * Monotonic clock, ms: that of the current round or tick (CLOCK_MONOTONIC_COARSE). The same in every process, and at
+   * most 4 ms behind process.hrtime().
+   */
   get now(): number {
     return this.#totals[TOTAL_CLOCK] as number;
   }
@@ -129,25 +156,31 @@ export class Engine {
     this.#ticks.push(tick);
   }
 
-  /** Accepts from the listening socket `fd`, which stays the caller's. `id` is 0 to 63; `linger` as in SocketOptions. */
-  listen(id: number, fd: number, acceptor: Acceptor, linger: Deadline = "off"): void {
-    check(addon().engineListen(this.#handle, id, fd, linger === "off" ? -1 : linger), "accepting");
-    this.#acceptors.set(id, acceptor);
+  /**
+   * Accepts connections of `listener` (0 to 63) from the listening socket `fd`, which stays the caller's. `watch`
+   * (0 to 16383) names it: a listener may have several, and one acceptor, the last given. `linger` as in SocketOptions.
+   */
+  listen(watch: number, listener: number, fd: number, acceptor: Acceptor, linger: Deadline = "off"): void {
+    check(addon().engineListen(this.#handle, watch, listener, fd, lingerMs(linger)), "accepting");
+    this.#acceptors.set(listener, acceptor);
   }
 
-  /** Accepts what is queued, then no more; what was accepted lives on. */
-  unlisten(id: number): void {
-    for (let turn = 0; turn < QUEUE_TURNS; turn++) {
-      const count = addon().engineAcceptQueued(this.#handle, id);
+  /**
+   * Accepts no more there; with `queued`, first what waits, but not inside a round. What was accepted lives on.
+   * Idempotent.
+   */
+  unlisten(watch: number, { queued }: { readonly queued: boolean }): void {
+    for (let turn = 0; queued && !this.#reading && turn < QUEUE_TURNS; turn++) {
+      const count = addon().engineAcceptQueued(this.#handle, watch);
       if (count === 0) break;
       this.#round(count);
     }
-    addon().engineUnlisten(this.#handle, id);
+    addon().engineUnlisten(this.#handle, watch);
   }
 
   /** See Addon.engineAdmission. */
-  limit(table: Int32Array, columns: number, column: number, caps: Int32Array): void {
-    check(addon().engineAdmission(this.#handle, table, columns, column, caps), "admission");
+  limit(words: Int32Array, column: number, caps: Int32Array): void {
+    check(addon().engineAdmission(this.#handle, words, column, caps), "admission");
   }
 
   /**
@@ -160,22 +193,52 @@ export class Engine {
     return slot;
   }
 
-  /** Takes a connected descriptor over as a connection of listener `id`. Returns the slot. */
-  adopt(id: number, fd: number, owner: SlotOwner): number {
-    const slot = check(addon().engineAdopt(this.#handle, id, fd), "adopting a connection");
+  /** The linger of the connections that `listener` gets from now on, accepted or adopted. */
+  linger(listener: number, linger: Deadline): void {
+    check(addon().engineLinger(this.#handle, listener, lingerMs(linger)), "linger");
+  }
+
+  /**
+   * Takes a connected descriptor over as a connection of `listener`. Whatever waits in it is announced again: unread
+   * bytes, the peer's FIN. What its last owner asked for (pause, finish, a mark) is forgotten. Returns the slot;
+   * throws `system`, and then the descriptor is still the caller's.
+   */
+  adopt(listener: number, fd: number, owner: SlotOwner, options: AdoptOptions): number {
+    const slot = check(addon().engineAdopt(this.#handle, listener, fd, options.counted), "adopting a connection");
     this.#owners[slot] = owner;
+    const at = slot * COUNTER.words;
+    const { counters } = options;
+    if (counters) {
+      this.counters[at + COUNTER.received] = counters.received;
+      this.counters[at + COUNTER.sent] = counters.sent;
+      this.counters[at + COUNTER.receivedAt] = counters.receivedAt;
+      this.counters[at + COUNTER.progressAt] = counters.progressAt;
+    }
     return slot;
   }
 
   /**
-   * Gives a connection up unclosed; descriptor and unsent bytes are the caller's. Throws when it is not open, and
-   * inside a round, whose records may still hold bytes of it.
+   * Gives a connection up unclosed; descriptor, unsent bytes and its place in the admission table are the caller's.
+   * Throws when it is not open, and inside a round, whose records may still hold bytes of it.
    */
-  release(slot: number, generation: number): { fd: number; unsent: Uint8Array } {
+  release(slot: number, generation: number): ReleasedSlot {
     this.flush();
     const released = check(addon().engineRelease(this.#handle, slot, generation), "releasing a connection");
     this.#owners[slot] = undefined;
-    return released;
+    const at = slot * COUNTER.words;
+    const counter = (index: number): number => this.counters[at + index] as number;
+    return {
+      ...released,
+      received: counter(COUNTER.received),
+      sent: counter(COUNTER.sent),
+      receivedAt: counter(COUNTER.receivedAt),
+      progressAt: counter(COUNTER.progressAt),
+    };
+  }
+
+  /** Gives back the places of `count` released connections that were counted and live on elsewhere, or nowhere. */
+  leave(listener: number, count: number): void {
+    addon().engineLeave(this.#handle, listener, count);
   }
 
   /** Who owns the slot, if anyone does. */
@@ -325,6 +388,15 @@ export class Engine {
   }
 
   #round(count: number): void {
+    this.#reading = true;
+    try {
+      this.#read(count);
+    } finally {
+      this.#reading = false;
+    }
+  }
+
+  #read(count: number): void {
     const records = this.#memory.inputRecords;
     const input = this.#memory.input as Buffer;
     const owners = this.#owners;
@@ -361,6 +433,11 @@ export class Engine {
       }
     }
   }
+}
+
+/** As the addon has it. */
+function lingerMs(linger: Deadline): number {
+  return linger === "off" ? -1 : linger;
 }
 
 function threadError(): HeadraceError {

@@ -15,6 +15,9 @@ type Errno = number;
 /** Opaque engine handle (a napi_external). */
 export type EngineHandle = { readonly engine: unique symbol };
 
+/** Opaque handle of a watched channel. */
+export type ChannelWatch = { readonly channel: unique symbol };
+
 /** The memory that engine and JavaScript share; src/engine/layout.ts says what stands where. */
 export interface EngineMemory {
   /** Control words, engine and JavaScript both write. */
@@ -37,6 +40,12 @@ export interface EngineMemory {
   readonly counters: Float64Array;
 }
 
+interface SocketKind {
+  readonly type: "stream" | "datagram" | "other";
+  readonly family: "ipv4" | "ipv6" | "unix" | "other";
+  readonly listening: boolean;
+}
+
 export interface Addon {
   // Sockets (native/socket.c). `options` is the Int32Array of src/os/socket.ts.
   /**
@@ -51,9 +60,31 @@ export interface Addon {
   /** Reads option `index` of src/os/socket.ts back, in its unit. */
   socketOption(fd: number, index: number): number;
 
+  /**
+   * Sets the options of a listening socket for the connections it accepts from now on, and its backlog. `ipv6Only`
+   * stays. What is -1 is the kernel's again, but a buffer keeps its size (tuned from there) and so do keepalive's
+   * interval and count.
+   */
+  socketApply(fd: number, options: Int32Array): Errno;
+  /**
+   * New connections go to the first `count` members of the socket's SO_REUSEPORT group, at random; what waits in the
+   * others' queues stays. The order is that of listen(), but the last member takes the place of one that is closed.
+   */
+  socketSteer(fd: number, count: number): Errno;
+  /** To all members again, as the kernel spreads them. Also where nothing was steered. */
+  socketUnsteer(fd: number): Errno;
+  /** Connections in the accept queue of a listening TCP socket. */
+  socketQueue(fd: number): number;
+  /** SO_COOKIE: identifies a socket whatever the descriptor and the process, for as long as the machine runs. */
+  socketCookie(fd: number): string | Errno;
+  /** SO_TYPE, SO_DOMAIN, SO_ACCEPTCONN. -ENOTSOCK for what is no socket. */
+  socketKind(fd: number): SocketKind | Errno;
+
   // Descriptors (native/fds.c)
   fdClose(fd: number): Errno;
   fdDuplicate(fd: number): Errno;
+  /** Makes a descriptor that this process was started with close-on-exec and non-blocking. */
+  fdInherit(fd: number): Errno;
   /** flock(LOCK_EX | LOCK_NB). -EWOULDBLOCK: someone else holds it. */
   fdLock(fd: number): Errno;
   /** A connected pair of SOCK_SEQPACKET unix sockets, non-blocking. */
@@ -64,6 +95,10 @@ export interface Addon {
   fdReceive(channel: number, into: Uint8Array): { length: number; fds: number[] } | Errno;
   /** SO_PEERCRED of a unix socket. */
   fdPeer(fd: number): { pid: number; uid: number; gid: number } | Errno;
+  /** Calls `onReadable` whenever the channel has a message or its other end is gone; keeps the loop alive. */
+  channelWatch(fd: number, onReadable: () => void): ChannelWatch | Errno;
+  /** Ends it. Idempotent. The descriptor may be closed afterwards, and not before. */
+  channelUnwatch(watch: ChannelWatch): void;
   /**
    * From a thread of its own, whatever the event loop does: once the other end of `channel` is closed for `afterMs`,
    * ends the process with code 1.
@@ -74,31 +109,56 @@ export interface Addon {
   /** Maps it shared. Throws when it cannot. Unmapped when collected; the descriptor may be closed at once. */
   memoryMap(fd: number, size: number): ArrayBuffer;
 
+  // Unix sockets (native/unix.c)
+  /** A bound, listening, non-blocking stream socket; its file is 0600 from the start and the caller's to remove. */
+  unixListen(path: string): Errno;
+  /**
+   * One datagram to the datagram socket at `path` ("@name": an abstract name), with copies of `fds`. Never waits:
+   * -EAGAIN when the receiver's queue is full.
+   */
+  unixSend(path: string, bytes: Uint8Array, fds: readonly number[]): Errno;
+
   // Engine (native/engine.c)
   /** Opens an engine on this thread's event loop. `onRound(count)` gets the number of input records. */
   engineOpen(memory: EngineMemory, onRound: (count: number) => void): EngineHandle | Errno;
   /** Resets every connection and stops. Idempotent. Listening sockets stay open: they are the caller's. */
   engineClose(engine: EngineHandle): void;
   /**
-   * Accepts from `fd` as listener `id` (0 to 63). `lingerMs`: how long a closing connection waits for the peer's FIN
-   * before RST; -1: 1 s, then close().
+   * Accepts connections of `listener` (0 to 63) from `fd`, as watch number `watch` (0 to 16383): a listener may have
+   * several. `lingerMs`, of the listener's connections from now on: how long a closing one waits for the peer's FIN
+   * before RST; -1: 1 s, then close(). Workers may share a socket. Unlisten before closing it.
    */
-  engineListen(engine: EngineHandle, id: number, fd: number, lingerMs: number): Errno;
+  engineListen(engine: EngineHandle, watch: number, listener: number, fd: number, lingerMs: number): Errno;
   /** Accepts what is queued, at most 64; returns input records to be read at once. 0 inside a round. */
-  engineAcceptQueued(engine: EngineHandle, id: number): number;
-  /** Stops accepting. The socket stays open. */
-  engineUnlisten(engine: EngineHandle, id: number): Errno;
+  engineAcceptQueued(engine: EngineHandle, watch: number): number;
+  /** Stops accepting. The socket stays open. -EINVAL when nothing is accepted there. */
+  engineUnlisten(engine: EngineHandle, watch: number): Errno;
   /**
-   * Counts connections in shared memory: row 0 is the server's total, row 1 + id a listener's; `columns` per row,
-   * this worker's is `column`. `caps[row]` (0 = none) is never exceeded by the sum of a row.
+   * Counts connections in the words of src/os/admission-table.ts, in `column`, which its half's high-water mark has to
+   * cover (-EINVAL). `caps`, per row, 0 = none: never exceeded by the sum of a row. May be called again with other
+   * caps, not with another place (-EBUSY).
    */
-  engineAdmission(engine: EngineHandle, table: Int32Array, columns: number, column: number, caps: Int32Array): Errno;
+  engineAdmission(engine: EngineHandle, words: Int32Array, column: number, caps: Int32Array): Errno;
   /** Begins to connect; the outcome comes as a record. Returns the slot. `localHost` "" = any. */
   engineConnect(engine: EngineHandle, host: string, port: number, localHost: string, options: Int32Array): Errno;
-  /** Takes a connected socket over (now the engine's). Returns the slot. */
-  engineAdopt(engine: EngineHandle, id: number, fd: number): Errno;
-  /** Gives a connection up, unclosed: its descriptor (now the caller's) and what was not sent yet. */
-  engineRelease(engine: EngineHandle, slot: number, generation: number): { fd: number; unsent: Uint8Array } | Errno;
+  /** The linger (as in engineListen) of the connections that `listener` gets from now on. */
+  engineLinger(engine: EngineHandle, listener: number, lingerMs: number): Errno;
+  /**
+   * Takes a connected socket over (now the engine's) as one of `listener`. `counted`: its place in the admission
+   * table is held already; else it takes one, whatever the cap. Returns the slot; on error nothing has changed.
+   */
+  engineAdopt(engine: EngineHandle, listener: number, fd: number, counted: boolean): Errno;
+  /**
+   * Gives a connection up, unclosed: its descriptor (now the caller's) and what was not sent yet. `counted`: so is its
+   * place in the admission table. -EBUSY inside a round.
+   */
+  engineRelease(
+    engine: EngineHandle,
+    slot: number,
+    generation: number,
+  ): { fd: number; unsent: Uint8Array; counted: boolean } | Errno;
+  /** Gives `count` places of released connections of `listener` back. Nothing once the engine is closed. */
+  engineLeave(engine: EngineHandle, listener: number, count: number): void;
   /** Sends the output records now. Never calls into JavaScript. */
   engineFlush(engine: EngineHandle): void;
   /** Sends from any memory, after everything in the output records. What the kernel does not take is copied. */

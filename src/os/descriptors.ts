@@ -5,7 +5,7 @@
  */
 import type { Socket } from "node:net";
 import { constants } from "node:os";
-import { addon } from "./addon.ts";
+import { addon, type ChannelWatch } from "./addon.ts";
 import { check } from "./errno.ts";
 
 /** SO_PEERCRED of a unix socket (unix(7)): who connected, or who called listen(). */
@@ -16,7 +16,9 @@ export interface Peer {
 }
 
 const TAG_BYTES = 64;
-const { EWOULDBLOCK } = constants.errno;
+const { EAGAIN, ECONNRESET, ENOBUFS, EPIPE, EWOULDBLOCK } = constants.errno;
+/** errno(3); Node's constants lack it. */
+const ETOOMANYREFS = 109;
 
 export function openChannel(): [number, number] {
   return check(addon().fdPair(), "socketpair");
@@ -35,6 +37,51 @@ export function receiveDescriptors(channel: number, tag: string, count: number):
   if (given === tag && fds.length === count) return fds;
   for (const fd of fds) closeDescriptor(fd);
   throw new Error(`descriptor channel: expected ${count} of "${tag}", got ${fds.length} of "${given}"`);
+}
+
+/**
+ * Sends one message: 1 byte to 64 KiB, and copies of up to 253 descriptors. "full": the kernel holds as much for the
+ * receiver as it may (bytes, or descriptors on their way, of which a user has no more than RLIMIT_NOFILE): try again
+ * later. "gone": the other end is closed. Throws for what no later try could send.
+ */
+export function sendMessage(channel: number, bytes: Uint8Array, fds: readonly number[]): "sent" | "full" | "gone" {
+  const result = addon().fdSend(channel, bytes, fds);
+  if (result === -EAGAIN || result === -ENOBUFS || result === -ETOOMANYREFS) return "full";
+  if (result === -EPIPE || result === -ECONNRESET) return "gone";
+  check(result, "sendmsg");
+  return "sent";
+}
+
+/**
+ * Takes the next message; its descriptors are the caller's. "gone" comes after everything that the other end sent
+ * before it closed. Throws when `into` is too small or no descriptor is left: the message is lost then.
+ */
+export function receiveMessage(
+  channel: number,
+  into: Uint8Array,
+): { readonly length: number; readonly fds: number[] } | "empty" | "gone" {
+  const result = addon().fdReceive(channel, into);
+  if (result === -EAGAIN) return "empty";
+  const message = check(result, "recvmsg");
+  return message.length === 0 ? "gone" : message;
+}
+
+/**
+ * Calls `onReadable` as long as the channel has a message or its other end is gone: once in each turn of the event
+ * loop, which it keeps alive. Unwatch before closing the descriptor.
+ */
+export function channelWatch(channel: number, onReadable: () => void): ChannelWatch {
+  return check(addon().channelWatch(channel, onReadable), "watching a channel");
+}
+
+/** Idempotent. */
+export function channelUnwatch(watch: ChannelWatch): void {
+  addon().channelUnwatch(watch);
+}
+
+/** Another descriptor of the same open file or socket. */
+export function duplicateDescriptor(fd: number): number {
+  return check(addon().fdDuplicate(fd), "dup");
 }
 
 export function closeDescriptor(fd: number): void {

@@ -1,16 +1,17 @@
 /**
- * The scoreboard: one memfd that the primary makes and every worker maps. Each worker writes only its own
- * block, with plain stores; the primary reads them all. It outlives its writers, so a dead worker's figures
- * stay readable. After the blocks stands the admission table (Int32, atomic), row 0 for the server and one
- * row per listener, a column per worker: the primary clears the column of a dead worker.
+ * The scoreboard: one memfd that a primary makes and its workers map. Each worker process has a seat and writes
+ * only that seat's block, with plain stores; the primary reads them all. It outlives its writers, so a dead
+ * worker's figures stay readable. In front stands, per slot, which seat owns it: written by the primary alone, read
+ * by every worker to see whether a sibling's slot is served (src/worker/siblings.ts).
  *
- * All figures are float64: exact up to 2^53, one store each.
+ * There is room for every seat and listener that can ever be; pages that nobody touches cost nothing. So only rows
+ * that are in use may be read. All figures are float64: exact up to 2^53, one store each.
  */
 import { CLOSE_REASONS } from "../base/reasons.ts";
 import { addon } from "./addon.ts";
 import { check } from "./errno.ts";
 
-/** Head of a worker's block. The engine itself writes `clock` and the totals after it (native/engine.h: TOTAL_…). */
+/** Head of a seat's block. The engine itself writes `clock` and the totals after it (native/engine.h: TOTAL_…). */
 export const WORKER_FIELDS = [
   "clock",
   "bytesReceived",
@@ -24,6 +25,9 @@ export const WORKER_FIELDS = [
   "open",
   "pid",
   "startedAt",
+  "accepting",
+  "movedIn",
+  "movedOut",
 ] as const;
 
 /** Per listener, after the head; the close reasons follow in their order. */
@@ -32,31 +36,39 @@ export const LISTENER_FIELDS = ["active", "opened", "requests", "inFlight"] as c
 export type WorkerField = (typeof WORKER_FIELDS)[number];
 export type ListenerField = (typeof LISTENER_FIELDS)[number];
 
+/** Slots at most: the largest number of workers. */
+export const SLOTS_MAX = 256;
+/** Worker processes of one primary at most: every slot's, and those that are being replaced. */
+export const SEATS = 320;
+/** Listeners at most; a listener's place in every block is its row. */
+export const ROWS = 64;
+
 const HEAD = 32;
 const ROW = 64;
 export const LISTENER_CLOSED: number = LISTENER_FIELDS.length;
 const BYTES = Float64Array.BYTES_PER_ELEMENT;
+const OWNERS_BYTES = SLOTS_MAX * Int32Array.BYTES_PER_ELEMENT;
+const BLOCK_BYTES = (HEAD + ROWS * ROW) * BYTES;
+const SIZE = OWNERS_BYTES + SEATS * BLOCK_BYTES;
+
+/** In `owners`: nobody. */
+export const NO_SEAT = -1;
 
 if (WORKER_FIELDS.length > HEAD || LISTENER_CLOSED + CLOSE_REASONS.length > ROW) {
   throw new RangeError("scoreboard: a block is too small for its fields");
 }
 
-export interface ScoreboardShape {
-  readonly workers: number;
-  readonly listeners: number;
-}
-
 /** One worker's figures. */
 export class WorkerBlock {
   readonly head: Float64Array;
-  readonly #rows: Float64Array[];
+  readonly #memory: ArrayBuffer;
+  readonly #offset: number;
+  readonly #rows = new Map<number, Float64Array>();
 
-  constructor(memory: ArrayBuffer, offset: number, listeners: number) {
+  constructor(memory: ArrayBuffer, offset: number) {
     this.head = new Float64Array(memory, offset, HEAD);
-    this.#rows = Array.from(
-      { length: listeners },
-      (_, index) => new Float64Array(memory, offset + (HEAD + index * ROW) * BYTES, ROW),
-    );
+    this.#memory = memory;
+    this.#offset = offset;
   }
 
   get(field: WorkerField): number {
@@ -68,70 +80,64 @@ export class WorkerBlock {
   }
 
   /** A listener's row: LISTENER_FIELDS, then a counter per close reason from LISTENER_CLOSED on. */
-  row(listener: number): Float64Array {
-    const row = this.#rows[listener];
-    if (!row) throw new RangeError(`scoreboard: no listener ${listener}`);
+  row(index: number): Float64Array {
+    if (!(index >= 0 && index < ROWS)) throw new RangeError(`scoreboard: no row ${index}`);
+    let row = this.#rows.get(index);
+    if (!row) {
+      row = new Float64Array(this.#memory, this.#offset + (HEAD + index * ROW) * BYTES, ROW);
+      this.#rows.set(index, row);
+    }
     return row;
   }
 
-  /** Sum of `field` over the listeners. */
-  sum(field: ListenerField): number {
+  /** Sum of `field` over `rows`. */
+  sum(field: ListenerField, rows: Iterable<number>): number {
     const index = LISTENER_FIELDS.indexOf(field);
-    return this.#rows.reduce((total, row) => total + (row[index] ?? 0), 0);
+    let total = 0;
+    for (const row of rows) total += this.row(row)[index] ?? 0;
+    return total;
   }
 
-  /** Zeroes the block for the worker's successor. */
-  clear(): void {
+  /** Zeroes the head and `rows` for the seat's next holder. */
+  clear(rows: Iterable<number>): void {
     this.head.fill(0);
-    for (const row of this.#rows) row.fill(0);
+    for (const row of rows) this.row(row).fill(0);
   }
 }
 
 export class Scoreboard {
-  readonly shape: ScoreboardShape;
   readonly fd: number;
-  /** Row-major: 1 + listeners rows of `workers` columns. */
-  readonly admission: Int32Array;
-  readonly #blocks: WorkerBlock[];
+  /** Per slot: the seat that owns it, or NO_SEAT. */
+  readonly owners: Int32Array;
+  readonly #memory: ArrayBuffer;
+  readonly #blocks = new Map<number, WorkerBlock>();
 
-  private constructor(shape: ScoreboardShape, fd: number, memory: ArrayBuffer) {
-    this.shape = shape;
+  private constructor(fd: number, memory: ArrayBuffer) {
     this.fd = fd;
-    const block = (HEAD + shape.listeners * ROW) * BYTES;
-    this.#blocks = Array.from(
-      { length: shape.workers },
-      (_, index) => new WorkerBlock(memory, index * block, shape.listeners),
-    );
-    this.admission = new Int32Array(memory, shape.workers * block, (1 + shape.listeners) * shape.workers);
-  }
-
-  static #size(shape: ScoreboardShape): number {
-    const words = shape.workers * (HEAD + shape.listeners * ROW);
-    return words * BYTES + (1 + shape.listeners) * shape.workers * Int32Array.BYTES_PER_ELEMENT;
+    this.#memory = memory;
+    this.owners = new Int32Array(memory, 0, SLOTS_MAX);
   }
 
   /** Makes the memory. The descriptor is passed to each worker at fork. */
-  static create(shape: ScoreboardShape): Scoreboard {
-    const size = Scoreboard.#size(shape);
-    const fd = check(addon().memoryCreate("headrace-scoreboard", size), "memfd_create");
-    return new Scoreboard(shape, fd, addon().memoryMap(fd, size));
+  static create(): Scoreboard {
+    const fd = check(addon().memoryCreate("headrace-scoreboard", SIZE), "memfd_create");
+    const scoreboard = new Scoreboard(fd, addon().memoryMap(fd, SIZE));
+    scoreboard.owners.fill(NO_SEAT);
+    return scoreboard;
   }
 
   /** Maps the memory that `create` made, in another process. */
-  static attach(shape: ScoreboardShape, fd: number): Scoreboard {
-    return new Scoreboard(shape, fd, addon().memoryMap(fd, Scoreboard.#size(shape)));
+  static attach(fd: number): Scoreboard {
+    return new Scoreboard(fd, addon().memoryMap(fd, SIZE));
   }
 
-  block(worker: number): WorkerBlock {
-    const block = this.#blocks[worker];
-    if (!block) throw new RangeError(`scoreboard: no worker ${worker}`);
-    return block;
-  }
-
-  /** Forgets a dead worker's connections, so that a crash leaks no admission. */
-  clearColumn(worker: number): void {
-    for (let row = 0; row <= this.shape.listeners; row++) {
-      Atomics.store(this.admission, row * this.shape.workers + worker, 0);
+  block(seat: number): WorkerBlock {
+    if (!(seat >= 0 && seat < SEATS)) throw new RangeError(`scoreboard: no seat ${seat}`);
+    let block = this.#blocks.get(seat);
+    if (!block) {
+      block = new WorkerBlock(this.#memory, OWNERS_BYTES + seat * BLOCK_BYTES);
+      this.#blocks.set(seat, block);
     }
+    return block;
   }
 }

@@ -101,7 +101,7 @@ test("shut down by an accept: connections accepted in the same round are not ann
   const loopback = openLoopback(t, { accepting: false });
   const clients = await Promise.all(Array.from({ length: 5 }, () => openPeer(t, loopback.port)));
   let announced = 0;
-  loopback.engine.listen(0, loopback.fd, {
+  loopback.engine.listen(0, 0, loopback.fd, {
     onAccept() {
       announced += 1;
       loopback.engine.shutdown();
@@ -123,12 +123,14 @@ const LATE_CALLS: Record<string, string> = {
   pause: "engine.pause(slot, generation); engine.resume(slot, generation); engine.flush()",
   close: "engine.close(slot, generation, 10); engine.flush()",
   reset: "engine.reset(slot, generation); engine.flush()",
-  unlisten: "engine.unlisten(0)",
+  unlisten: "engine.unlisten(0, { queued: true })",
   release: "try { engine.release(slot, generation) } catch {}",
   connect: "try { engine.connect('127.0.0.1', port, '', options, silent) } catch {}",
-  listen: "try { engine.listen(1, fd, { onAccept() {}, onAcceptError() {} }) } catch {}",
-  adopt: "try { engine.adopt(0, addon().fdDuplicate(fd), silent) } catch {}",
-  limit: "try { engine.limit(new Int32Array(8), 2, 0, new Int32Array(2)) } catch {}",
+  listen: "try { engine.listen(1, 1, fd, { onAccept() {}, onAcceptError() {} }) } catch {}",
+  adopt: "try { engine.adopt(0, addon().fdDuplicate(fd), silent, { counted: false }) } catch {}",
+  linger: "engine.linger(0, 10)",
+  leave: "engine.leave(0, 1)",
+  limit: "try { engine.limit(new Int32Array(41608), 0, new Int32Array(65)) } catch {}",
 };
 
 for (const [name, call] of Object.entries(LATE_CALLS)) {
@@ -138,7 +140,7 @@ for (const [name, call] of Object.entries(LATE_CALLS)) {
       `${PREAMBLE}
       let slot = 0;
       let generation = 0;
-      engine.listen(0, fd, {
+      engine.listen(0, 0, fd, {
         onAccept(index, gen) {
           slot = index;
           generation = gen;
@@ -165,7 +167,7 @@ for (const [where, leave] of Object.entries({
     const outcome = await runScript(
       t,
       `${PREAMBLE}
-      engine.listen(0, fd, { ${leave}, onAcceptError() {} });
+      engine.listen(0, 0, fd, { ${leave}, onAcceptError() {} });
       engine.connect("127.0.0.1", port, "", options, silent);`,
     );
     assert.deepEqual(outcome, { code: 0, signal: null, stdout: "", stderr: "" });
@@ -176,7 +178,7 @@ test("an error that an owner throws is uncaught, not swallowed", async (t) => {
   const outcome = await runScript(
     t,
     `${PREAMBLE}
-    engine.listen(0, fd, { onAccept: () => opened(() => { throw new Error("a bug"); }), onAcceptError() {} });
+    engine.listen(0, 0, fd, { onAccept: () => opened(() => { throw new Error("a bug"); }), onAcceptError() {} });
     engine.connect("127.0.0.1", port, "", options, silent);`,
   );
   assert.equal(outcome.code, 1);

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { COUNTER, HEADER, INPUT, OUTPUT, TOTAL_CLOCK, TOTALS } from "#src/engine/layout.js";
 import { packageRoot } from "#src/os/addon.js";
-import { WORKER_FIELDS } from "#src/os/scoreboard.js";
+import { ADMISSION_COLUMNS, ADMISSION_HEADER, ADMISSION_ROWS } from "#src/os/admission-table.js";
+import { ROWS, SEATS, SLOTS_MAX, WORKER_FIELDS } from "#src/os/scoreboard.js";
 import { SOCKET_OPTION_NAMES } from "#src/os/socket.js";
 
 /** Every enumerator and every plain number that a header defines. */
@@ -46,6 +47,19 @@ test("the totals stand in the order of WORKER_FIELDS", () => {
   for (const [index, name] of WORKER_FIELDS.slice(0, TOTALS).entries()) {
     assert.equal(engineHeader.get(`TOTAL_${upperSnake(name)}`), index, name);
   }
+});
+
+test("the admission table has the layout of admission.h", () => {
+  const native = constantsOf("admission.h");
+  const { words, ...header } = ADMISSION_HEADER;
+  for (const [name, index] of Object.entries(header))
+    assert.equal(native.get(`ADMISSION_${upperSnake(name)}`), index, name);
+  assert.equal(native.get("ADMISSION_HEADER_WORDS"), words);
+  assert.equal(native.get("ADMISSION_SEATS"), SEATS);
+  assert.equal(native.get("ADMISSION_COLUMNS"), ADMISSION_COLUMNS);
+  assert.equal(native.get("ADMISSION_ROWS"), ADMISSION_ROWS);
+  assert.equal(engineHeader.get("LISTENERS_MAX"), ROWS);
+  assert.equal(engineHeader.get("WATCHES_MAX"), SLOTS_MAX * ROWS);
 });
 
 test("the socket options stand in the order of socket.h", () => {

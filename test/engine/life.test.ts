@@ -2,9 +2,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { test } from "node:test";
-import { addon } from "#src/os/addon.js";
 import { errnoName } from "#src/os/errno.js";
-import { WORKER_FIELDS } from "#src/os/scoreboard.js";
 import { openDescriptors, sameDescriptors } from "../support/census.js";
 import { openLoopback, PLAIN_OPTIONS, Recorder } from "../support/loopback.js";
 import { openPeer } from "../support/peer.js";
@@ -130,7 +128,7 @@ test("bytes before RST or FIN are delivered first, however much there is", async
   const peer = await openPeer(t, loopback.port);
   const served = new Recorder(loopback.engine);
   const bytes = Buffer.alloc(300_000, "abcdefg");
-  loopback.engine.listen(0, loopback.fd, { onAccept: () => served, onAcceptError: () => {} });
+  loopback.engine.listen(0, 0, loopback.fd, { onAccept: () => served, onAcceptError: () => {} });
   peer.write(bytes);
   peer.end();
   await until("the end", () => served.ended);
@@ -195,72 +193,4 @@ test("connect: closed before the outcome is known, nothing is heard and nothing 
   await until("the slots to be free", () => loopback.engine.open === 0);
   assert.deepEqual([client.events, other.events], [[], []]);
   await sameDescriptors(before);
-});
-
-test("release and adopt: the connection goes on elsewhere, with what was not sent", async (t) => {
-  const before = openDescriptors();
-  const loopback = openLoopback(t, { socket: { sendBuffer: 32_768 } });
-  const { engine } = loopback;
-  const peer = await openPeer(t, loopback.port, { paused: true });
-  const served = await loopback.nth(0);
-  const message = Buffer.alloc(2 << 20);
-  for (let i = 0; i < message.length; i += 4) message.writeUInt32LE(i, i);
-  served.send(message);
-  const { fd, unsent } = engine.release(served.slot, served.generation);
-  assert.ok(unsent.length > 0 && unsent.length < message.length);
-  assert.equal(engine.open, 0);
-  assert.throws(() => engine.release(served.slot, served.generation), { code: "system" });
-
-  const heir = new Recorder(engine);
-  heir.slot = engine.adopt(3, fd, heir);
-  heir.generation = engine.generation(heir.slot);
-  heir.send(unsent);
-  heir.send("tail");
-  peer.socket.resume();
-  await peer.receives(message.length + 4);
-  assert.ok(peer.bytes.equals(Buffer.concat([message, Buffer.from("tail")])));
-  assert.equal(engine.peer(heir.slot, heir.generation).port, peer.socket.localPort);
-  peer.write("to the heir");
-  await until("bytes", () => heir.text === "to the heir");
-  assert.equal(served.text, "");
-  peer.socket.destroy();
-  await until("the end", () => heir.ended || heir.errno);
-  heir.close();
-  await until("the slot to be free", () => engine.open === 0);
-  engine.shutdown();
-  addon().fdClose(loopback.fd);
-  await sameDescriptors(before);
-});
-
-test("release: the engine no longer hears of the descriptor, though it stays open", async (t) => {
-  const loopback = openLoopback(t);
-  const peer = await openPeer(t, loopback.port);
-  const served = await loopback.nth(0);
-  const { fd } = loopback.engine.release(served.slot, served.generation);
-  t.after(() => addon().fdClose(fd));
-  const rounds = WORKER_FIELDS.indexOf("rounds");
-  const before = loopback.totals[rounds];
-  for (let i = 0; i < 3; i++) {
-    peer.write("x");
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  assert.equal(loopback.totals[rounds], before);
-  assert.deepEqual(served.events, ["open"]);
-});
-
-test("adopt: bytes and a FIN that were there before are delivered", async (t) => {
-  const loopback = openLoopback(t);
-  const peer = await openPeer(t, loopback.port);
-  const served = await loopback.nth(0);
-  served.pause();
-  peer.write("waiting");
-  peer.end();
-  await until("FIN to be sent", () => peer.socket.writableFinished);
-  const { fd } = loopback.engine.release(served.slot, served.generation);
-  const heir = new Recorder(loopback.engine);
-  heir.slot = loopback.engine.adopt(0, fd, heir);
-  heir.generation = loopback.engine.generation(heir.slot);
-  await until("the end", () => heir.ended);
-  assert.deepEqual(heir.events, ["data", "end"]);
-  assert.equal(served.text + heir.text, "waiting");
 });

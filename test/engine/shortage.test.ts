@@ -27,7 +27,7 @@ test("EMFILE: accepting rests, few rounds pass meanwhile, and it recovers when d
     const owner = (then = () => {}) => ({ onOpen: then, onData() {}, onEnd() {}, onError() {}, onWritable() {}, onBlocked() {} });
     const errors = [];
     let accepted = 0;
-    engine.listen(0, fd, { onAccept: () => { accepted++; return owner(); }, onAcceptError: (errno) => errors.push(errnoName(errno)) });
+    engine.listen(0, 0, fd, { onAccept: () => { accepted++; return owner(); }, onAcceptError: (errno) => errors.push(errnoName(errno)) });
     let connected = 0;
     engine.connect("127.0.0.1", boundPort(fd), "", options, owner(() => { connected++; }));
     engine.connect("127.0.0.1", boundPort(fd), "", options, owner(() => { connected++; }));
@@ -78,16 +78,17 @@ test("no slot is free: the newcomer is reset and counted; a freed slot serves th
 
 test("unlisten while resting, and listen again", async (t) => {
   const loopback = openLoopback(t);
-  loopback.engine.unlisten(0);
-  loopback.engine.unlisten(0);
+  loopback.engine.unlisten(0, { queued: false });
+  loopback.engine.unlisten(0, { queued: false });
   const peer = await openPeer(t, loopback.port);
   peer.write("early");
-  loopback.engine.listen(0, loopback.fd, {
+  loopback.engine.listen(0, 0, loopback.fd, {
     onAccept: () => ({ onOpen() {}, onData: () => {}, onEnd() {}, onError() {}, onWritable() {}, onBlocked() {} }),
     onAcceptError() {},
   });
   assert.throws(
-    () => loopback.engine.listen(0, loopback.fd, { onAccept: () => loopback.accepted[0] as never, onAcceptError() {} }),
+    () =>
+      loopback.engine.listen(0, 0, loopback.fd, { onAccept: () => loopback.accepted[0] as never, onAcceptError() {} }),
     {
       code: "system",
     },

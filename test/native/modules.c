@@ -78,15 +78,31 @@ static void test_memory(void) {
 #define TURNS 50000
 #define CAP 7
 
-static int32_t table[2 * THREADS];
+static int32_t table[ADMISSION_WORDS];
 static int admitted, most;
 
-static void *enter_and_leave(void *column) {
-  admission own = {.table = table,
-                   .columns = THREADS,
-                   .column = (int32_t)(intptr_t)column,
-                   .rows = 2,
-                   .caps = {CAP, 0}};
+static int32_t *cell(int row, int column) {
+  return &table[ADMISSION_HEADER_WORDS + row * ADMISSION_COLUMNS + column];
+}
+
+static int sum_of(int row) {
+  int sum = 0;
+  for (int column = 0; column < ADMISSION_COLUMNS; column++)
+    sum += *cell(row, column);
+  return sum;
+}
+
+/* A column of either half by turns. */
+static admission open_column(int turn, int cap, int listener_cap) {
+  int32_t caps[ADMISSION_ROWS] = {cap, listener_cap};
+  admission self = {0};
+  int column = turn % 2 * ADMISSION_SEATS + turn / 2;
+  assert(admission_open(&self, table, column, caps) == 0);
+  return self;
+}
+
+static void *enter_and_leave(void *turn) {
+  admission own = open_column((int)(intptr_t)turn, CAP, 0);
   for (int i = 0; i < TURNS; i++) {
     if (!admission_enter(&own, 0)) continue;
     int now = __atomic_add_fetch(&admitted, 1, __ATOMIC_SEQ_CST);
@@ -100,26 +116,90 @@ static void *enter_and_leave(void *column) {
   return NULL;
 }
 
+static bool moving;
+
+/* One connection that wanders between two columns, never uncounted. */
+static void *wander(void *unused) {
+  admission homes[2] = {open_column(0, CAP, 0), open_column(2 * ADMISSION_SEATS - 1, CAP, 0)};
+  (void)unused;
+  int at = 0;
+  admission_force(&homes[at], 0);
+  while (__atomic_load_n(&moving, __ATOMIC_SEQ_CST)) {
+    admission_force(&homes[1 - at], 0);
+    admission_hand_over(&homes[at], 0, 1);
+    at = 1 - at;
+  }
+  admission_hand_over(&homes[at], 0, 1);
+  return NULL;
+}
+
+/* All but one place is taken, and that by the one that wanders: nobody may get in. */
+static void test_moves(void) {
+  pthread_t mover;
+  table[ADMISSION_HIGH_WATER] = table[ADMISSION_HIGH_WATER1] = ADMISSION_SEATS;
+  admission full = open_column(2, CAP, 0), newcomer = open_column(3, CAP, 0);
+  for (int i = 0; i < CAP - 1; i++)
+    admission_force(&full, 0);
+  moving = true;
+  pthread_create(&mover, NULL, wander, NULL);
+  while (__atomic_load_n(cell(0, 0), __ATOMIC_SEQ_CST) == 0)
+    continue;
+  for (int i = 0; i < TURNS; i++)
+    assert(!admission_enter(&newcomer, 0));
+  __atomic_store_n(&moving, false, __ATOMIC_SEQ_CST);
+  pthread_join(mover, NULL);
+  assert(sum_of(0) == CAP - 1 && admission_enter(&newcomer, 0) && !admission_enter(&newcomer, 0));
+  admission_leave(&newcomer, 0);
+  admission_hand_over(&full, 0, CAP - 1);
+}
+
 static void test_admission(void) {
   admission none = {0};
   assert(admission_enter(&none, 63));
+  admission_force(&none, 63);
   admission_leave(&none, 63);
-  admission one = {.table = table, .columns = THREADS, .column = 0, .rows = 2, .caps = {3, 2}};
-  assert(admission_enter(&one, 0) && admission_enter(&one, 0) && !admission_enter(&one, 0));
-  /* A listener without a row counts towards the total alone. */
-  assert(admission_enter(&one, 5) && !admission_enter(&one, 5));
-  assert(table[0] == 3 && table[THREADS] == 2);
+  admission_hand_over(&none, 63, 5);
+  int32_t caps[ADMISSION_ROWS] = {3, 2};
+  /* A column that nobody would sum is no place to count in. */
+  table[ADMISSION_HIGH_WATER] = 2;
+  assert(admission_open(&none, table, -1, caps) == -EINVAL);
+  assert(admission_open(&none, table, 2, caps) == -EINVAL);
+  assert(admission_open(&none, table, ADMISSION_SEATS, caps) == -EINVAL);
+  assert(admission_open(&none, table, ADMISSION_COLUMNS, caps) == -EINVAL);
+  table[ADMISSION_HIGH_WATER1] = 2;
+  admission one = open_column(0, 3, 2), two = open_column(1, 3, 2);
+  assert(admission_open(&one, table, 1, caps) == -EBUSY);
+  assert(admission_enter(&one, 0) && admission_enter(&two, 0) && !admission_enter(&one, 0));
+  assert(admission_enter(&one, 63) && !admission_enter(&two, 63));
+  assert(*cell(0, 0) == 2 && *cell(0, ADMISSION_SEATS) == 1 && sum_of(1) == 2 && sum_of(64) == 1);
+  /* Above the cap by force; then other caps at the same place. */
+  admission_force(&one, 0);
+  assert(sum_of(0) == 4 && !admission_enter(&two, 1));
+  caps[0] = 5;
+  assert(admission_open(&two, table, ADMISSION_SEATS, caps) == 0);
+  assert(admission_enter(&two, 1) && !admission_enter(&two, 0) && !admission_enter(&one, 1));
+  /* Of a half, only what is below the mark counts. */
+  table[ADMISSION_HIGH_WATER1] = 0;
+  assert(!admission_enter(&one, 1));
+  admission_leave(&one, 63);
+  admission_hand_over(&one, 0, 1);
+  assert(admission_enter(&one, 1));
+  table[ADMISSION_HIGH_WATER1] = INT32_MAX;
+  assert(!admission_enter(&one, 1));
   admission_leave(&one, 0);
-  admission_leave(&one, 0);
-  admission_leave(&one, 5);
+  admission_leave(&one, 1);
+  admission_leave(&two, 0);
+  admission_leave(&two, 1);
+  table[ADMISSION_HIGH_WATER] = table[ADMISSION_HIGH_WATER1] = THREADS;
   pthread_t threads[THREADS];
   for (intptr_t i = 0; i < THREADS; i++)
     pthread_create(&threads[i], NULL, enter_and_leave, (void *)i);
   for (int i = 0; i < THREADS; i++)
     pthread_join(threads[i], NULL);
   assert(most > 0 && most <= CAP);
-  for (int i = 0; i < 2 * THREADS; i++)
-    assert(table[i] == 0);
+  test_moves();
+  for (int row = 0; row < ADMISSION_ROWS; row++)
+    assert(sum_of(row) == 0);
 }
 
 int main(void) {

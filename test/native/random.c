@@ -58,8 +58,8 @@ static peer peers[PEERS];
 typedef struct {
   bool owned, dead, ended, finishing, paused;
   bool held; /* the pause has been carried out */
-  uint32_t generation;
-  int peer;
+  uint32_t generation, stream;
+  int peer, listener;
   uint64_t sent, received;
 } owner;
 
@@ -71,8 +71,42 @@ static int32_t header[HEADER_WORDS], input_records[INPUT_RECORDS * INPUT_WORDS];
 static int32_t output_records[OUTPUT_RECORDS * OUTPUT_WORDS], generations[SLOTS], unsent[SLOTS];
 static double totals[TOTAL_COUNT], counters[SLOTS * COUNTER_WORDS];
 static uint8_t input[INPUT_BYTES], output[OUTPUT_BYTES];
-static int32_t table[2 * 3], caps_most;
-static uint64_t checked;
+static int32_t table[ADMISSION_WORDS], caps_most;
+static uint64_t checked, moved;
+
+/* Where it counts: beside another worker, which holds some places already. */
+#define OWN_COLUMN (ADMISSION_SEATS + 1)
+#define CAP 60
+#define TAKEN 10
+
+static int32_t *cell(int row, int column) {
+  return &table[ADMISSION_HEADER_WORDS + row * ADMISSION_COLUMNS + column];
+}
+
+/* ---- listening sockets: two of a group, and a copy of the first ---- */
+
+#define WATCHES 3
+
+static const struct {
+  int number, listener;
+} watches[WATCHES] = {{0, 0}, {WATCHES_MAX - 1, 0}, {100, 63}};
+
+static int listening[WATCHES];
+static bool watched[WATCHES];
+
+static void watch_again(int index) {
+  int linger_ms = below(2) ? -1 : (int)below(20);
+  assert(listener_open(&core, watches[index].number, watches[index].listener, listening[index],
+                       linger_ms) == 0);
+  assert(listener_open(&core, watches[index].number, 0, listening[index], -1) == -EBUSY);
+  watched[index] = true;
+}
+
+static void unwatch(int index) {
+  assert(listener_close(&core, watches[index].number) == 0);
+  assert(listener_close(&core, watches[index].number) == -EINVAL);
+  watched[index] = false;
+}
 
 static void flush(void) {
   engine_flush(&core);
@@ -111,9 +145,14 @@ static void learn_peer(int slot) {
   }
 }
 
-static void on_accept(int slot) {
-  assert(!owners[slot].owned);
-  owners[slot] = (owner){.owned = true, .generation = (uint32_t)generations[slot], .peer = NOBODY};
+static void on_accept(int slot, int listener) {
+  assert(!owners[slot].owned && (listener == 0 || listener == 63));
+  uint32_t generation = (uint32_t)generations[slot];
+  owners[slot] = (owner){.owned = true,
+                         .generation = generation,
+                         .stream = generation * SLOTS + (uint32_t)slot,
+                         .peer = NOBODY,
+                         .listener = listener};
   learn_peer(slot);
 }
 
@@ -140,7 +179,7 @@ static void read_records(int count) {
     owner *own = &owners[slot];
     switch (record[0]) {
     case INPUT_ACCEPT:
-      on_accept(slot);
+      on_accept(slot, record[2]);
       break;
     case INPUT_DATA:
       on_data(slot, record[2], record[3]);
@@ -183,7 +222,7 @@ static void order_send(int slot) {
     flush();
     length = below(sizeof large);
     for (uint32_t i = 0; i < length; i++)
-      large[i] = byte_at(own->generation * SLOTS + (uint32_t)slot, own->sent + i);
+      large[i] = byte_at(own->stream, own->sent + i);
     slot_state before = (slot_state)core.slots[slot].state;
     assert(before == SLOT_OPEN || before == SLOT_DEAD);
     unsent[slot] += (int32_t)length;
@@ -195,14 +234,49 @@ static void order_send(int slot) {
         add_record(below(5) == 0 ? OUTPUT_SEND_ALONE : OUTPUT_SEND, slot, own->generation);
     int32_t offset = header[HEADER_OUTPUT_BYTES];
     for (uint32_t i = 0; i < length; i++)
-      output[(uint32_t)offset + i] =
-          byte_at(own->generation * SLOTS + (uint32_t)slot, own->sent + i);
+      output[(uint32_t)offset + i] = byte_at(own->stream, own->sent + i);
     record[3] = offset;
     record[4] = (int32_t)length;
     header[HEADER_OUTPUT_BYTES] += (int32_t)length;
     unsent[slot] += (int32_t)length;
   }
   own->sent += length;
+}
+
+/* Gives a connection up, and takes it over again as a worker that was handed it would; or not. */
+static void move(int slot) {
+  owner own = owners[slot];
+  engine_released released;
+  flush();
+  if (engine_release(&core, (uint32_t)slot, own.generation, &released) != 0) return;
+  assert(released.counted);
+  forget_owner(slot);
+  int next = -EBADF;
+  if (below(3)) {
+    if (below(2)) {
+      engine_leave(&core, own.listener, 1);
+      own.listener = below(2) ? 0 : 63;
+      released.counted = false;
+    }
+    next = engine_adopt(&core, own.listener, released.fd, released.counted);
+    assert(next >= 0 || next == -ENOSPC);
+  }
+  if (next < 0) {
+    if (own.peer != NOBODY) peers[own.peer].broken = true;
+    if (released.counted) engine_leave(&core, own.listener, 1);
+    close(released.fd);
+  } else {
+    moved++;
+    own.generation = (uint32_t)generations[next];
+    /* The end of a stream is told again, and pauses are the new owner's business. */
+    own.ended = own.paused = own.held = false;
+    owners[next] = own;
+    if (own.peer != NOBODY) peers[own.peer].slot = next;
+    unsent[next] += (int32_t)released.length;
+    if (released.length > 0) conn_send(&core, &core.slots[next], released.unsent, released.length);
+    if (own.finishing) add_record(OUTPUT_FINISH, next, own.generation);
+  }
+  free(released.unsent);
 }
 
 static void order(int slot) {
@@ -248,17 +322,7 @@ static void order(int slot) {
     add_record(OUTPUT_CLOSE, slot, own->generation - 2);
     break;
   case 8:
-    if (below(4) == 0) {
-      uint8_t *rest = NULL;
-      uint32_t length = 0;
-      flush();
-      int fd = engine_release(&core, (uint32_t)slot, own->generation, &rest, &length);
-      if (fd < 0) break;
-      if (own->peer != NOBODY) peers[own->peer].broken = true;
-      forget_owner(slot);
-      free(rest);
-      close(fd);
-    }
+    if (below(4) == 0) move(slot);
     break;
   default:
     order_send(slot);
@@ -296,7 +360,7 @@ static void peer_receives(peer *each) {
   }
   owner *own = &owners[each->slot];
   for (ssize_t i = 0; i < received; i++, each->received++, checked++)
-    assert(bytes[i] == byte_at(own->generation * SLOTS + (uint32_t)each->slot, each->received));
+    assert(bytes[i] == byte_at(own->stream, each->received));
 }
 
 static void peer_sends(peer *each) {
@@ -370,7 +434,8 @@ static void check_invariants(void) {
     assert((conn->unsent == NULL) == (conn->unsent_size == 0));
   }
   assert(in_use == header[HEADER_OPEN] && totals[TOTAL_OPEN] == in_use);
-  assert(table[1] == counted);
+  assert(*cell(0, OWN_COLUMN) == counted);
+  assert(*cell(1, OWN_COLUMN) + *cell(64, OWN_COLUMN) == counted);
   if (counted > caps_most) caps_most = counted;
   check_closing(closing);
   int32_t queued = 0;
@@ -395,10 +460,11 @@ static void open_engine(void) {
                           .output_records_max = OUTPUT_RECORDS,
                           .slots = SLOTS};
   assert(engine_open(&core, &memory) == 0);
-  /* Another worker holds some places already. */
-  table[0] = 10;
-  core.admission =
-      (admission){.table = table, .columns = 2, .column = 1, .rows = 2, .caps = {60, 0}};
+  static const int32_t caps[ADMISSION_ROWS] = {CAP};
+  table[ADMISSION_HIGH_WATER] = 1;
+  table[ADMISSION_HIGH_WATER1] = OWN_COLUMN % ADMISSION_SEATS + 1;
+  *cell(0, 0) = TAKEN;
+  assert(admission_open(&core.admission, table, OWN_COLUMN, caps) == 0);
 }
 
 int main(int argc, char **argv) {
@@ -417,10 +483,13 @@ int main(int argc, char **argv) {
   options[OPTION_SEND_BUFFER] = 8192;
   socket_address address;
   assert(socket_address_parse(&address, "127.0.0.1", 0) == 0);
-  int listening = socket_listen(&address, true, options);
-  assert(listening >= 0 && socket_name(listening, false, &address) == 0);
+  listening[0] = socket_listen(&address, true, options);
+  assert(listening[0] >= 0 && socket_name(listening[0], false, &address) == 0);
   port_number = ntohs(address.v4.sin_port);
-  assert(listener_open(&core, 0, listening, -1) == 0);
+  listening[1] = socket_listen(&address, false, options);
+  listening[2] = dup(listening[0]);
+  for (int i = 0; i < WATCHES; i++)
+    watch_again(i);
 
   for (int step = 0; step < steps; step++) {
     switch (below(8)) {
@@ -452,11 +521,18 @@ int main(int argc, char **argv) {
       for (int slot = 0; slot < SLOTS; slot++)
         if (owners[slot].owned)
           add_record(OUTPUT_NOTIFY, slot, owners[slot].generation)[3] = INT32_MAX;
-    if (below(2000) == 0) {
-      assert(listener_close(&core, 0) == 0);
-      assert(listener_open(&core, 0, listening, below(2) ? -1 : (int)below(20)) == 0);
+    if (below(500) == 0) {
+      int index = (int)below(WATCHES);
+      if (watched[index]) {
+        if (below(2)) read_records(engine_accept_queued(&core, watches[index].number));
+        unwatch(index);
+      } else {
+        watch_again(index);
+      }
     }
   }
+  for (int i = 0; i < WATCHES; i++)
+    if (!watched[i]) watch_again(i);
   /* The end: everyone hangs up; every slot must come back without a descriptor left. */
   flush();
   for (int i = 0; i < PEERS; i++)
@@ -473,14 +549,16 @@ int main(int argc, char **argv) {
     engine_tick(&core);
   }
   check_invariants();
-  assert(header[HEADER_OPEN] == 0 && table[1] == 0 && caps_most <= 50);
+  assert(header[HEADER_OPEN] == 0 && *cell(0, OWN_COLUMN) == 0 && caps_most <= CAP - TAKEN);
   engine_close(&core);
-  close(listening);
+  for (int i = 0; i < WATCHES; i++)
+    close(listening[i]);
   /* 0, 1 and 2 are what is left. */
   int lowest = dup(0);
   assert(lowest == 3);
   close(lowest);
-  printf("checked %llu bytes, accepted %.0f, rejected %.0f\n", (unsigned long long)checked,
-         totals[TOTAL_ACCEPTED], totals[TOTAL_REJECTED]);
+  printf("checked %llu bytes, accepted %.0f, rejected %.0f, moved %llu\n",
+         (unsigned long long)checked, totals[TOTAL_ACCEPTED], totals[TOTAL_REJECTED],
+         (unsigned long long)moved);
   return 0;
 }

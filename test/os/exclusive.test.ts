@@ -73,7 +73,7 @@ test("TIME_WAIT around the port refuses neither the owner nor a probe", async (t
     peer.end();
     await until("the slot to be free", () => loopback.engine.open === 0);
   }
-  loopback.engine.unlisten(0);
+  loopback.engine.unlisten(0, { queued: true });
   addon().fdClose(loopback.fd);
   // The table is read in pieces while others change it: an entry may be missed once.
   await until("TIME_WAIT to be seen", () => timeWaits(port) > 0);
@@ -93,7 +93,7 @@ test("the port of port 0 is the group's: others join it, connections spread, and
   assert.equal(listenOn("127.0.0.1", first.port, true), "EADDRINUSE");
   const perMember = members.map(() => 0);
   for (const [id, fd] of members.entries()) {
-    first.engine.listen(id, fd, {
+    first.engine.listen(id, id, fd, {
       onAccept() {
         perMember[id] = (perMember[id] ?? 0) + 1;
         return { onOpen() {}, onData() {}, onEnd() {}, onError() {}, onWritable() {}, onBlocked() {} };

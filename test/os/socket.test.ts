@@ -1,12 +1,14 @@
 /** Socket options as the kernel reports them, on listeners, on accepted and on outbound connections. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { DEFAULT_SOCKET, type SocketOptions } from "#src/base/settings.js";
 import { addon } from "#src/os/addon.js";
+import { check, errnoName } from "#src/os/errno.js";
 import { packSocketOptions, SOCKET_OPTION_NAMES } from "#src/os/socket.js";
-import { openListener, openLoopback, Recorder } from "../support/loopback.js";
+import { accept, openListener, openLoopback, Recorder } from "../support/loopback.js";
 import { openPeer } from "../support/peer.js";
+import { until } from "../support/until.js";
 
 /** Asked of the kernel by another program, by the numbers of the kernel's headers. */
 const ASK = `
@@ -21,6 +23,7 @@ options = dict(
   keepAliveInterval=get(tcp, socket.TCP_KEEPINTVL), keepAliveCount=get(tcp, socket.TCP_KEEPCNT),
   userTimeout=get(tcp, 18), deferAccept=get(tcp, socket.TCP_DEFER_ACCEPT), fastOpen=get(tcp, 23),
   notSentLowWater=get(tcp, 25), receiveBuffer=get(sol, socket.SO_RCVBUF), sendBuffer=get(sol, socket.SO_SNDBUF),
+  bufferLocks=get(sol, 72),
   lingerOn=int.from_bytes(s.getsockopt(sol, socket.SO_LINGER, 8)[:4], "little"),
   reusePort=get(sol, socket.SO_REUSEPORT), ipv6Only=get(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY),
   backlog=int.from_bytes(s.getsockopt(tcp, socket.TCP_INFO, 104)[28:32], "little"))
@@ -106,6 +109,56 @@ test("off leaves each option to the kernel", (t) => {
     fastOpen: 0,
     lingerOn: 0,
   });
+});
+
+/** Every option as a listener that was opened with these has it. */
+function fresh(t: TestContext, options: Partial<SocketOptions>): Told {
+  return told(openListener(t, options));
+}
+
+test("applied to a socket that listens: as if it had been opened so, and its queue stays", async (t) => {
+  const changed: Partial<SocketOptions> = { ...CHOSEN, deferAccept: 3_000 };
+  const loopback = openLoopback(t, { accepting: false, socket: { backlog: 5, ipv6Only: false } });
+  const { engine, fd } = loopback;
+  await openPeer(t, loopback.port);
+  await until("a connection in the queue", () => addon().socketQueue(fd) === 1);
+  assert.equal(addon().socketApply(fd, packSocketOptions({ ...DEFAULT_SOCKET, ...changed })), 0);
+  assert.equal(addon().socketQueue(fd), 1);
+  assert.deepEqual(told(fd), fresh(t, changed));
+  accept(loopback);
+  const early = await loopback.nth(0);
+  const peer = await openPeer(t, loopback.port);
+  peer.write("now");
+  const late = await loopback.nth(1);
+  const ofConnection = (served: Recorder): Told => {
+    const released = engine.release(served.slot, served.generation);
+    t.after(() => addon().fdClose(released.fd));
+    return pick(told(released.fd), NAMES);
+  };
+  assert.deepEqual(ofConnection(late), ON_CONNECTION);
+  assert.notEqual(ofConnection(early).userTimeout, ON_CONNECTION.userTimeout, "what is there already keeps its own");
+});
+
+test("applied as off: the kernel's again, but a buffer keeps its size and is tuned from there", (t) => {
+  const fd = openListener(t, { ...CHOSEN, deferAccept: 3_000 });
+  const before = told(fd);
+  const off: Partial<SocketOptions> = { keepAlive: "off", noDelay: false, backlog: 44 };
+  assert.equal(addon().socketApply(fd, packSocketOptions({ ...DEFAULT_SOCKET, ...off })), 0);
+  const { receiveBuffer, sendBuffer, keepAlive } = before;
+  // The idle time means nothing without SO_KEEPALIVE.
+  assert.deepEqual(told(fd), { ...fresh(t, off), receiveBuffer, sendBuffer, keepAlive });
+  assert.equal(before.bufferLocks, 3);
+});
+
+test("applied to what does not listen, or with something the kernel refuses: an errno", (t) => {
+  const fd = openListener(t);
+  const [a, b] = check(addon().fdPair(), "socketpair");
+  const options = packSocketOptions(DEFAULT_SOCKET);
+  assert.equal(errnoName(addon().socketApply(a, options)), "EINVAL");
+  assert.equal(errnoName(addon().socketApply(-1, options)), "EBADF");
+  for (const each of [a, b]) addon().fdClose(each);
+  const wrong = packSocketOptions({ ...DEFAULT_SOCKET, keepAliveCount: 1_000 });
+  assert.equal(errnoName(addon().socketApply(fd, wrong)), "EINVAL");
 });
 
 test("deferAccept: accepted once the peer has sent something", async (t) => {

@@ -1,0 +1,383 @@
+/* The engine, for JavaScript, and its place in the event loop. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "addon.h"
+#include "engine.h"
+
+/* ---- the engine in the event loop ---- */
+
+/* The epoll descriptor hangs on the loop by one uv_poll. Replies made outside a round (a timer, a
+ * promise) leave in uv_prepare, the last thing the loop does before it sleeps. While slots wait in
+ * the ready list, uv_idle keeps the loop from sleeping and runs the next round. */
+typedef struct {
+  engine core;
+  napi_env env;
+  napi_async_context context;
+  napi_ref on_round, memory, admission;
+  napi_async_cleanup_hook_handle hook;
+  uv_poll_t poll;
+  uv_prepare_t prepare;
+  uv_idle_t idle;
+  int handles, holders;
+  bool idling, closed, in_round;
+} host;
+
+static void on_idle(uv_idle_t *idle);
+
+static void keep_going(host *self) {
+  bool wanted = !self->closed && engine_backlog(&self->core) > 0;
+  if (wanted == self->idling) return;
+  self->idling = wanted;
+  if (wanted) {
+    uv_idle_start(&self->idle, on_idle);
+  } else {
+    uv_idle_stop(&self->idle);
+  }
+}
+
+static void run_round(host *self) {
+  if (self->closed || self->in_round) return;
+  int count = engine_round(&self->core);
+  if (count > 0) {
+    self->in_round = true;
+    /* Promise continuations run in here, so their replies leave in the same flush. */
+    call_back(self->env, self->context, self->on_round, count);
+    self->in_round = false;
+  }
+  if (self->closed) return;
+  engine_flush(&self->core);
+  keep_going(self);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events) {
+  (void)status;
+  (void)events;
+  run_round(poll->data);
+}
+
+static void on_idle(uv_idle_t *idle) {
+  run_round(idle->data);
+}
+
+static void on_prepare(uv_prepare_t *prepare) {
+  host *self = prepare->data;
+  engine_flush(&self->core);
+  keep_going(self);
+}
+
+/* The struct lives until libuv has let go of its handles and JavaScript of the handle object. */
+static void let_go(host *self) {
+  if (--self->holders == 0) free(self);
+}
+
+static void on_handle_closed(uv_handle_t *handle) {
+  host *self = handle->data;
+  if (--self->handles == 0 && self->hook) napi_remove_async_cleanup_hook(self->hook);
+  let_go(self);
+}
+
+static void on_handle_collected(napi_env env, void *data, void *hint) {
+  (void)env;
+  (void)hint;
+  let_go(data);
+}
+
+/* Ends the engine. Idempotent. */
+static void shut(host *self) {
+  if (self->closed) return;
+  self->closed = true;
+  engine_close(&self->core);
+  uv_poll_stop(&self->poll);
+  uv_close((uv_handle_t *)&self->poll, on_handle_closed);
+  uv_close((uv_handle_t *)&self->prepare, on_handle_closed);
+  uv_close((uv_handle_t *)&self->idle, on_handle_closed);
+}
+
+/* The environment ends with the engine open: references must not be touched any more. */
+static void on_cleanup(napi_async_cleanup_hook_handle hook, void *data) {
+  host *self = data;
+  (void)hook;
+  shut(self);
+}
+
+/* Looks one array of the memory object up and keeps it alive through that object's reference. */
+static void *memory_array(arguments *args, const char *name, napi_typedarray_type kind,
+                          size_t at_least, size_t *length) {
+  napi_value value;
+  if (napi_get_named_property(args->env, args->values[0], name, &value) != napi_ok) {
+    args->wrong = true;
+    return NULL;
+  }
+  void *data = take_array(args, value, kind, length);
+  if (*length < at_least) args->wrong = true;
+  return data;
+}
+
+static engine_memory take_memory(arguments *args) {
+  engine_memory memory = {0};
+  size_t length, slots;
+  memory.header = memory_array(args, "header", napi_int32_array, HEADER_WORDS, &length);
+  memory.totals = memory_array(args, "totals", napi_float64_array, TOTAL_COUNT, &length);
+  memory.input = memory_array(args, "input", napi_uint8_array, RECEIVE_SHARE, &length);
+  memory.input_bytes = (uint32_t)length;
+  memory.output = memory_array(args, "output", napi_uint8_array, 1, &length);
+  memory.output_bytes = (uint32_t)length;
+  memory.input_records =
+      memory_array(args, "inputRecords", napi_int32_array, 16 * INPUT_WORDS, &length);
+  memory.input_records_max = (uint32_t)(length / INPUT_WORDS);
+  memory.output_records =
+      memory_array(args, "outputRecords", napi_int32_array, OUTPUT_WORDS, &length);
+  memory.output_records_max = (uint32_t)(length / OUTPUT_WORDS);
+  memory.generations = memory_array(args, "generations", napi_int32_array, 1, &slots);
+  memory.slots = (uint32_t)slots;
+  memory.unsent = memory_array(args, "unsent", napi_int32_array, slots, &length);
+  memory.counters =
+      memory_array(args, "counters", napi_float64_array, slots * COUNTER_WORDS, &length);
+  return memory;
+}
+
+static void start_handles(host *self, uv_loop_t *loop) {
+  uv_poll_init(loop, &self->poll, self->core.epoll_fd);
+  uv_prepare_init(loop, &self->prepare);
+  uv_idle_init(loop, &self->idle);
+  self->handles = 3;
+  self->holders = self->handles + 1;
+  self->poll.data = self->prepare.data = self->idle.data = self;
+  uv_poll_start(&self->poll, UV_READABLE, on_poll);
+  uv_prepare_start(&self->prepare, on_prepare);
+  uv_unref((uv_handle_t *)&self->prepare);
+}
+
+static napi_value engine_open_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  /* One engine belongs to one process's main thread: signals, forks and descriptors are its own. */
+  if (syscall(SYS_gettid) != getpid()) return give_int(env, -EPERM);
+  engine_memory memory = take_memory(&args);
+  napi_valuetype type;
+  if (napi_typeof(env, args.values[1], &type) != napi_ok || type != napi_function)
+    args.wrong = true;
+  uv_loop_t *loop;
+  if (args.wrong || napi_get_uv_event_loop(env, &loop) != napi_ok) return throw_wrong(env);
+  host *self = calloc(1, sizeof *self);
+  if (!self) return give_int(env, -ENOMEM);
+  int error = engine_open(&self->core, &memory);
+  if (error) {
+    free(self);
+    return give_int(env, error);
+  }
+  self->env = env;
+  napi_create_reference(env, args.values[0], 1, &self->memory);
+  napi_create_reference(env, args.values[1], 1, &self->on_round);
+  napi_async_init(env, NULL, give_text(env, "headrace"), &self->context);
+  napi_add_async_cleanup_hook(env, on_cleanup, self, &self->hook);
+  start_handles(self, loop);
+  napi_value handle;
+  napi_create_external(env, self, on_handle_collected, NULL, &handle);
+  return handle;
+}
+
+static host *take_host(arguments *args) {
+  void *self = NULL;
+  if (napi_get_value_external(args->env, args->values[0], &self) != napi_ok) args->wrong = true;
+  return self;
+}
+
+static napi_value engine_close_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  if (args.wrong) return throw_wrong(env);
+  if (self->closed) return NULL;
+  napi_delete_reference(env, self->on_round);
+  napi_delete_reference(env, self->memory);
+  if (self->admission) napi_delete_reference(env, self->admission);
+  napi_async_destroy(env, self->context);
+  shut(self);
+  return NULL;
+}
+
+static napi_value engine_listen_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int number = take_int(&args, 1), listener = take_int(&args, 2);
+  int fd = take_int(&args, 3), linger_ms = take_int(&args, 4);
+  if (args.wrong) return throw_wrong(env);
+  if (self->closed) return give_int(env, -EBADF);
+  return give_int(env, listener_open(&self->core, number, listener, fd, linger_ms));
+}
+
+static napi_value engine_accept_queued_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int number = take_int(&args, 1);
+  if (args.wrong) return throw_wrong(env);
+  /* Inside a round the input records are being read. */
+  if (self->closed || self->in_round) return give_int(env, 0);
+  return give_int(env, engine_accept_queued(&self->core, number));
+}
+
+static napi_value engine_unlisten_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int number = take_int(&args, 1);
+  if (args.wrong) return throw_wrong(env);
+  return give_int(env, listener_close(&self->core, number));
+}
+
+static napi_value engine_admission_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  size_t words, rows;
+  int32_t *table = take_array(&args, args.values[1], napi_int32_array, &words);
+  int32_t column = take_int(&args, 2);
+  int32_t *caps = take_array(&args, args.values[3], napi_int32_array, &rows);
+  if (args.wrong) return throw_wrong(env);
+  if (self->closed) return give_int(env, -EBADF);
+  if (words < ADMISSION_WORDS || rows != ADMISSION_ROWS) return give_int(env, -EINVAL);
+  int error = admission_open(&self->core.admission, table, column, caps);
+  if (!error && !self->admission) napi_create_reference(env, args.values[1], 1, &self->admission);
+  return give_int(env, error);
+}
+
+static napi_value engine_connect_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  socket_address address, local;
+  char host_text[HOST_BYTES];
+  int error = take_address(&args, 1, 2, &address);
+  take_text(&args, 3, host_text, sizeof host_text);
+  bool has_local = host_text[0] != 0;
+  if (!error && has_local) error = socket_address_parse(&local, host_text, 0);
+  const int32_t *options = take_options(&args, 4);
+  if (args.wrong) return throw_wrong(env);
+  if (!error && self->closed) error = -EBADF;
+  if (!error) error = engine_connect(&self->core, &address, has_local ? &local : NULL, options);
+  return give_int(env, error);
+}
+
+static napi_value engine_linger_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int listener = take_int(&args, 1), linger_ms = take_int(&args, 2);
+  if (args.wrong) return throw_wrong(env);
+  return give_int(env, engine_linger(&self->core, listener, linger_ms));
+}
+
+static napi_value engine_adopt_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int listener = take_int(&args, 1), fd = take_int(&args, 2);
+  bool counted = take_bool(&args, 3);
+  if (args.wrong) return throw_wrong(env);
+  if (self->closed) return give_int(env, -EBADF);
+  return give_int(env, engine_adopt(&self->core, listener, fd, counted));
+}
+
+static napi_value engine_release_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int slot_index = take_int(&args, 1), generation = take_int(&args, 2);
+  engine_released released;
+  if (args.wrong) return throw_wrong(env);
+  /* The records of this round may still hold bytes of the connection. */
+  if (self->in_round) return give_int(env, -EBUSY);
+  int error = engine_release(&self->core, (uint32_t)slot_index, (uint32_t)generation, &released);
+  if (error) return give_int(env, error);
+  void *copy;
+  napi_value buffer, bytes, result = give_object(env);
+  napi_create_arraybuffer(env, released.length, &copy, &buffer);
+  if (released.length > 0) memcpy(copy, released.unsent, released.length);
+  free(released.unsent);
+  napi_create_typedarray(env, napi_uint8_array, released.length, buffer, 0, &bytes);
+  set_property(env, result, "fd", give_int(env, released.fd));
+  set_property(env, result, "unsent", bytes);
+  set_property(env, result, "counted", give_bool(env, released.counted));
+  return result;
+}
+
+static napi_value engine_leave_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int listener = take_int(&args, 1), count = take_int(&args, 2);
+  if (args.wrong) return throw_wrong(env);
+  engine_leave(&self->core, listener, count);
+  return NULL;
+}
+
+static napi_value engine_flush_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  if (args.wrong) return throw_wrong(env);
+  if (!self->closed) engine_flush(&self->core);
+  return NULL;
+}
+
+static napi_value engine_send_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int slot_index = take_int(&args, 1), generation = take_int(&args, 2);
+  size_t length;
+  const uint8_t *bytes = take_bytes(&args, 3, &length);
+  if (args.wrong) return throw_wrong(env);
+  if (self->closed) return give_int(env, -EBADF);
+  engine_flush(&self->core);
+  slot *conn = engine_slot(&self->core, (uint32_t)slot_index, (uint32_t)generation);
+  if (!conn) return give_int(env, -EBADF);
+  conn_send(&self->core, conn, bytes, (uint32_t)length);
+  return give_int(env, 0);
+}
+
+static napi_value engine_tick_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  if (args.wrong) return throw_wrong(env);
+  if (!self->closed) engine_tick(&self->core);
+  return NULL;
+}
+
+static napi_value engine_address_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int slot_index = take_int(&args, 1), generation = take_int(&args, 2);
+  if (args.wrong) return throw_wrong(env);
+  slot *conn = engine_slot(&self->core, (uint32_t)slot_index, (uint32_t)generation);
+  socket_address address;
+  if (conn) engine_peer(conn, &address);
+  return give_address(env, conn ? 0 : -EBADF, &address);
+}
+
+static napi_value engine_unread_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int slot_index = take_int(&args, 1), generation = take_int(&args, 2);
+  if (args.wrong) return throw_wrong(env);
+  slot *conn = engine_slot(&self->core, (uint32_t)slot_index, (uint32_t)generation);
+  return give_int(env, conn ? conn_unread(conn) : -EBADF);
+}
+
+/* ---- exports ---- */
+
+static const addon_export EXPORTS[] = {
+    {"engineOpen", engine_open_js},
+    {"engineClose", engine_close_js},
+    {"engineListen", engine_listen_js},
+    {"engineUnlisten", engine_unlisten_js},
+    {"engineAcceptQueued", engine_accept_queued_js},
+    {"engineAdmission", engine_admission_js},
+    {"engineConnect", engine_connect_js},
+    {"engineAdopt", engine_adopt_js},
+    {"engineLinger", engine_linger_js},
+    {"engineRelease", engine_release_js},
+    {"engineLeave", engine_leave_js},
+    {"engineFlush", engine_flush_js},
+    {"engineSend", engine_send_js},
+    {"engineTick", engine_tick_js},
+    {"engineAddress", engine_address_js},
+    {"engineUnread", engine_unread_js},
+};
+
+const addon_exports ENGINE_EXPORTS = {EXPORTS, sizeof EXPORTS / sizeof EXPORTS[0]};
