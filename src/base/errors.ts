@@ -20,6 +20,9 @@ export type ErrorCode =
   | "control-unreachable"
   | "control-refused"
   | "worker-failed"
+  | "busy"
+  | "change-refused"
+  | "change-failed"
   | "system";
 
 export interface ErrorFields {
@@ -61,7 +64,9 @@ export const EXIT = { done: 0, failed: 1, usage: 2, busy: 75 } as const;
 
 const USAGE_CODES: ReadonlySet<ErrorCode> = new Set(["config-invalid", "usage", "service-invalid"]);
 
-/** 2 for a wrong configuration or usage, else 1. */
+/** 2 for a wrong configuration or usage, 75 for what may work when tried again (EX_TEMPFAIL of sysexits.h), else 1. */
 export function exitCodeOf(error: unknown): number {
-  return error instanceof HeadraceError && USAGE_CODES.has(error.code) ? EXIT.usage : EXIT.failed;
+  if (!(error instanceof HeadraceError)) return EXIT.failed;
+  if (error.code === "busy") return EXIT.busy;
+  return USAGE_CODES.has(error.code) ? EXIT.usage : EXIT.failed;
 }

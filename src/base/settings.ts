@@ -103,5 +103,34 @@ export const DEFAULT_SOCKET: Readonly<SocketOptions> = {
   coalesce: true,
 };
 
-/** How long a stopping server waits for what is in flight, ms. */
-export const DEFAULT_DRAIN_MS = 30_000;
+/** Timeouts of the server itself: they stand among the others, at the top only. */
+export interface ServerTimeouts {
+  /** A stopping server, or a worker that leaves, waits this long for what is in flight. */
+  drain: number;
+  /** A worker whose event loop has stood still for this long is killed and replaced. */
+  hang: Deadline;
+  /** Both generations of an upgrade serve for this long before the old one leaves. */
+  prove: number;
+}
+
+export const DEFAULT_SERVER_TIMEOUTS: Readonly<ServerTimeouts> = {
+  drain: 30_000,
+  hang: 10_000,
+  prove: 5_000,
+};
+
+/** Moving established connections between workers. */
+export interface Migration {
+  /** Reload, upgrade, scale and drain move connections; `false`: they end with their worker. */
+  enabled: boolean;
+  /** A new worker receives a fair share of the long connections. */
+  rebalance: boolean;
+}
+
+export const DEFAULT_MIGRATION: Readonly<Migration> = {
+  enabled: true,
+  rebalance: true,
+};
+
+/** Worker processes of one server. */
+export const MAX_WORKERS = 256;

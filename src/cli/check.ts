@@ -1,6 +1,6 @@
 /** `headrace check`: is the configuration right, and do the services load? Binds nothing, starts nothing. */
 import type { Command } from "commander";
-import { addConfigured, type ConfiguredOptions, readConfig } from "./configured.ts";
+import { addConfigured, type ConfiguredOptions, configReader } from "./configured.ts";
 
 interface CheckOptions extends ConfiguredOptions {
   readonly jsonSchema?: boolean;
@@ -37,7 +37,7 @@ async function output(
     const documented = await import("../config/reference.ts");
     return print.reference ? documented.configReference() : `${JSON.stringify(documented.jsonSchema(), null, 2)}\n`;
   }
-  const config = await readConfig(service, options);
+  const readConfig = await configReader(service, options);
   const { showEffective } = await import("./effective.ts");
-  return showEffective(config);
+  return showEffective(readConfig());
 }

@@ -1,6 +1,5 @@
 /** The options that say what to serve, the same for `run` and `check`. */
 import type { Command } from "commander";
-import { HeadraceError } from "../base/errors.ts";
 import type { Config } from "../config/config.ts";
 
 export interface ConfiguredOptions {
@@ -28,17 +27,20 @@ export function addConfigured(command: Command): Command {
     .option("--log-level <level>", "trace, debug, info, warn or error");
 }
 
-/** Throws `config-invalid` or `usage`. */
-export async function readConfig(service: string | undefined, options: ConfiguredOptions): Promise<Config> {
+/**
+ * A function that reads the configuration, now and at each reload: always with the variables, the flags and the
+ * working directory of the start. Throws `usage` when that directory is gone; the function throws `config-invalid`
+ * or `usage`.
+ */
+export async function configReader(service: string | undefined, options: ConfiguredOptions): Promise<() => Config> {
   const { loadConfig } = await import("../config/load.ts");
+  const { logicalWorkingDirectory } = await import("../primary/working-directory.ts");
   const { config: file, ...flags } = options;
-  return loadConfig({ file, env: process.env, cwd: workingDirectory(), flags: { service, ...flags } });
-}
-
-function workingDirectory(): string {
-  try {
-    return process.cwd();
-  } catch {
-    throw new HeadraceError("usage", "the working directory does not exist any more; change to one that does");
-  }
+  const input = {
+    file,
+    env: { ...process.env },
+    cwd: logicalWorkingDirectory(process.env),
+    flags: { service, ...flags },
+  };
+  return () => loadConfig(input);
 }

@@ -13,7 +13,7 @@ export function addControlOption(command: Command): Command {
   );
 }
 
-/** Throws `control-unreachable` or `control-refused`. */
+/** Throws `control-unreachable`, or `control-refused`, `busy` and `change-failed` in the server's words. */
 export async function askServer(request: ControlRequest, { control }: ControlOptions): Promise<ControlReply> {
   const { requestControl } = await import("../control/client.ts");
   const { peerOf } = await import("../os/descriptors.ts");

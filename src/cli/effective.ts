@@ -1,6 +1,6 @@
 /** The configuration as it would be used, in the form of a configuration file. */
 import { stringify } from "yaml";
-import { DRAIN_KIND, LIMIT_KINDS, SOCKET_KINDS, TIMEOUT_KINDS } from "../config/bounds.ts";
+import { LIMIT_KINDS, SERVER_TIMEOUT_KINDS, SOCKET_KINDS, TIMEOUT_KINDS } from "../config/bounds.ts";
 import type { Config } from "../config/config.ts";
 import { resolveSettings } from "../config/resolve.ts";
 import { serviceLabel } from "../primary/label.ts";
@@ -39,9 +39,11 @@ export async function showEffective(config: Config): Promise<string> {
   const effective = {
     workers: config.workers,
     limits: { connections: config.connections },
-    timeouts: { drain: DRAIN_KIND.write(config.drainMs) },
+    timeouts: written({ drain: config.drainMs, hang: config.hangMs, prove: config.proveMs }, SERVER_TIMEOUT_KINDS),
+    migration: config.migration,
     log: { level: config.logLevel },
     ...(config.control === undefined ? {} : { control: config.control }),
+    ...(config.pidFile === undefined ? {} : { pidFile: config.pidFile }),
     listeners,
   };
   return `# ${config.source}: valid\n${stringify(effective)}`;

@@ -1,16 +1,20 @@
 /**
  * The command line: one file per command, each of which adds itself here and loads what it needs only when it
  * runs, so that `--help` is quick. Whatever a command throws ends up as lines on stderr and an exit code:
- * 0 done, 1 failed, 2 bad configuration or usage.
+ * 0 done, 1 failed, 2 bad configuration or usage, 75 busy.
  */
 import { Command, CommanderError } from "commander";
 import { EXIT, exitCodeOf, HeadraceError } from "../base/errors.ts";
 import type { SignalInbox } from "../primary/signals.ts";
 import { addBench } from "./bench.ts";
 import { addCheck } from "./check.ts";
+import { addDrain } from "./drain.ts";
+import { addReload } from "./reload.ts";
 import { addRun } from "./run.ts";
+import { addScale } from "./scale.ts";
 import { addStatus } from "./status.ts";
 import { addStop } from "./stop.ts";
+import { addUpgrade } from "./upgrade.ts";
 import { packageVersion } from "./version.ts";
 
 /** What the commands share. */
@@ -27,9 +31,12 @@ First steps:
                                          your own service (a module that exports defineService({ … }))
   $ headrace check ./game.js             is the configuration right? does the service load?
   $ headrace status                      what the running server does
+  $ headrace reload --wait               read the configuration again
+  $ headrace upgrade --wait              hand over to the code now on disk
   $ headrace stop --wait                 finish what is in flight, then end
 
-"headrace help COMMAND" says more about each.`;
+"headrace help COMMAND" says more about each.
+Exit codes: 0 done, 1 failed, 2 bad configuration or usage, 75 busy (try again).`;
 
 function createProgram(context: CommandContext): Command {
   const program = new Command("headrace")
@@ -43,11 +50,13 @@ function createProgram(context: CommandContext): Command {
         const line = text
           .trim()
           .replace(/^error: /, "")
+          .replace(/\.$/, "")
           .replaceAll(/\s*\n\s*/g, " ");
         write(`headrace: ${line}; see headrace --help\n`);
       },
     });
-  for (const add of [addRun, addCheck, addStatus, addStop, addBench]) add(program, context);
+  const commands = [addRun, addCheck, addStatus, addReload, addUpgrade, addScale, addDrain, addStop, addBench];
+  for (const add of commands) add(program, context);
   return program;
 }
 

@@ -1,6 +1,6 @@
 /** `headrace run`: the server itself, in the foreground. */
 import type { Command } from "commander";
-import { addConfigured, type ConfiguredOptions, readConfig } from "./configured.ts";
+import { addConfigured, type ConfiguredOptions, configReader } from "./configured.ts";
 import type { CommandContext } from "./program.ts";
 
 const HELP = `
@@ -14,20 +14,35 @@ Examples:
   $ headrace run --config /etc/headrace.yaml
 
 Signals: TERM, INT and QUIT stop it gracefully (no new connections, what is in flight is answered, exit 0);
-a second one cuts everything off, also exit 0. Variables: HEADRACE_WORKERS and so on, see headrace check --reference.
+a second one cuts everything off, also exit 0. HUP reads the configuration again, USR2 hands over to the code now on
+disk, TTIN and TTOU add and remove a worker: nobody is disconnected by these.
+
+Variables: HEADRACE_WORKERS and so on, see headrace check --reference.
 Logs are JSON lines on stdout; on a terminal they are readable.`;
 
 export function addRun(program: Command, { signals, version }: CommandContext): void {
   addConfigured(program.command("run").description("serve, in the foreground"))
     .addHelpText("after", HELP)
     .action(async (service: string | undefined, options: ConfiguredOptions) => {
-      const config = await readConfig(service, options);
+      const { HANDOVER_VARIABLE } = await import("../control/handover-messages.ts");
+      const successor = process.env[HANDOVER_VARIABLE] !== undefined;
+      // No option of the configuration, and not for what this process starts.
+      delete process.env[HANDOVER_VARIABLE];
+      const readConfig = await configReader(service, options);
+      const config = readConfig();
+      const { commandAsGiven, logicalWorkingDirectory } = await import("../primary/working-directory.ts");
+      // Before anything sets the process's title.
+      const directory = logicalWorkingDirectory(process.env);
+      const command = commandAsGiven(directory, process.env);
       const { runPrimary } = await import("../primary/run.ts");
       const { captureSignals } = await import("../primary/signals.ts");
       const pretty = process.stdout.isTTY === true;
       const { printWelcome } = await import("./welcome.ts");
       await runPrimary({
         config,
+        readConfig,
+        launch: { command, directory },
+        successor,
         version,
         pretty,
         signals: signals ?? captureSignals(),

@@ -11,9 +11,54 @@ interface StatusOptions extends ControlOptions {
 const percent = (value: number | undefined): string => (value === undefined ? "?" : `${value.toFixed(1)} %`);
 const bytes = (value: number | undefined): string => (value === undefined ? "?" : showBytes(value));
 
+const WORKER_COLUMNS = [
+  "worker",
+  "pid",
+  "state",
+  "open",
+  "accepted",
+  "requests",
+  "received",
+  "sent",
+  "CPU",
+  "memory",
+  "restarts",
+  "moved in",
+  "moved out",
+];
+
+/** What stands above the tables. */
+function heading(status: ServerStatus, now: number): string[] {
+  const { version, state, pid, uptimeMs, generation, configVersion, health, lastChange } = status;
+  const lines = [
+    `headrace ${version} is ${state}, process ${pid}, for ${showDuration(uptimeMs)}`,
+    `generation ${generation}, configuration ${configVersion}, health: ${health}`,
+  ];
+  if (lastChange) {
+    const { outcome, message, at } = lastChange;
+    const age = showDuration(now - Date.parse(at));
+    const when = outcome === "running" ? `changing for ${age}` : `last change ${age} ago`;
+    lines.push(`${when}: ${message.replaceAll("\n", "\n  ")}`);
+  }
+  return lines;
+}
+
+/** The processes that leave; nothing when there are none. */
+function leaving({ draining }: ServerStatus, now: number): string[] {
+  if (draining.length === 0) return [];
+  const rows = draining.map(({ pid, generation, open, since }) => [
+    pid,
+    generation,
+    open,
+    showDuration(now - Date.parse(since)),
+  ]);
+  return ["", ...table([["draining", "generation", "open", "for"], ...rows])];
+}
+
 /** The status, as text. */
-function showStatus(status: ServerStatus): string {
+export function showStatus(status: ServerStatus): string {
   const { totals, closes } = status;
+  const now = Date.parse(status.startedAt) + status.uptimeMs;
   const listeners = status.listeners.map(({ name, address, service, open, opened, requests }) => [
     name,
     address,
@@ -34,18 +79,18 @@ function showStatus(status: ServerStatus): string {
     percent(worker.cpuPercent),
     bytes(worker.memoryBytes),
     worker.restarts,
+    worker.movedIn,
+    worker.movedOut,
   ]);
   const reasons = Object.entries(closes).filter(([, count]) => count > 0);
   const closed = reasons.map(([reason, count]) => `${reason} ${count}`).join(", ") || "none yet";
   return [
-    `headrace ${status.version} is ${status.state}, process ${status.pid}, for ${showDuration(status.uptimeMs)}`,
+    ...heading(status, now),
     "",
     ...table([["listener", "address", "service", "open", "accepted", "requests"], ...listeners]),
     "",
-    ...table([
-      ["worker", "pid", "state", "open", "accepted", "requests", "received", "sent", "CPU", "memory", "restarts"],
-      ...workers,
-    ]),
+    ...table([WORKER_COLUMNS, ...workers]),
+    ...leaving(status, now),
     "",
     `in all: ${totals.open} open, ${totals.accepted} accepted, ${totals.rejected} rejected, ${totals.requests} requests, ` +
       `${showBytes(totals.bytesReceived)} received, ${showBytes(totals.bytesSent)} sent, ${totals.restarts} restarts`,

@@ -3,7 +3,14 @@
  * own values are checked with them. Upper bounds are the kernel's, or the engine's: it counts unsent bytes of a
  * connection in 32 bits, and timers hold 2^31 ms.
  */
-import type { Limits, SocketOptions, Timeouts } from "../base/settings.ts";
+import {
+  type Limits,
+  MAX_WORKERS,
+  type Migration,
+  type ServerTimeouts,
+  type SocketOptions,
+  type Timeouts,
+} from "../base/settings.ts";
 import { BOOLEAN, type Kind, type NumericKind, numeric } from "./kinds.ts";
 import { COUNT, DURATION, SIZE } from "./units.ts";
 
@@ -37,7 +44,24 @@ export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {
   writeStall: deadline,
 };
 
-export const DRAIN_KIND: NumericKind<number> = numeric(DURATION, 1, LONGEST_MS);
+/** Below a second a busy machine would look like a hung worker. */
+const LEAST_HANG_MS = SECOND;
+
+export const SERVER_TIMEOUT_KINDS: NumericKinds<ServerTimeouts> = {
+  drain: numeric(DURATION, 1, LONGEST_MS),
+  hang: numeric(DURATION, LEAST_HANG_MS, LONGEST_MS, "off"),
+  prove: numeric(DURATION, 1, 3_600 * SECOND),
+};
+
+export const MIGRATION_KINDS: { readonly [Name in keyof Migration]: Kind<boolean> } = {
+  enabled: BOOLEAN,
+  rebalance: BOOLEAN,
+};
+
+/** Worker processes as counted out. The configuration may also say `auto`. */
+export const WORKER_COUNT_KIND: NumericKind<number> = numeric(COUNT, 1, MAX_WORKERS);
+/** A worker's number, as `status` shows it. */
+export const WORKER_KIND: NumericKind<number> = numeric(COUNT, 0, MAX_WORKERS - 1);
 
 /** The kernel counts keepalive and defer-accept in seconds: a part of one is rounded up (src/os). */
 export const SOCKET_KINDS: { readonly [Name in keyof SocketOptions]: Kind<SocketOptions[Name]> } = {

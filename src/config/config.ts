@@ -3,7 +3,7 @@
  * load.ts makes it; the primary and the workers read it and never change it.
  */
 import type { Address } from "../base/address.ts";
-import type { Limits, SocketOptions, Timeouts } from "../base/settings.ts";
+import type { Deadline, Limits, Migration, SocketOptions, Timeouts } from "../base/settings.ts";
 
 export const BUILTIN_SERVICES = ["echo-line", "echo-frame", "echo-raw", "hash-line"] as const;
 type BuiltinService = (typeof BUILTIN_SERVICES)[number];
@@ -38,11 +38,18 @@ export interface Config {
   readonly listeners: readonly ListenerConfig[];
   /** How long a stopping server waits for what is in flight, ms. */
   readonly drainMs: number;
+  /** A worker whose event loop has stood still for this long is killed and replaced, ms. */
+  readonly hangMs: Deadline;
+  /** How long both generations of an upgrade serve before the old one leaves, ms. */
+  readonly proveMs: number;
+  readonly migration: Readonly<Migration>;
   /** Connections open at once in all workers and listeners together. */
   readonly connections: number;
   readonly logLevel: LogLevel;
   /** Absolute path of the control socket; absent: the runtime directory decides. */
   readonly control?: string;
+  /** Absolute path of the file that holds the primary's pid; absent: there is none. */
+  readonly pidFile?: string;
   /** The configuration file as the user named it, or "built-in defaults". */
   readonly source: string;
 }

@@ -26,19 +26,19 @@ export interface Endpoint {
 }
 
 /** One spelling per host: `0:0:0:0:0:0:0:1` is `::1`. Those with a zone (`fe80::1%eth0`) stay as they are. */
-function canonical(host: string): string {
+export function canonicalHost(host: string): string {
   const url = host.includes(":") ? `http://[${host}]` : `http://${host}`;
-  return URL.canParse(url) ? new URL(url).hostname : host.toLowerCase();
+  return URL.canParse(url) ? new URL(url).hostname.replace(/^\[(.*)\]$/, "$1") : host.toLowerCase();
 }
 
 function covers(wide: Endpoint, narrow: Endpoint): boolean {
-  const host = canonical(wide.address.host);
+  const host = canonicalHost(wide.address.host);
   const v6 = narrow.address.host.includes(":");
-  return (host === "0.0.0.0" && !v6) || (host === "[::]" && (v6 || !wide.ipv6Only));
+  return (host === "0.0.0.0" && !v6) || (host === "::" && (v6 || !wide.ipv6Only));
 }
 
 /** Whether two listeners cannot exist together: the same address, or one that covers the other. Port 0 is free. */
 export function overlap(a: Endpoint, b: Endpoint): boolean {
   if (a.address.port !== b.address.port || a.address.port === 0) return false;
-  return canonical(a.address.host) === canonical(b.address.host) || covers(a, b) || covers(b, a);
+  return canonicalHost(a.address.host) === canonicalHost(b.address.host) || covers(a, b) || covers(b, a);
 }

@@ -1,7 +1,7 @@
 /** The configuration file's bytes: found, bounded and decoded. What cannot be read is an error with its reason. */
 import { closeSync, openSync, readSync } from "node:fs";
-import { resolve } from "node:path";
 import { HeadraceError } from "../base/errors.ts";
+import { absolutePath } from "./path.ts";
 
 export const DEFAULT_FILE = "headrace.yaml";
 const MAX_BYTES = 1024 * 1024;
@@ -47,7 +47,7 @@ function readBytes(path: string): Buffer {
 export function readConfigFile(file: string, cwd: string, named: boolean): string | undefined {
   let bytes: Buffer;
   try {
-    bytes = readBytes(resolve(cwd, file));
+    bytes = readBytes(absolutePath(cwd, file));
   } catch (cause) {
     const errno = errnoOf(cause);
     if (errno === "ENOENT" && !named) return undefined;

@@ -2,13 +2,14 @@
  * Listeners as configured: options merged, services located, names made unique, and none in another's way.
  * Options come from the file's top level, then the listener itself, then the environment.
  */
-import { basename, extname, resolve } from "node:path";
-import { DEFAULT_SOCKET, type Limits, type Timeouts } from "../base/settings.ts";
+import { basename, extname } from "node:path";
+import { DEFAULT_SOCKET, type Limits, type ServerTimeouts, type Timeouts } from "../base/settings.ts";
 import { LIMIT_KINDS } from "./bounds.ts";
 import { BUILTIN_SERVICES, type ListenerConfig, type ServiceRef } from "./config.ts";
 import { limitConflicts, overlap } from "./conflicts.ts";
 import type { Finding } from "./finding.ts";
 import { type Layer, merge, placeOf } from "./layers.ts";
+import { absolutePath } from "./path.ts";
 import type { ConfigInput, Groups, GroupsInput, ListenerInput } from "./schema.ts";
 import type { Source } from "./source.ts";
 
@@ -62,14 +63,14 @@ function checkLimits(layers: readonly Layer<Limits>[], findings: Finding[]): voi
 }
 
 function timeoutsOf(layers: readonly Layer<Timeouts>[]): Partial<Timeouts> {
-  const timeouts: Partial<Timeouts> & { drain?: number } = merge(layers);
-  delete timeouts.drain; // Stands among the timeouts at the top, and is the server's.
+  // These stand among the timeouts at the top, and are the server's.
+  const { drain: _drain, hang: _hang, prove: _prove, ...timeouts }: Partial<Timeouts & ServerTimeouts> = merge(layers);
   return timeouts;
 }
 
 function serviceAt(given: string, folder: string): ServiceRef {
   const builtin = BUILTIN_SERVICES.find((name) => name === given);
-  return builtin ? { kind: "builtin", name: builtin } : { kind: "module", path: resolve(folder, given), given };
+  return builtin ? { kind: "builtin", name: builtin } : { kind: "module", path: absolutePath(folder, given), given };
 }
 
 /** `./dist/game.js` gives "game". */

@@ -6,12 +6,12 @@
  * file, HEADRACE_* variables, flags.
  */
 import { availableParallelism } from "node:os";
-import { resolve } from "node:path";
-import { DEFAULT_DRAIN_MS, DEFAULT_LIMITS } from "../base/settings.ts";
+import { DEFAULT_LIMITS, DEFAULT_MIGRATION, DEFAULT_SERVER_TIMEOUTS, MAX_WORKERS } from "../base/settings.ts";
 import type { Config, Flags } from "./config.ts";
 import { type Finding, refuse } from "./finding.ts";
 import { type Read, readListeners } from "./listener.ts";
-import { DEFAULT_LOG_LEVEL, MAX_WORKERS } from "./schema.ts";
+import { absolutePath } from "./path.ts";
+import { DEFAULT_LOG_LEVEL } from "./schema.ts";
 import { defaultSource, environmentSource, fileSource, flagsSource, type Source } from "./source.ts";
 import { readSource } from "./validate.ts";
 
@@ -35,7 +35,7 @@ function workersOf(given: number | "auto" | undefined): number {
 function controlOf(reads: readonly Read[], findings: Finding[]): { control?: string } {
   const last = reads.findLast(({ input }) => input.control !== undefined);
   if (last?.input.control === undefined) return {};
-  const control = resolve(last.source.folder, last.input.control);
+  const control = absolutePath(last.source.folder, last.input.control);
   const length = Buffer.byteLength(control);
   if (length > MAX_SOCKET_PATH) {
     const problem = `the path is ${length} bytes long once absolute`;
@@ -47,6 +47,11 @@ function controlOf(reads: readonly Read[], findings: Finding[]): { control?: str
     });
   }
   return { control };
+}
+
+function pidFileOf(reads: readonly Read[]): { pidFile?: string } {
+  const last = reads.findLast(({ input }) => input.pidFile !== undefined);
+  return last?.input.pidFile === undefined ? {} : { pidFile: absolutePath(last.source.folder, last.input.pidFile) };
 }
 
 /**
@@ -65,16 +70,25 @@ export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
   const reads = [defaults, fromFile, fromEnvironment, fromFlags];
   const last = <T>(pick: (input: Read["input"]) => T | undefined): T | undefined =>
     reads.map(({ input }) => pick(input)).findLast((value) => value !== undefined);
+  const { drain, hang, prove } = DEFAULT_SERVER_TIMEOUTS;
+  const { enabled, rebalance } = DEFAULT_MIGRATION;
   const connections = last(({ limits }) => limits?.connections) ?? DEFAULT_LIMITS.connections;
   const list = reads.findLast(({ input }) => input.listeners) ?? defaults;
   const sources = { file: fromFile, environment: fromEnvironment, list: list.source };
   const config: Config = {
     workers: workersOf(last(({ workers }) => workers)),
     listeners: readListeners(list.input.listeners ?? [], sources, connections, findings),
-    drainMs: last(({ timeouts }) => timeouts?.drain) ?? DEFAULT_DRAIN_MS,
+    drainMs: last(({ timeouts }) => timeouts?.drain) ?? drain,
+    hangMs: last(({ timeouts }) => timeouts?.hang) ?? hang,
+    proveMs: last(({ timeouts }) => timeouts?.prove) ?? prove,
     connections,
+    migration: {
+      enabled: last(({ migration }) => migration?.enabled) ?? enabled,
+      rebalance: last(({ migration }) => migration?.rebalance) ?? rebalance,
+    },
     logLevel: last(({ log }) => log?.level) ?? DEFAULT_LOG_LEVEL,
     ...controlOf(reads, findings),
+    ...pidFileOf(reads),
     source: fromFile.source.name,
   };
   refuse(findings);

@@ -1,5 +1,6 @@
 /** The configuration's documentation, made from the schema: `headrace check --reference` and `--json-schema`. */
 import { z } from "zod";
+import { EFFECTS, type Effect } from "./effects.ts";
 import { variableOf } from "./environment.ts";
 import { ROWS, type Row } from "./rows.ts";
 import { configSchema } from "./schema.ts";
@@ -10,20 +11,35 @@ function documented({ path, kind }: Row): boolean {
   return kind === "option";
 }
 
+const ON_RELOAD: Readonly<Record<Effect, string>> = {
+  live: "at once",
+  workers: "by new workers",
+  scale: "by more or fewer workers",
+  restart: "not: needs a restart",
+};
+
 function code(text: string): string {
   return text === "" ? "" : `\`${text}\``;
 }
 
 function cells({ path, kind, description, allowed, default: fallback }: Row): string[] {
   const name = path.join(".").replaceAll(".[]", "[]");
+  const effect = EFFECTS[name];
   const variable = kind === "option" && path[0] !== "listeners" ? variableOf(path) : "";
   const values = kind === "group" ? "as at the top" : allowed;
-  return [code(name), values, code(String(fallback ?? "")), description, code(variable)];
+  return [
+    code(name),
+    values,
+    code(String(fallback ?? "")),
+    description,
+    effect ? ON_RELOAD[effect] : "",
+    code(variable),
+  ];
 }
 
-/** A Markdown table of every option: what it may be, its default, what it does and its environment variable. */
+/** A Markdown table of every option: values, default, what it does, how a reload applies it, its variable. */
 export function configReference(): string {
-  const header = ["Option", "Values", "Default", "What it does", "Variable"];
+  const header = ["Option", "Values", "Default", "What it does", "On reload", "Variable"];
   const rows = [header, header.map(() => "---"), ...ROWS.filter(documented).map(cells)];
   return rows.map((row) => `| ${row.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |\n`).join("");
 }

@@ -7,15 +7,19 @@
  */
 import { z } from "zod";
 import {
-  DEFAULT_DRAIN_MS,
   DEFAULT_LIMITS,
+  DEFAULT_MIGRATION,
+  DEFAULT_SERVER_TIMEOUTS,
   DEFAULT_SOCKET,
   DEFAULT_TIMEOUTS,
   type Limits,
+  MAX_WORKERS,
+  type Migration,
+  type ServerTimeouts,
   type SocketOptions,
   type Timeouts,
 } from "../base/settings.ts";
-import { DRAIN_KIND, LIMIT_KINDS, SOCKET_KINDS, TIMEOUT_KINDS } from "./bounds.ts";
+import { LIMIT_KINDS, MIGRATION_KINDS, SERVER_TIMEOUT_KINDS, SOCKET_KINDS, TIMEOUT_KINDS } from "./bounds.ts";
 import { BUILTIN_SERVICES, LOG_LEVELS, type LogLevel } from "./config.ts";
 import { ADDRESS, choice, type GivenAddress, numeric, service, text } from "./kinds.ts";
 import { type Options, option, optional, options, required } from "./option.ts";
@@ -41,12 +45,13 @@ export interface ListenerInput extends GroupsInput {
 export interface ConfigInput extends GroupsInput {
   workers?: number | "auto";
   listeners?: ListenerInput[];
-  timeouts?: Partial<Timeouts> & { drain?: number };
+  timeouts?: Partial<Timeouts & ServerTimeouts>;
+  migration?: Partial<Migration>;
   log?: { level?: LogLevel };
   control?: string;
+  pidFile?: string;
 }
 
-export const MAX_WORKERS = 256;
 /** The engine numbers listeners from 0 to 63. */
 const MAX_LISTENERS = 64;
 export const DEFAULT_LOG_LEVEL: LogLevel = "info";
@@ -100,13 +105,26 @@ const listener = group(
     address: required(ADDRESS, "Where to listen. No two listeners may overlap."),
     service: required(service(BUILTIN_SERVICES), "What to run. A relative path starts at the file's folder."),
     limits: group(limits, "`limits` of this listener, over those at the top.").exactOptional(),
-    timeouts: group(timeouts, "`timeouts` of this listener, over those at the top (without `drain`).").exactOptional(),
+    timeouts: group(
+      timeouts,
+      "`timeouts` of this listener, over those at the top (without the last three).",
+    ).exactOptional(),
     socket: group(socket, "`socket` of this listener, over that at the top.").exactOptional(),
   },
   "One address and the service behind it.",
 );
 
-const drain = option(DRAIN_KIND, DEFAULT_DRAIN_MS, "How long a stopping server waits for what is in flight.");
+const serverTimeouts: Options<ServerTimeouts> = options(SERVER_TIMEOUT_KINDS, DEFAULT_SERVER_TIMEOUTS, {
+  drain: "How long a stopping server, or a worker that is replaced, waits for what is in flight.",
+  hang: "A worker whose event loop stands still for this long is killed and replaced.",
+  prove: "How long both generations of an upgrade serve before the old one leaves.",
+});
+
+const migration: Options<Migration> = options(MIGRATION_KINDS, DEFAULT_MIGRATION, {
+  enabled: "Established connections move to the successor of their worker. `false`: they are drained.",
+  rebalance: "A new worker receives a fair share of the long connections.",
+});
+
 const level = option(choice(LOG_LEVELS), DEFAULT_LOG_LEVEL, "The least severe level that is logged.");
 
 const root = group(
@@ -126,10 +144,12 @@ const root = group(
       })
       .exactOptional(),
     limits: group(limits, "How much a connection, and all of them, may use.").exactOptional(),
-    timeouts: group({ ...timeouts, drain }, "How long things may take.").exactOptional(),
+    timeouts: group({ ...timeouts, ...serverTimeouts }, "How long things may take.").exactOptional(),
     socket: group(socket, "Options of the listening sockets and of the connections they accept.").exactOptional(),
+    migration: group(migration, "What becomes of connections when their worker is replaced.").exactOptional(),
     log: group({ level }, "What is logged.").exactOptional(),
     control: optional(PATH, "Path of the control socket. Else it is in the runtime directory."),
+    pidFile: optional(PATH, "File that holds the primary's process id while it serves. Else there is none."),
   },
   "Configuration of headrace.",
 );

@@ -2,7 +2,7 @@
  * The three places a configuration comes from (file, environment, flags), in one shape: data that the schema
  * reads, and a function that says where each option in it was given.
  */
-import { dirname, resolve } from "node:path";
+import { dirname } from "node:path";
 import { HeadraceError } from "../base/errors.ts";
 import type { Flags } from "./config.ts";
 import { readDocument } from "./document.ts";
@@ -10,6 +10,7 @@ import { VARIABLE_PREFIX, VARIABLES, variableOf } from "./environment.ts";
 import { DEFAULT_FILE, readConfigFile } from "./file.ts";
 import type { Finding, Place } from "./finding.ts";
 import { nearest } from "./nearest.ts";
+import { absolutePath } from "./path.ts";
 import { formatPath, type Path } from "./shown.ts";
 
 export interface Source {
@@ -63,7 +64,7 @@ export function fileSource(flag: string | undefined, env: NodeJS.ProcessEnv, cwd
     name: file,
     data: document.faults.length > 0 ? undefined : document.data,
     findings: document.faults.map(({ path, line, problem }) => ({ place: placeAt(path, line), problem })),
-    folder: dirname(resolve(cwd, file)),
+    folder: dirname(absolutePath(cwd, file)),
     place: (path) => placeAt(path, document.lineOf(path)),
   };
 }

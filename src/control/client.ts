@@ -6,7 +6,15 @@ import { connect, type Socket } from "node:net";
 import { HeadraceError } from "../base/errors.ts";
 import { LineCutter } from "./lines.ts";
 import { type PeerLookup, trusted } from "./peer.ts";
-import { type ControlReply, type ControlRequest, formatLine, MAX_REPLY_BYTES, parseReply } from "./protocol.ts";
+import {
+  type ChangeRequest,
+  type ControlFault,
+  type ControlReply,
+  type ControlRequest,
+  formatLine,
+  MAX_REPLY_BYTES,
+  parseReply,
+} from "./protocol.ts";
 
 export interface ControlClientOptions {
   readonly path: string;
@@ -15,7 +23,7 @@ export interface ControlClientOptions {
   readonly uid: number;
   /** The user named the path: then root may talk to anybody's server. At a default path it could be an impostor's. */
   readonly named?: boolean;
-  /** Until the first reply. Default 10 s. */
+  /** Until the first reply, but for that to a change which is waited for: it comes when the change is over. Default 10 s. */
   readonly timeoutMs?: number;
 }
 
@@ -36,13 +44,31 @@ function unreachable(path: string, error: NodeJS.ErrnoException): HeadraceError 
   return new HeadraceError("control-unreachable", `no headrace answers at ${path} (${what}): ${hint}`, fields);
 }
 
+function isChange(request: ControlRequest): request is ChangeRequest {
+  return request.type !== "status" && request.type !== "stop";
+}
+
+/** The server's answer that it will not, or could not, as an error in its own words. */
+function refusal(request: ControlRequest, { code, message }: ControlFault, path: string): HeadraceError {
+  const fields = { file: path };
+  // What failed says so itself; what was refused needs to be told as such.
+  if (code === "failed" && isChange(request)) return new HeadraceError("change-failed", message, fields);
+  return new HeadraceError(
+    code === "busy" ? "busy" : "control-refused",
+    `the server at ${path} refused: ${message}`,
+    fields,
+  );
+}
+
 /**
  * Sends `request` and resolves with its first reply, or with the second one of a `stop` that waits, once the
- * server has gone. Throws `control-unreachable`, or `control-refused` with the server's own words.
+ * server has gone. Throws `control-unreachable`, or with the server's own words `busy`, `change-failed` or
+ * `control-refused`.
  */
 export function requestControl(request: ControlRequest, options: ControlClientOptions): Promise<ControlReply> {
   const { path, timeoutMs = TIMEOUT_MS } = options;
-  const waits = request.type === "stop" && request.wait;
+  const twoReplies = request.type === "stop" && request.wait;
+  const patient = isChange(request) && request.wait;
   return new Promise((resolve, reject) => {
     const socket: Socket = connect(path);
     const cutter = new LineCutter(MAX_REPLY_BYTES);
@@ -52,11 +78,12 @@ export function requestControl(request: ControlRequest, options: ControlClientOp
       clearTimeout(timer);
       socket.destroy();
       if (error) reject(error);
-      else if (last && (!waits || last.type === "stopped")) resolve(last);
+      else if (last && (!twoReplies || last.type === "stopped")) resolve(last);
       else reject(new HeadraceError("control-refused", `the server at ${path} went away without an answer`));
     };
     const refuse = (message: string): void => finish(new HeadraceError("control-refused", message, { file: path }));
-    const timer = setTimeout(() => refuse(`the server at ${path} gave no answer in ${timeoutMs} ms`), timeoutMs);
+    const late = (): void => refuse(`the server at ${path} gave no answer in ${timeoutMs} ms`);
+    const timer = patient ? undefined : setTimeout(late, timeoutMs);
 
     socket.once("error", (error: NodeJS.ErrnoException) => finish(last ? undefined : unreachable(path, error)));
     socket.once("connect", () => {
@@ -73,9 +100,9 @@ export function requestControl(request: ControlRequest, options: ControlClientOp
       for (const line of lines) {
         last = parseReply(line);
         clearTimeout(timer);
-        if (last.type === "error") refuse(`the server at ${path} refused: ${last.message}`);
+        if (last.type === "error") finish(refusal(request, last, path));
         // A waiting stop stays until the server's end closes the socket: only then has the process gone.
-        else if (!waits) finish();
+        else if (!twoReplies) finish();
       }
     });
     socket.once("close", () => finish());

@@ -1,16 +1,31 @@
 /**
- * The control socket's language: one JSON object a line, `protocol` first in each. One request a connection, one
- * reply; but a `stop` that waits gets `stopping` at once and `stopped` at the end. All else gets one `error`.
+ * The control socket's language: one JSON object a line, `protocol` first in each. One request a connection.
+ *
+ *   status                          status
+ *   stop                            stopping, and with `wait` at the end stopped
+ *   reload, upgrade, scale, drain   started; with `wait` not that, but done at the end
+ *
+ * Whatever cannot be done gets one `error` in place of the answer. A field that is left out is false; one that
+ * nobody knows is refused, so that an older server never does half of what a newer client asked for.
  */
+import { MAX_WORKERS } from "../base/settings.ts";
 import type { ServerStatus } from "./status.ts";
 
 export const CONTROL_PROTOCOL = 1;
 export const MAX_REQUEST_BYTES = 4096;
 export const MAX_REPLY_BYTES: number = 16 * 1024 * 1024;
 
+/** Asks for something that takes its time. `wait`: the answer comes when it is over. */
+export type ChangeRequest =
+  | { readonly type: "reload"; readonly wait: boolean; readonly replace: boolean }
+  | { readonly type: "upgrade"; readonly wait: boolean }
+  | { readonly type: "scale"; readonly wait: boolean; readonly workers: number }
+  | { readonly type: "drain"; readonly wait: boolean; readonly worker: number };
+
 export type ControlRequest =
   | { readonly type: "status" }
-  | { readonly type: "stop"; readonly wait: boolean; readonly fast: boolean };
+  | { readonly type: "stop"; readonly wait: boolean; readonly fast: boolean }
+  | ChangeRequest;
 
 export interface ControlFault {
   readonly type: "error";
@@ -22,6 +37,8 @@ export type ControlReply =
   | { readonly type: "status"; readonly status: ServerStatus }
   | { readonly type: "stopping" }
   | { readonly type: "stopped"; readonly closed: number; readonly forced: number }
+  | { readonly type: "started" }
+  | { readonly type: "done"; readonly message: string }
   | ControlFault;
 
 export function fault(code: ControlFault["code"], message: string): ControlFault {
@@ -52,17 +69,54 @@ function parseObject(line: string): Parsed {
   return { fault: fault("protocol", `this end speaks control protocol ${CONTROL_PROTOCOL}, the other gave ${given}`) };
 }
 
+interface Field {
+  readonly allowed: string;
+  readonly fits: (value: unknown) => boolean;
+  /** Taken when it is left out; without one it must be given. */
+  readonly absent?: boolean;
+}
+
+const FLAG: Field = { allowed: "true or false", fits: (value) => typeof value === "boolean", absent: false };
+
+function count(from: number, to: number): Field {
+  const fits = (value: unknown): boolean => Number.isInteger(value) && Number(value) >= from && Number(value) <= to;
+  return { allowed: `a whole number from ${from} to ${to}`, fits };
+}
+
+/** The fields of each request. */
+const REQUESTS: ReadonlyMap<unknown, Readonly<Record<string, Field>>> = new Map([
+  ["status", {}],
+  ["stop", { wait: FLAG, fast: FLAG }],
+  ["reload", { wait: FLAG, replace: FLAG }],
+  ["upgrade", { wait: FLAG }],
+  ["scale", { wait: FLAG, workers: count(1, MAX_WORKERS) }],
+  ["drain", { wait: FLAG, worker: count(0, MAX_WORKERS - 1) }],
+] satisfies [ControlRequest["type"], Record<string, Field>][]);
+
+function quoted(names: Iterable<unknown>): string {
+  return [...names].map((name) => JSON.stringify(name)).join(", ");
+}
+
 /** Reads one line of a client. */
 export function parseRequest(line: string): ControlRequest | ControlFault {
   const parsed = parseObject(line);
   if ("fault" in parsed) return parsed.fault;
-  const { type, wait = false, fast = false } = parsed.object;
-  if (type === "status") return { type };
-  if (type !== "stop") return fault("unknown", `unknown request ${JSON.stringify(type)}; allowed: "status", "stop"`);
-  if (typeof wait !== "boolean" || typeof fast !== "boolean") {
-    return fault("malformed", '"wait" and "fast" are true or false');
+  const { protocol: _, type, ...given } = parsed.object;
+  const fields = REQUESTS.get(type);
+  if (!fields) return fault("unknown", `unknown request ${JSON.stringify(type)}; allowed: ${quoted(REQUESTS.keys())}`);
+  const known = Object.keys(fields);
+  const strange = Object.keys(given).filter((name) => !known.includes(name));
+  if (strange.length > 0) {
+    const allowed = known.length === 0 ? "none" : quoted(known);
+    return fault("malformed", `unknown field ${quoted(strange)} in ${quoted([type])}; allowed: ${allowed}`);
   }
-  return { type, wait, fast };
+  const request: Record<string, unknown> = { type };
+  for (const [name, { allowed, fits, absent }] of Object.entries(fields)) {
+    const value = Object.hasOwn(given, name) ? given[name] : absent;
+    if (!fits(value)) return fault("malformed", `"${name}" is ${allowed}`);
+    request[name] = value;
+  }
+  return request as unknown as ControlRequest;
 }
 
 /** Reads one line of the server, whose user was checked: its shape is trusted. */

@@ -1,13 +1,18 @@
 /**
  * The control socket's server end. It keeps three bounds, so that no client can hold the primary up: how many are
- * connected, how long one may take, and how long a line is. A client that waits for a stop has no deadline of
- * its own, the stop has. The caller decides where the path is and who unlinks it (src/primary/control-claim.ts).
+ * connected, how long one may take, and how long a line is. A client that waits for a stop or a change has no
+ * deadline of its own, those have.
+ *
+ * It serves a descriptor and knows no path: so an upgrade can hand the socket over, and Node, which unlinks what it
+ * has bound, never takes the path from a successor. Who makes and unlinks it is src/primary/control-claim.ts.
  */
 import { createServer, type Server, type Socket } from "node:net";
-import { messageOf } from "../base/errors.ts";
+import { HeadraceError, messageOf } from "../base/errors.ts";
 import { LineCutter } from "./lines.ts";
 import { type PeerLookup, trusted } from "./peer.ts";
 import {
+  type ChangeRequest,
+  type ControlFault,
   type ControlReply,
   type ControlRequest,
   fault,
@@ -17,10 +22,22 @@ import {
 } from "./protocol.ts";
 import type { ServerStatus } from "./status.ts";
 
+/** A change that has begun. */
+export interface BegunChange {
+  /** Resolves when it is complete, with one line that says what happened; rejects with why it failed. */
+  readonly done: Promise<{ readonly message: string }>;
+}
+
 export interface ControlHandlers {
   status(): Promise<ServerStatus>;
   /** Begins to stop; the promise resolves when every worker has ended. */
   stop(fast: boolean): Promise<{ closed: number; forced: number }>;
+  /**
+   * Begins a change. The promise resolves as soon as it is certain that the change is under way, within a second or
+   * so: a client that does not wait for its end waits for that. Rejects with `busy` when another one is, with
+   * `change-refused` when the request makes no sense here, with anything else when it failed at once.
+   */
+  change(request: ChangeRequest): Promise<BegunChange>;
 }
 
 export interface ControlServerOptions {
@@ -37,23 +54,23 @@ export interface ControlServerOptions {
 const MAX_CLIENTS = 16;
 const DEADLINE_MS = 10_000;
 const HANG_UP_MS = 1_000;
-/** The socket is for its owner only (0600), from the moment it exists. */
-const OWNER_ONLY_UMASK = 0o177;
-
 export class ControlServer {
+  /** The listening socket, to be handed to a successor; closed by `stopAccepting` and `close`. */
+  readonly descriptor: number;
   readonly #options: ControlServerOptions;
   readonly #server: Server;
   readonly #clients: Set<Socket> = new Set();
 
-  private constructor(options: ControlServerOptions) {
+  private constructor(descriptor: number, options: ControlServerOptions) {
+    this.descriptor = descriptor;
     this.#options = options;
     // Without allowHalfOpen a client that sends its request and half-closes would lose the reply.
     this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#welcome(socket));
   }
 
-  /** Listens on `path`, which must not exist. */
-  static listen(path: string, options: ControlServerOptions): Promise<ControlServer> {
-    const control = new ControlServer(options);
+  /** Serves `descriptor`, a listening unix socket, new or inherited: the server's own once this resolves. */
+  static listen(descriptor: number, options: ControlServerOptions): Promise<ControlServer> {
+    const control = new ControlServer(descriptor, options);
     return new Promise((resolve, reject) => {
       const server = control.#server;
       server.once("error", reject);
@@ -63,16 +80,16 @@ export class ControlServer {
         server.on("error", () => {});
         resolve(control);
       });
-      const umask = process.umask(OWNER_ONLY_UMASK);
-      try {
-        server.listen(path);
-      } finally {
-        process.umask(umask);
-      }
+      server.listen({ fd: descriptor });
     });
   }
 
-  /** Drops every client and stops listening; Node unlinks the path. */
+  /** Stops listening, here: a successor that has the socket goes on. Clients that wait for an answer still get it. */
+  stopAccepting(): void {
+    this.#server.close();
+  }
+
+  /** Drops every client and stops listening. */
   close(): Promise<void> {
     for (const socket of this.#clients) socket.destroy();
     return new Promise((resolve) => this.#server.close(() => resolve()));
@@ -121,21 +138,41 @@ function serve(socket: Socket, handlers: ControlHandlers, deadlineMs: number): v
     const request =
       line === undefined ? fault("too-long", `a request has at most ${MAX_REQUEST_BYTES} bytes`) : parseRequest(line);
     if (request.type === "error") hangUp(socket, request);
-    else answer(socket, request, handlers).catch((error) => hangUp(socket, fault("failed", messageOf(error))));
+    else answer(socket, request, handlers).catch((error) => hangUp(socket, faultOf(error)));
   });
 }
 
+function faultOf(error: unknown): ControlFault {
+  const code = error instanceof HeadraceError ? error.code : undefined;
+  if (code === "busy") return fault("busy", messageOf(error));
+  return fault(code === "change-refused" ? "refused" : "failed", messageOf(error));
+}
+
 async function answer(socket: Socket, request: ControlRequest, handlers: ControlHandlers): Promise<void> {
-  if (request.type === "status") {
-    hangUp(socket, { type: "status", status: await handlers.status() });
-    return;
-  }
-  const stopped = handlers.stop(request.fast);
-  if (!request.wait) {
+  if (request.type === "status") hangUp(socket, { type: "status", status: await handlers.status() });
+  else if (request.type === "stop") await stop(socket, request, handlers);
+  else hangUp(socket, await changed(request, handlers));
+}
+
+async function stop(
+  socket: Socket,
+  { fast, wait }: Extract<ControlRequest, { type: "stop" }>,
+  handlers: ControlHandlers,
+): Promise<void> {
+  const stopped = handlers.stop(fast);
+  if (!wait) {
     hangUp(socket, { type: "stopping" });
     return;
   }
   socket.write(formatLine({ type: "stopping" }));
   // Not closed here: the end of this process closes it, and tells the client that it has really gone.
   socket.write(formatLine({ type: "stopped", ...(await stopped) }));
+}
+
+async function changed(request: ChangeRequest, handlers: ControlHandlers): Promise<ControlReply> {
+  const { done } = await handlers.change(request);
+  if (request.wait) return { type: "done", message: (await done).message };
+  // Nobody waits here: the log and `status` tell how it ended.
+  done.catch(() => {});
+  return { type: "started" };
 }

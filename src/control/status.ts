@@ -1,10 +1,13 @@
 /** What `status` answers: plain figures, units in the names. Made in src/primary, printed in src/cli. */
 import type { CloseReason } from "../base/reasons.ts";
 
-export type PrimaryState = "starting" | "running" | "stopping";
+export type PrimaryState = "starting" | "running" | "reloading" | "upgrading" | "scaling" | "stopping";
 
-/** Where a worker stands on its way; in this order, and never back. */
-export const WORKER_STATES = ["starting", "loaded", "bound", "accepting", "stopping", "dead"] as const;
+/** degraded: it serves, and something is wrong that somebody should look at. */
+export type Health = "ok" | "degraded";
+
+/** Where a worker stands on its way; in this order, and never back. retired: accepts nothing, gives connections away. */
+export const WORKER_STATES = ["starting", "loaded", "bound", "accepting", "retired", "stopping", "dead"] as const;
 export type WorkerState = (typeof WORKER_STATES)[number];
 
 /** Counted since the server started, over all workers that ever were. `open` is now. */
@@ -35,16 +38,52 @@ export interface ProcessUsage {
 /** Counted since this worker process started. */
 export interface WorkerStatus extends Traffic, ProcessUsage {
   readonly index: number;
+  /** Whose sockets it serves. */
+  readonly slot: number;
+  /** Connections that came from another worker. */
+  readonly movedIn: number;
+  /** Connections that went to another worker. */
+  readonly movedOut: number;
   readonly pid: number;
   readonly state: WorkerState;
   /** How often a worker of this index was replaced. */
   readonly restarts: number;
 }
 
+/** What can be done to a server while it runs; also the names of the requests for it. */
+export type ChangeKind = "reload" | "upgrade" | "scale" | "drain";
+
+/** The last change, or the one that goes on. */
+export interface ChangeStatus {
+  readonly kind: ChangeKind;
+  readonly outcome: "running" | "done" | "failed";
+  /** For people: "reloaded: configuration 3, …", "reload failed: …", "upgrade began". */
+  readonly message: string;
+  /** ISO 8601: when it ended, or began while it runs. */
+  readonly at: string;
+}
+
+/** A process that accepts nothing any more and ends with its last connection, or at the drain deadline. */
+export interface DrainingStatus {
+  readonly pid: number;
+  readonly generation: number;
+  /** Its connections. */
+  readonly open: number;
+  /** ISO 8601. */
+  readonly since: string;
+}
+
 export interface ServerStatus extends ProcessUsage {
   readonly pid: number;
   readonly version: string;
   readonly state: PrimaryState;
+  readonly health: Health;
+  /** 1, and one more with each upgrade. */
+  readonly generation: number;
+  /** 1, and one more with each reload that changed something. */
+  readonly configVersion: number;
+  /** Absent while nothing was changed. */
+  readonly lastChange?: ChangeStatus;
   /** ISO 8601. */
   readonly startedAt: string;
   readonly uptimeMs: number;
@@ -52,7 +91,11 @@ export interface ServerStatus extends ProcessUsage {
   /** Where the configuration came from. */
   readonly source: string;
   readonly listeners: readonly ListenerStatus[];
+  /** Sockets per listener; the kernel spreads newcomers over them. */
+  readonly slots: number;
   readonly workers: readonly WorkerStatus[];
+  /** Replaced workers, and those of the generation before. */
+  readonly draining: readonly DrainingStatus[];
   readonly totals: Traffic & { readonly restarts: number };
   readonly closes: Readonly<Record<CloseReason, number>>;
 }

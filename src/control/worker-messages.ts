@@ -1,26 +1,40 @@
 /**
- * What primary and worker say to each other over Node's IPC. The order of a first start:
+ * What primary and worker say to each other over Node's IPC.
  *
- *   primary  start ──────── bind ─────── accept ─────────── stop | abort
- *   worker          loaded ────── bound ──────── accepting ────────────── stopped
+ *   primary  start ──────── bind | take ─────── accept ─────────── retire ──────── moveOut ─────── stop | abort
+ *   worker          loaded ───────────── bound ──────── accepting ──────── retired ───────── moved ──────────── stopped
  *
- * A replacement gets `take` instead of `bind`: its slot's sockets already exist. `take`, and the `bound` after a
- * `bind`, follow their descriptors on the worker's channel. `failed` may come at any time and is followed by the
- * worker's end.
+ * A slot's first worker binds its sockets and deposits copies; any other takes those that exist. Descriptors travel
+ * on the worker's own channel, each set before the order that speaks of it: `take` is preceded by sockets, `moveOut`
+ * and `moveIn` by one end of a channel, and the `bound` that answers a `bind` by the new sockets. `take` (new slots),
+ * `drop`, `moveIn` and `configure` may come at any time while it accepts. `failed` may come at any time and is
+ * followed by the worker's end.
  * The configuration's type is a parameter, because this folder stands below the one that would give it a meaning.
  */
 import type { ErrorCode, ErrorFields } from "../base/errors.ts";
 
-/** Tag of the message on the descriptor channel that holds a slot's sockets, in listener order. */
+/** Tag of messages on the descriptor channel that hold sockets, slot by slot in listener order. */
 export const SLOTS_TAG = "slots";
+/** Tag of the message that holds one end of a channel between two workers. */
+export const MOVE_TAG = "move";
+/** Sockets in one message (SCM_MAX_FD is 253, unix(7)). */
+export const SOCKETS_PER_MESSAGE = 250;
 
 /** Where fork() puts a worker's own descriptors: 0 to 2 are the standard ones, 3 is Node's IPC. */
-export const WORKER_FDS = { channel: 4, scoreboard: 5 } as const;
+export const WORKER_FDS = { channel: 4, scoreboard: 5, admission: 6 } as const;
 
 export interface StartOrder<Config> {
   readonly type: "start";
-  readonly worker: number;
+  readonly slot: number;
+  /** Its block in the scoreboard. */
+  readonly seat: number;
+  /** Its column in the admission table. */
+  readonly column: number;
+  /** Of the primary: part of connection ids. */
+  readonly generation: number;
   readonly config: Config;
+  /** Row of each listener of the configuration. */
+  readonly rows: readonly number[];
   /** Log lines for people instead of JSON. */
   readonly pretty: boolean;
 }
@@ -29,10 +43,23 @@ export type ToWorker<Config> =
   | StartOrder<Config>
   /** Bind one socket per listener, on `ports` (0: any), and deposit copies. */
   | { readonly type: "bind"; readonly exclusive: boolean; readonly ports: readonly number[] }
-  /** Use the sockets in the channel. */
-  | { readonly type: "take" }
+  /** The channel holds the sockets of these slots, each for these listeners (places in the configuration it got). */
+  | { readonly type: "take"; readonly slots: readonly number[]; readonly listeners: readonly number[] }
+  /** Accept from the own slot, and from siblings' when their owners do not. */
   | { readonly type: "accept" }
-  | { readonly type: "stop"; readonly drainMs: number }
+  /** A slot is removed: accept what is queued if it is the own one, and close its sockets. */
+  | { readonly type: "drop"; readonly slot: number }
+  /** Listeners, by key, are removed: accept what is queued, close their sockets, drain their connections. */
+  | { readonly type: "unlist"; readonly keys: readonly string[] }
+  /** Accept nothing any more. Sockets stay open elsewhere. */
+  | { readonly type: "retire" }
+  /** Give connections to the worker at the other end of the channel: all that can move, or at most `most`. */
+  | { readonly type: "moveOut"; readonly id: number; readonly most?: number; readonly handOff: boolean }
+  | { readonly type: "moveIn"; readonly id: number }
+  /** Take over what can change in place. */
+  | { readonly type: "configure"; readonly config: Config }
+  /** Drain and end. `queued`: accept first what waits in the own slot's queues. */
+  | { readonly type: "stop"; readonly drainMs: number; readonly queued: boolean }
   | { readonly type: "abort" };
 
 /** Why a worker cannot go on. */
@@ -47,10 +74,24 @@ export interface WorkerFailure {
   readonly stack?: string;
 }
 
+export interface Moved {
+  readonly type: "moved";
+  readonly id: number;
+  readonly moved: number;
+  /** Connections that could not move and stayed. */
+  readonly kept: number;
+}
+
 export type FromWorker =
-  | { readonly type: "loaded" }
+  /** `handsOff`: one of its services has state of the whole worker, so its connections move all or none. */
+  | { readonly type: "loaded"; readonly handsOff: boolean }
   | { readonly type: "bound" }
   | { readonly type: "accepting" }
+  | { readonly type: "retired" }
+  | { readonly type: "dropped"; readonly slot: number }
+  | Moved
+  /** `problem`: why the configuration does not fit a service; then nothing was changed. */
+  | { readonly type: "configured"; readonly problem?: string }
   | { readonly type: "stopped"; readonly closed: number; readonly forced: number }
   | WorkerFailure;
 
@@ -58,6 +99,10 @@ const FROM_WORKER: ReadonlySet<string> = new Set<FromWorker["type"]>([
   "loaded",
   "bound",
   "accepting",
+  "retired",
+  "dropped",
+  "moved",
+  "configured",
   "stopped",
   "failed",
 ]);

@@ -7,17 +7,18 @@ import { packageRoot } from "#src/os/addon.js";
 import { headrace } from "../support/command.js";
 import { makeFolder, writeService } from "../support/folder.js";
 
+const COMMANDS = ["run", "check", "status", "reload", "upgrade", "scale", "drain", "stop", "bench"];
+
 test("--help names every command, with examples, and needs no addon", async () => {
   const { code, stdout, stderr } = await headrace(["--help"], { env: { NODE_DEBUG: "module" } });
   assert.equal(code, 0);
-  for (const command of ["run", "check", "status", "stop", "bench"])
-    assert.match(stdout, new RegExp(`^  ${command}\\b`, "m"));
+  for (const command of COMMANDS) assert.match(stdout, new RegExp(`^  ${command}\\b`, "m"));
   assert.match(stdout, /\$ headrace run/);
   assert.ok(!stderr.includes("headrace.node"), "the addon was loaded");
 });
 
 test("each command has help of its own", async () => {
-  for (const command of ["run", "check", "status", "stop", "bench"]) {
+  for (const command of COMMANDS) {
     const { code, stdout } = await headrace([command, "--help"]);
     assert.equal(code, 0);
     assert.match(stdout, new RegExp(`^Usage: headrace ${command}`));
@@ -68,6 +69,10 @@ test("check prints the configuration as it would be used, in a form that can be 
   assert.match(first.stdout, /^# built-in defaults: valid\nworkers: 3\n/);
   assert.match(first.stdout, /address: "\[::1\]:7000"\n/);
   assert.match(first.stdout, /idle: 90s\n/);
+  assert.match(
+    first.stdout,
+    /\n {2}drain: 30s\n {2}hang: 10s\n {2}prove: 5s\nmigration:\n {2}enabled: true\n {2}rebalance: true\n/,
+  );
   writeFileSync(join(cwd, "headrace.yaml"), first.stdout);
   const second = await headrace(["check"], { cwd });
   assert.equal(second.code, 0, second.stderr);

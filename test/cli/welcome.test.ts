@@ -5,6 +5,7 @@ import { welcome } from "#src/cli/welcome.js";
 
 const ready = {
   version: "1.2.3",
+  generation: 1,
   listeners: [
     { name: "frames", address: "0.0.0.0:9001", service: "echo-frame" },
     { name: "lines", address: "[::]:9000", service: "echo-line" },

@@ -31,6 +31,9 @@ test("without a file, variables and flags there are two echo listeners and the d
       },
     ],
     drainMs: 30_000,
+    hangMs: 10_000,
+    proveMs: 5_000,
+    migration: { enabled: true, rebalance: true },
     connections: 10_000,
     logLevel: "info",
     source: "built-in defaults",
@@ -45,23 +48,29 @@ listeners:
   - { name: a, address: "[::1]:7000", service: hash-line, limits: { frame: 2MiB, connections: 50 } }
   - { name: b, address: "localhost:7001", service: ./game.js, socket: { noDelay: false }, timeouts: { idle: off } }
 limits: { connections: 100, frame: 4096, highWater: 128KiB }
-timeouts: { idle: 90s, drain: 2m }
+timeouts: { idle: 90s, drain: 2m, hang: off, prove: 20s }
+migration: { rebalance: false }
 socket: { keepAlive: off, backlog: 10 }
 log: { level: debug }
 control: run/c.sock
+pidFile: run/pid
 `;
   const folder = makeFolder(t);
   const config = load(t, { yaml }, folder);
   assert.equal(config.workers, 3);
   assert.equal(config.connections, 100);
   assert.equal(config.drainMs, 120_000);
+  assert.equal(config.hangMs, "off");
+  assert.equal(config.proveMs, 20_000);
+  assert.deepEqual(config.migration, { enabled: true, rebalance: false });
   assert.equal(config.logLevel, "debug");
   assert.equal(config.control, join(folder, "run/c.sock"));
+  assert.equal(config.pidFile, join(folder, "run/pid"));
   assert.equal(config.source, "headrace.yaml");
   const [a, b] = config.listeners;
   assert.deepEqual(a?.address, { protocol: "tcp", host: "::1", port: 7000 });
   assert.deepEqual(a?.limits, { connections: 50, frame: 2 * 1024 * 1024, highWater: 131_072 });
-  assert.deepEqual(a?.timeouts, { idle: 90_000 }, "drain is the server's");
+  assert.deepEqual(a?.timeouts, { idle: 90_000 }, "drain, hang and prove are the server's");
   assert.deepEqual(b?.service, { kind: "module", path: join(folder, "game.js"), given: "./game.js" });
   assert.deepEqual(b?.limits, { connections: 100, frame: 4096, highWater: 131_072 });
   assert.deepEqual(b?.timeouts, { idle: "off" });

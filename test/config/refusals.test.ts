@@ -38,6 +38,8 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
     "socket: { keepAlive: 32768s }",
     'headrace.yaml:1: socket.keepAlive: "32768s" is out of range; allowed: 1s to 32767s or off',
   ],
+  ["timeouts: { hang: 999ms }", 'headrace.yaml:1: timeouts.hang: "999ms" is out of range; allowed: 1s to 576h or off'],
+  ["timeouts: { prove: off }", `headrace.yaml:1: timeouts.prove: "off" is not a duration; allowed: ${durations}`],
   // Sizes and counts
   [
     "limits: { frame: 1MB }",
@@ -52,28 +54,41 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   ["socket: { noDelay: yes }", 'headrace.yaml:1: socket.noDelay: "yes" is not a switch; allowed: true or false'],
   ["log: { level: loud }", 'headrace.yaml:1: log.level: "loud" is not known; allowed: trace, debug, info, warn, error'],
   ["control: ''", 'headrace.yaml:1: control: "" is not a path; allowed: a path (/run/headrace/control.sock)'],
+  [
+    "pidFile: 5",
+    "headrace.yaml:1: pidFile: 5 is not a path unless it is in quotes; allowed: a path (/run/headrace/control.sock)",
+  ],
+  ["migration: off", 'headrace.yaml:1: migration: "off" is not a group of options; allowed: enabled, rebalance'],
+  [
+    "migration: { rebalance: never }",
+    'headrace.yaml:1: migration.rebalance: "never" is not a switch; allowed: true or false',
+  ],
   // Names of options
   ["timeouts: { wrietStall: 1s }", "headrace.yaml:1: timeouts.wrietStall: unknown option; did you mean writeStall?"],
   [
     "colour: red",
-    "headrace.yaml:1: colour: unknown option; allowed: workers, listeners, limits, timeouts, socket, log, control",
+    "headrace.yaml:1: colour: unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, log, control, pidFile",
   ],
   [
     "tls: {}",
-    "headrace.yaml:1: tls: unknown option; allowed: workers, listeners, limits, timeouts, socket, log, control",
+    "headrace.yaml:1: tls: unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, log, control, pidFile",
   ],
   [
     "__proto__: { x: 1 }",
-    "headrace.yaml:1: __proto__: unknown option; allowed: workers, listeners, limits, timeouts, socket, log, control",
+    "headrace.yaml:1: __proto__: unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, log, control, pidFile",
   ],
   ["log: { constructor: 1 }", "headrace.yaml:1: log.constructor: unknown option; allowed: level"],
   [
     '"\\e[31m": 1',
-    'headrace.yaml:1: "\\u001b[31m": unknown option; allowed: workers, listeners, limits, timeouts, socket, log, control',
+    'headrace.yaml:1: "\\u001b[31m": unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, log, control, pidFile',
   ],
   [
     one(", timeouts: { drain: 1s }"),
     "headrace.yaml:2: listeners[0].timeouts.drain: is not a listener's option: it stands at the top, for all of them",
+  ],
+  [
+    one(", timeouts: { hang: 1s }"),
+    "headrace.yaml:2: listeners[0].timeouts.hang: is not a listener's option: it stands at the top, for all of them",
   ],
   // Shapes
   [
@@ -82,7 +97,7 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   ],
   [
     "- 1",
-    "headrace.yaml:1: a list is not a group of options; allowed: workers, listeners, limits, timeouts, socket, log, control",
+    "headrace.yaml:1: a list is not a group of options; allowed: workers, listeners, limits, timeouts, socket, migration, log, control, pidFile",
   ],
   ["listeners: []", "headrace.yaml:1: listeners: the list is empty; allowed: 1 to 64 listeners"],
   ["listeners:\n", "headrace.yaml:1: listeners: nothing is not a list; allowed: 1 to 64 listeners"],

@@ -1,0 +1,70 @@
+/**
+ * How each option comes into effect when the configuration of a running server changes. Complete: a test walks the
+ * schema, and the types of the groups leave nothing out. change.ts goes by it, and the documentation prints it.
+ */
+import type { Limits, Migration, ServerTimeouts, SocketOptions, Timeouts } from "../base/settings.ts";
+
+/**
+ * live: running workers take the new value, open connections included where they can.
+ * workers: new workers take it. scale: workers are added or removed. restart: the server must be started again.
+ */
+export type Effect = "live" | "workers" | "scale" | "restart";
+
+type Effects<T> = { readonly [Name in keyof T]: Effect };
+
+const LIMITS: Effects<Limits> = {
+  connections: "live",
+  frame: "live",
+  inFlight: "live",
+  highWater: "live",
+  lowWater: "live",
+  buffered: "live",
+};
+
+const TIMEOUTS: Effects<Timeouts> = { firstByte: "live", frame: "live", idle: "live", writeStall: "live" };
+
+const SERVER_TIMEOUTS: Effects<ServerTimeouts> = { drain: "live", hang: "live", prove: "live" };
+
+const MIGRATION: Effects<Migration> = { enabled: "live", rebalance: "live" };
+
+/** Set on the listening sockets that are there: connections accepted from then on inherit them (tcp(7)). */
+const SOCKET: Effects<SocketOptions> = {
+  noDelay: "live",
+  keepAlive: "live",
+  keepAliveInterval: "live",
+  keepAliveCount: "live",
+  userTimeout: "live",
+  deferAccept: "live",
+  fastOpen: "live",
+  notSentLowWater: "live",
+  receiveBuffer: "live",
+  sendBuffer: "live",
+  linger: "live",
+  // The kernel refuses it once a socket is bound (ipv6(7)), and no second socket can have the address meanwhile.
+  ipv6Only: "restart",
+  // Repeating listen() changes it and keeps the queue.
+  backlog: "live",
+  coalesce: "live",
+};
+
+function grouped(group: string, effects: Readonly<Record<string, Effect>>): Record<string, Effect> {
+  return Object.fromEntries(Object.entries(effects).map(([name, effect]) => [`${group}.${name}`, effect]));
+}
+
+/** By option, as the documentation names it: `timeouts.idle`, `listeners[].service`. */
+export const EFFECTS: Readonly<Record<string, Effect>> = {
+  workers: "scale",
+  "listeners[].name": "workers",
+  "listeners[].address": "workers",
+  "listeners[].service": "workers",
+  ...grouped("listeners[].limits", LIMITS),
+  ...grouped("listeners[].timeouts", TIMEOUTS),
+  ...grouped("listeners[].socket", SOCKET),
+  ...grouped("limits", LIMITS),
+  ...grouped("timeouts", { ...TIMEOUTS, ...SERVER_TIMEOUTS }),
+  ...grouped("socket", SOCKET),
+  ...grouped("migration", MIGRATION),
+  "log.level": "live",
+  control: "restart",
+  pidFile: "restart",
+};

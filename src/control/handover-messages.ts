@@ -1,0 +1,59 @@
+/**
+ * What two generations of primaries say to each other during an upgrade, over a channel of their own.
+ *
+ *   new  hello ────────────────────────── armed ──────── accepting ─────────────────────────── (stays open: its end
+ *   old        manifest sockets… state ───────── commit ─────────── (proving) main connections…  says that old has gone)
+ *
+ * Until `main` the old one may end it by closing the channel, and serves on; the new one may say `failed`. After
+ * `main` the old one only gives its connections away and drains; `finish` tells it that the new one stops too.
+ * Descriptors travel with the message that speaks of them. The protocol number is the first thing said.
+ */
+
+export const HANDOVER_PROTOCOL = 1;
+/** Where the new primary finds its end of the channel. */
+export const HANDOVER_FD = 3;
+/** Tells a new primary that it is one. Read and removed before the configuration is. */
+export const HANDOVER_VARIABLE = "HEADRACE_HANDOVER";
+
+/** A listener as its sockets know it. */
+export interface HandedListener {
+  /** See src/config/listener-key.ts. */
+  readonly key: string;
+  readonly port: number;
+  /** All slots hold one and the same socket. */
+  readonly shared: boolean;
+}
+
+export interface Manifest {
+  readonly type: "manifest";
+  /** Of the sender. */
+  readonly generation: number;
+  readonly pid: number;
+  readonly slots: number;
+  /** Workers that its configuration asks for: `slots` differs when it was scaled at run time. */
+  readonly workers: number;
+  readonly listeners: readonly HandedListener[];
+  /** Rows of all listeners that ever were and still have connections, by key. */
+  readonly rows: readonly (readonly [string, number])[];
+  readonly control: string;
+}
+
+export type ToSuccessor =
+  | Manifest
+  /** Slot by slot, in the order of the manifest's listeners; as many messages as it takes. */
+  | { readonly type: "sockets" }
+  /** Admission table, control socket, its lock. */
+  | { readonly type: "state" }
+  | { readonly type: "commit" }
+  | { readonly type: "main" }
+  /** One end of a channel: a worker gives its connections through the other. */
+  | { readonly type: "connections"; readonly slot: number };
+
+export type ToPredecessor =
+  | { readonly type: "hello"; readonly protocol: number; readonly pid: number; readonly version: string }
+  | { readonly type: "armed" }
+  | { readonly type: "accepting" }
+  | { readonly type: "failed"; readonly message: string }
+  | { readonly type: "finish" };
+
+export type HandoverMessage = ToSuccessor | ToPredecessor;
