@@ -1,24 +1,27 @@
 /**
  * One served connection: bytes → frames → handler → reply. It owns its engine slot from accept until `#end`,
- * which is the only way out and happens once. Between the two it is in one of three phases; whether it takes
- * input is `#blocked`, which has four causes (handlers in flight, output backed up, the user's pause, an
- * unread end) and one effect: bytes are held, and reading stops at the next arrival.
+ * which happens once, or until another worker has it (`suspend`, `gone`; there: `arrive`, `begin`). Between the two
+ * it is in one of the phases below; whether it takes input is `#blocked`, which has four causes (handlers in flight,
+ * output backed up, the user's pause, a move) and one effect: bytes are held, and reading stops at the next arrival.
  */
 
 import { HeadraceError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { type CloseReason, reasonIndex } from "../base/reasons.ts";
 import { INVALID, NEED_MORE } from "../codec/codec.ts";
-import { isPeerReset, type SlotOwner } from "../engine/engine.ts";
-import { TICK_MS } from "../engine/layout.ts";
+import { isPeerReset, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
+import { COUNTER, TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
 import type { Connection, SendResult } from "../service/connection.ts";
 import type { Reply } from "../service/define.ts";
 import { type Due, nextDue } from "./due.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { Held } from "./held.ts";
+import type { Arriving, Leaving } from "./move.ts";
+import { MOVED_BYTES_MAX, type MovedConnection, type PackedState, packState, unpackState } from "./moved.ts";
 import { OrderedReplies, type Place } from "./ordered.ts";
 import { Request } from "./request.ts";
+import { isThenable } from "./thenable.ts";
 
 const ACTIVE = LISTENER_FIELDS.indexOf("active");
 const OPENED = LISTENER_FIELDS.indexOf("opened");
@@ -32,7 +35,17 @@ interface Extras {
   waiters: { resolve(): void; reject(error: Error): void }[];
   order: OrderedReplies | undefined;
   pausedByUser: boolean;
+  /** As it was before a move, where the kernel no longer says it. */
+  remote: { readonly host: string; readonly port: number } | undefined;
 }
+
+/**
+ * `away`: its descriptor is on the way to another worker. `arriving`: it came from one, which does not know yet that it
+ * did; nothing may be read or written.
+ */
+type Phase = "open" | "draining" | "away" | "arriving" | "closed";
+
+type Ending = CloseReason | "moved";
 
 const ASYNC_GOODBYE = "onDraining returned a promise; it must return the message itself, or nothing";
 
@@ -55,11 +68,12 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   seen = 0;
   mode = 0;
 
-  readonly #slot: number;
-  readonly #generation: number;
-  readonly #serial: number;
-  #phase: "open" | "draining" | "closed" = "open";
-  #endedBy: CloseReason = "server-close";
+  #slot: number;
+  #generation: number;
+  /** Of this endpoint; or the whole id, of a connection that came from another worker. */
+  readonly #serial: number | string;
+  #phase: Phase = "open";
+  #endedBy: Ending = "server-close";
   #hasState = false;
   #held: Held | undefined;
   #inFlight = 0;
@@ -73,23 +87,27 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   #inputEnded = false;
   #consuming = false;
   #extras: Extras | undefined;
+  #leaving: Leaving | undefined;
+  #arriving: Arriving | undefined;
 
-  constructor(endpoint: Endpoint, slot: number, generation: number) {
+  /** `id`: of a connection that is about to arrive. */
+  constructor(endpoint: Endpoint, slot: number, generation: number, id?: string) {
     this.endpoint = endpoint;
     this.#slot = slot;
     this.#generation = generation;
-    this.#serial = ++endpoint.opened;
+    this.#serial = id ?? ++endpoint.opened;
     this.state = undefined as State;
   }
 
   // ---- what the user sees ----
 
   get id(): string {
-    return `${this.endpoint.idPrefix}-${this.#serial.toString(36)}`;
+    const serial = this.#serial;
+    return typeof serial === "string" ? serial : `${this.endpoint.idPrefix}-${serial.toString(36)}`;
   }
 
-  get remote(): { host: string; port: number } {
-    return this.endpoint.transport.peer(this.#slot, this.#generation);
+  get remote(): { readonly host: string; readonly port: number } {
+    return this.#extras?.remote ?? this.endpoint.transport.peer(this.#slot, this.#generation);
   }
 
   get listener(): string {
@@ -105,20 +123,22 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   get signal(): AbortSignal {
     const extras = this.#extra();
     extras.abort ??= new AbortController();
-    if (this.closed) extras.abort.abort(closedError(this.#endedBy));
+    if (this.#phase === "closed") extras.abort.abort(closedError(this.#endedBy));
     return extras.abort.signal;
   }
 
   get closed(): boolean {
-    return this.#phase === "closed";
+    return this.#phase === "closed" || this.#phase === "away";
   }
 
   get bufferedBytes(): number {
-    return this.closed ? 0 : (this.endpoint.transport.unsent[this.#slot] as number);
+    if (this.closed) return 0;
+    return this.#arriving?.bytes ?? (this.endpoint.transport.unsent[this.#slot] as number);
   }
 
   send(message: Out): SendResult {
-    return this.#phase === "closed" ? "closed" : this.#write(message);
+    if (this.#phase === "open" || this.#phase === "draining") return this.#write(message);
+    return this.#arriving ? this.#writeEarly(this.#arriving, message) : "closed";
   }
 
   drained(): Promise<void> {
@@ -143,11 +163,13 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   }
 
   close(reason: CloseReason = "server-close"): void {
-    this.#end(reason, "close");
+    if (this.#arriving) this.#arriving.ending ??= { reason, how: "close" };
+    else this.#end(reason, "close");
   }
 
   reset(reason: CloseReason = "server-close"): void {
-    this.#end(reason, "reset");
+    if (this.#arriving) this.#arriving.ending ??= { reason, how: "reset" };
+    else this.#end(reason, "reset");
   }
 
   /** The worker stops: says goodbye where the service can, and ends once nothing is in flight. */
@@ -162,6 +184,7 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     } catch (error) {
       this.#handlerFailed(error);
     }
+    this.stay();
     if (!this.closed) this.#settle();
   }
 
@@ -237,12 +260,244 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     return NEVER;
   }
 
+  /** The endpoint's settings have changed: a deadline may have become shorter, and the log's level another. */
+  reconfigured(): void {
+    const { transport, wheel, log } = this.endpoint;
+    if (this.#extras?.log) this.#extras.log.level = log.level;
+    if (!this.closed) wheel.schedule(this.#slot, this.#nextDue(transport.now).at);
+  }
+
   #nextDue(now: number): Due {
     return nextDue(this.endpoint, this.#slot, now, {
       busy: this.#inFlight > 0 || this.#blocked,
       busyUntil: this.#busyUntil,
       frameSince: this.#frameSince,
     });
+  }
+
+  // ---- between two workers (src/worker/migration.ts) ----
+
+  /** Takes no more requests, and tells `onQuiet` when it can be suspended. False when it cannot move. */
+  leave(onQuiet: (connection: ServedConnection) => void): boolean {
+    if (this.#phase !== "open" || this.#leaving) return false;
+    this.#leaving = { onQuiet, frameSince: this.#frameSince, since: this.endpoint.transport.now, packed: undefined };
+    this.#block();
+    this.#tellIfQuiet();
+    return true;
+  }
+
+  /** Of one that was told to leave: `busy` while a request is in flight or somebody waits for `drained()`. */
+  get standing(): "quiet" | "busy" | "staying" {
+    if (!this.#leaving || this.#phase !== "open") return "staying";
+    return this.#inFlight > 0 || (this.#extras?.waiters.length ?? 0) > 0 ? "busy" : "quiet";
+  }
+
+  /** It does not leave after all, and goes on as if it had never been told to. */
+  stay(): void {
+    const leaving = this.#leaving;
+    if (!leaving || this.closed) return;
+    this.#leaving = undefined;
+    const { transport, wheel } = this.endpoint;
+    this.#blocked = this.#mustWait();
+    if (!this.#blocked && leaving.frameSince !== 0) {
+      this.#frameSince = leaving.frameSince + transport.now - leaving.since;
+    }
+    wheel.schedule(this.#slot, this.#nextDue(transport.now).at);
+    if (!this.#blocked) this.#advance();
+    leaving.onQuiet(this as ServedConnection);
+  }
+
+  /**
+   * Takes a quiet connection out of the engine; from now on it is `closed` to whoever holds it here. Ends with `gone`
+   * or `takeBack`. Undefined when it cannot move (`failed` hears why, when something failed): then it stays. Throws
+   * inside a round.
+   */
+  suspend(failed: (error: unknown) => void): MovedConnection | undefined {
+    const leaving = this.#leaving;
+    if (!leaving || this.standing !== "quiet") return undefined;
+    let moved: MovedConnection | undefined;
+    try {
+      leaving.packed = packState(this, this.endpoint);
+      moved = leaving.packed && this.#release(leaving, leaving.packed);
+    } catch (error) {
+      failed(error);
+    }
+    if (!moved) {
+      this.#resumeHere(leaving);
+      this.stay();
+    }
+    return moved;
+  }
+
+  /** The other worker has it: closed here for good. The service does not hear of it, and no reason is counted. */
+  gone({ counted }: MovedConnection): void {
+    const { transport, index, row } = this.endpoint;
+    if (counted) transport.leave(index, 1);
+    count(row, ACTIVE, -1);
+    this.#leaving = undefined;
+    this.#closeToHolders("moved");
+  }
+
+  /**
+   * The other worker does not have it: it goes on here. False when not even that can be done: then it has ended, and
+   * the descriptor is still the caller's.
+   */
+  takeBack(moved: MovedConnection): boolean {
+    const { transport, wheel, index } = this.endpoint;
+    this.#phase = "open";
+    try {
+      this.#slot = transport.adopt(index, moved.fd, this, { counted: moved.counted, counters: moved });
+    } catch (error) {
+      this.log.error({ err: error }, "a connection that could not move could not go on either");
+      if (moved.counted) transport.leave(index, 1);
+      this.#ended("io-error");
+      return false;
+    }
+    this.#generation = transport.generation(this.#slot);
+    wheel.start(this.#slot, NEVER);
+    this.#rejoin(moved, [moved.unsent]);
+    if (this.#leaving) this.#resumeHere(this.#leaving);
+    this.stay();
+    return true;
+  }
+
+  /**
+   * Comes from another worker, as a connection that was made with its id. Nothing is read or written before `begin`.
+   * Throws what the engine and the service throw; then the descriptor is still the caller's, and this one is closed.
+   */
+  arrive(moved: MovedConnection, stateVersion: number): void {
+    const { endpoint } = this;
+    const { transport } = endpoint;
+    this.#slot = transport.adopt(endpoint.index, moved.fd, this, { counted: false, counters: moved });
+    this.#phase = "arriving";
+    this.#arriving = { moved, early: [], bytes: moved.unsent.length };
+    this.#generation = transport.generation(this.#slot);
+    endpoint.requests = Math.max(endpoint.requests, moved.requests);
+    if (this.remote.host === "") this.#extra().remote = moved.remote;
+    this.seen = moved.seen;
+    this.mode = moved.mode;
+    this.#busyUntil = moved.busyUntil;
+    this.#backedUp = moved.backedUp;
+    this.#inputEnded = moved.inputEnded;
+    this.#reading = moved.reading;
+    if (moved.pausedByUser) this.#extra().pausedByUser = true;
+    if (moved.held.length > 0) this.#held = new Held(moved.held, 0, moved.held.length);
+    this.#block();
+    try {
+      unpackState(this as ServedConnection, endpoint, moved.state, stateVersion);
+      this.#hasState = true;
+    } catch (error) {
+      this.forget();
+      throw error;
+    }
+  }
+
+  /** The other worker could not be told that it has arrived: it never did. Its descriptor is the caller's again. */
+  forget(): void {
+    const { transport, index } = this.endpoint;
+    const { counted } = transport.release(this.#slot, this.#generation);
+    if (counted) transport.leave(index, 1);
+    this.#arriving = undefined;
+    this.#closeToHolders("moved");
+    this.#tellClosed("server-close");
+  }
+
+  /** The other worker lets go of it: reads, writes and handles from here on. */
+  begin(): void {
+    const arriving = this.#arriving;
+    if (!arriving) return;
+    const { transport, wheel, row } = this.endpoint;
+    const { moved, early, ending } = arriving;
+    this.#arriving = undefined;
+    this.#phase = "open";
+    count(row, ACTIVE, 1);
+    wheel.start(this.#slot, NEVER);
+    this.#rejoin(moved, [moved.unsent, ...early]);
+    if (ending) {
+      this.#end(ending.reason, ending.how);
+      return;
+    }
+    this.#blocked = this.#mustWait();
+    if (!this.#blocked) this.#frameSince = moved.frameSince;
+    wheel.schedule(this.#slot, this.#nextDue(transport.now).at);
+    if (this.#blocked) this.#settle();
+    else this.#advance();
+  }
+
+  #release(leaving: Leaving, packed: PackedState): MovedConnection | undefined {
+    // The service may have done something to it in `suspend`.
+    if (this.standing !== "quiet") return undefined;
+    const { transport } = this.endpoint;
+    const record = this.#record(packed, leaving);
+    const bytes = this.bufferedBytes + record.held.length + packed.bytes.length;
+    if (bytes > MOVED_BYTES_MAX) {
+      throw new HeadraceError("service-invalid", `a connection that holds ${bytes} bytes does not move`, {
+        given: String(bytes),
+        allowed: `at most ${MOVED_BYTES_MAX} (received, unsent and state)`,
+      });
+    }
+    try {
+      const moved = { ...record, ...transport.release(this.#slot, this.#generation) };
+      this.#phase = "away";
+      return moved;
+    } catch (error) {
+      // The socket has failed, which the next round reports.
+      if (error instanceof HeadraceError && error.fields.errno === "EBADF") return undefined;
+      throw error;
+    }
+  }
+
+  #record(state: PackedState, { frameSince, since }: Leaving): Omit<MovedConnection, keyof ReleasedSlot> {
+    const { transport, requests } = this.endpoint;
+    const held = this.#held;
+    return {
+      id: this.id,
+      remote: this.remote,
+      requests,
+      seen: this.seen,
+      mode: this.mode,
+      frameSince: frameSince === 0 ? 0 : frameSince + transport.now - since,
+      busyUntil: this.#busyUntil,
+      backedUp: this.#backedUp,
+      pausedByUser: this.#extras?.pausedByUser === true,
+      inputEnded: this.#inputEnded,
+      reading: this.#reading,
+      held: held ? held.bytes.subarray(held.from, held.to) : Buffer.alloc(0),
+      state,
+    };
+  }
+
+  /** After `suspend` comes `resume`, also when the connection never left. */
+  #resumeHere({ packed }: Leaving): void {
+    if (packed?.kind !== "own" || this.#phase !== "open") return;
+    const { service, env } = this.endpoint;
+    try {
+      service.resume?.(this, new Uint8Array(packed.bytes), env, service.stateVersion);
+    } catch (error) {
+      this.endpoint.once("resume", (log) => log.error({ err: error, connection: this.id }, "resume failed"));
+    }
+  }
+
+  /** Tells an engine that has it anew what its last one knew; `parts` are the first bytes to send. */
+  #rejoin({ unsent, progressAt }: MovedConnection, parts: readonly Uint8Array[]): void {
+    const { transport, limits } = this.endpoint;
+    const slot = this.#slot;
+    let bytes = 0;
+    for (const part of parts) {
+      if (part.length > 0) transport.sendLarge(slot, this.#generation, part);
+      bytes += part.length;
+    }
+    // The kernel took nothing: the stall that began before the move goes on.
+    if (unsent.length > 0 && transport.unsent[slot] === bytes) {
+      transport.counters[slot * COUNTER.words + COUNTER.progressAt] = progressAt;
+    }
+    if (this.#backedUp) transport.notifyBelow(slot, this.#generation, limits.lowWater);
+    if (!this.#reading) transport.pause(slot, this.#generation);
+  }
+
+  /** Something has ended that kept it busy, or it has itself. */
+  #tellIfQuiet(): void {
+    if (this.#leaving && this.standing !== "busy") this.#leaving.onQuiet(this as ServedConnection);
   }
 
   // ---- bytes to requests ----
@@ -341,9 +596,19 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   #unblock(): void {
     if (this.closed) return;
     if (this.#blocked) this.#busyUntil = Math.floor(this.endpoint.transport.now);
-    this.#blocked =
-      this.#inFlight >= this.endpoint.maxInFlight || this.#backedUp || this.#extras?.pausedByUser === true;
+    this.#blocked = this.#mustWait();
     if (!this.#blocked) this.#advance();
+    else this.#tellIfQuiet();
+  }
+
+  #mustWait(): boolean {
+    return (
+      this.#inFlight >= this.endpoint.maxInFlight ||
+      this.#backedUp ||
+      this.#extras?.pausedByUser === true ||
+      this.#leaving !== undefined ||
+      this.#arriving !== undefined
+    );
   }
 
   // ---- requests to replies ----
@@ -474,6 +739,17 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     return unsent > limits.highWater ? this.#slow() : "ok";
   }
 
+  /** Before it may write: kept until `begin`. */
+  #writeEarly(arriving: Arriving, message: Out): SendResult {
+    const { limits } = this.endpoint;
+    const bytes = this.#encode(message);
+    if (arriving.bytes + bytes.length > limits.buffered) return "refused";
+    arriving.early.push(bytes);
+    arriving.bytes += bytes.length;
+    if (arriving.bytes > limits.highWater) this.#backedUp = true;
+    return this.#backedUp ? "slow" : "ok";
+  }
+
   #encode(message: Out): Buffer {
     const { codec } = this.endpoint.service;
     const bytes = Buffer.allocUnsafe(codec.sizeOf(message));
@@ -506,28 +782,51 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   // ---- the end ----
 
   #end(reason: CloseReason, how: "close" | "reset"): void {
-    if (this.#phase === "closed") return;
+    if (this.closed) return;
+    const { transport, flushMs, log } = this.endpoint;
+    if (log.isLevelEnabled("debug")) this.log.debug({ reason, remote: this.remote }, "connection closed");
+    if (how === "reset") transport.reset(this.#slot, this.#generation);
+    else transport.close(this.#slot, this.#generation, flushMs);
+    this.#ended(reason);
+  }
+
+  /** The rest of the end, when the engine has the slot back. */
+  #ended(reason: CloseReason): void {
+    const { row } = this.endpoint;
+    count(row, ACTIVE, -1);
+    count(row, IN_FLIGHT, -this.#inFlight);
+    count(row, LISTENER_CLOSED + reasonIndex(reason), 1);
+    this.#closeToHolders(reason);
+    this.#tellClosed(reason);
+    this.#tellIfQuiet();
+  }
+
+  #closeToHolders(reason: Ending): void {
     this.#phase = "closed";
     this.#endedBy = reason;
     this.#held = undefined;
-    const { endpoint } = this;
-    if (endpoint.log.isLevelEnabled("debug")) this.log.debug({ reason, remote: this.remote }, "connection closed");
-    if (how === "reset") endpoint.transport.reset(this.#slot, this.#generation);
-    else endpoint.transport.close(this.#slot, this.#generation, endpoint.flushMs);
-    count(endpoint.row, ACTIVE, -1);
-    count(endpoint.row, IN_FLIGHT, -this.#inFlight);
-    count(endpoint.row, LISTENER_CLOSED + reasonIndex(reason), 1);
     this.#extras?.abort?.abort(closedError(reason));
     for (const waiter of this.#extras?.waiters.splice(0) ?? []) waiter.reject(closedError(reason));
+  }
+
+  #tellClosed(reason: CloseReason): void {
+    const { service, env } = this.endpoint;
     try {
-      if (this.#hasState) this.#guard(endpoint.service.onClose?.(this, reason, endpoint.env));
+      if (this.#hasState) this.#guard(service.onClose?.(this, reason, env));
     } catch (error) {
       this.log.error({ err: error }, "onClose failed");
     }
   }
 
   #extra(): Extras {
-    this.#extras ??= { abort: undefined, log: undefined, waiters: [], order: undefined, pausedByUser: false };
+    this.#extras ??= {
+      abort: undefined,
+      log: undefined,
+      waiters: [],
+      order: undefined,
+      pausedByUser: false,
+      remote: undefined,
+    };
     return this.#extras;
   }
 
@@ -542,10 +841,6 @@ function count(row: Float64Array, index: number, by: number): void {
   row[index] = (row[index] as number) + by;
 }
 
-function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
-  return typeof value === "object" && value !== null && typeof (value as PromiseLike<T>).then === "function";
-}
-
 function brokenCodec(name: string, call: string, given: number, allowed: number): HeadraceError {
   return new HeadraceError("codec-broken", `codec ${name}: ${call} returned ${given} of ${allowed} bytes`, {
     given: String(given),
@@ -553,6 +848,6 @@ function brokenCodec(name: string, call: string, given: number, allowed: number)
   });
 }
 
-function closedError(reason: CloseReason): HeadraceError {
+function closedError(reason: Ending): HeadraceError {
   return new HeadraceError("connection-closed", `the connection is closed (${reason})`, { given: reason });
 }

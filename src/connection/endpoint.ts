@@ -11,6 +11,10 @@ import type { Wheel } from "./wheel.ts";
 
 export interface EndpointOptions {
   readonly listener: string;
+  /** What makes it the same listener in another worker (src/config/listener-key.ts). */
+  readonly key: string;
+  /** Its row in the engine and in the admission table. */
+  readonly index: number;
   readonly service: AnyService;
   readonly env: unknown;
   readonly transport: Transport;
@@ -34,50 +38,67 @@ const FLUSH_MS = 30_000;
 
 export class Endpoint {
   readonly listener: string;
+  readonly key: string;
+  readonly index: number;
   readonly service: AnyService;
   readonly env: unknown;
   readonly transport: Transport;
   readonly wheel: Wheel;
   readonly row: Float64Array;
   readonly log: Logger;
-  readonly limits: Limits;
-  readonly coalesce: boolean;
+  limits!: Limits;
+  coalesce!: boolean;
   readonly idPrefix: string;
   readonly poison: boolean;
   // biome-ignore lint/suspicious/noExplicitAny: the service's own types, erased here as in AnyService
   readonly handle: Handler<any, any, any, any>;
-  readonly firstByteMs: number;
-  readonly frameMs: number;
-  readonly idleMs: number;
-  readonly writeStallMs: number;
-  readonly flushMs: number;
+  firstByteMs!: number;
+  frameMs!: number;
+  idleMs!: number;
+  writeStallMs!: number;
+  flushMs!: number;
   /** Handlers that may run side by side on one connection. */
-  readonly maxInFlight: number;
+  maxInFlight!: number;
   readonly ordered: boolean;
   /** Connections and requests so far, for ids. */
   opened = 0;
   requests = 0;
+  readonly #said = new Set<string>();
 
   constructor(options: EndpointOptions) {
-    const { service, timeouts } = options;
+    const { service } = options;
     this.listener = options.listener;
+    this.key = options.key;
+    this.index = options.index;
     this.service = service;
     this.env = options.env;
     this.transport = options.transport;
     this.wheel = options.wheel;
     this.row = options.row;
     this.log = options.log;
-    this.limits = options.limits;
-    this.coalesce = options.coalesce;
     this.idPrefix = options.idPrefix;
     this.poison = options.poison && service.codec.borrowed;
     this.handle = composeHandler(service);
+    this.configure(options);
+    this.ordered = service.concurrency === "ordered";
+  }
+
+  /** Logs what thousands of connections may have in common for the first of them only. */
+  once(what: string, say: (log: Logger) => void): void {
+    if (this.#said.has(what)) return;
+    this.#said.add(what);
+    say(this.log);
+  }
+
+  /** Takes over what may change while connections are open. */
+  configure({ limits, timeouts, coalesce }: Pick<EndpointOptions, "limits" | "timeouts" | "coalesce">): void {
+    this.limits = limits;
+    this.coalesce = coalesce;
     this.firstByteMs = ms(timeouts.firstByte);
     this.frameMs = ms(timeouts.frame);
     this.idleMs = ms(timeouts.idle);
     this.writeStallMs = ms(timeouts.writeStall);
     this.flushMs = timeouts.writeStall === "off" ? FLUSH_MS : timeouts.writeStall;
-    this.maxInFlight = service.concurrency === "serial" ? 1 : options.limits.inFlight;
-    this.ordered = service.concurrency === "ordered";
+    this.maxInFlight = this.service.concurrency === "serial" ? 1 : limits.inFlight;
   }
 }

@@ -12,7 +12,8 @@ import type { Connection } from "../service/connection.ts";
 import type { Service } from "../service/define.ts";
 import { ServedConnection } from "./connection.ts";
 import { Endpoint } from "./endpoint.ts";
-import type { Transport } from "./transport.ts";
+import { FakeTransport, GENERATION, SLOT } from "./fake-transport.ts";
+import type { MovedConnection } from "./moved.ts";
 import { Wheel } from "./wheel.ts";
 
 export interface TestConnectionOptions<Env> {
@@ -26,7 +27,7 @@ export interface TestConnectionOptions<Env> {
   readonly log?: Logger;
 }
 
-export interface TestConnection<State, Out> {
+export interface TestConnection<State, Out, Env = unknown> {
   readonly connection: Connection<State, Out>;
   /** Why it ended; undefined while it is open. */
   readonly closed: CloseReason | undefined;
@@ -47,90 +48,31 @@ export interface TestConnection<State, Out> {
   resumeWrites(): void;
   /** The worker begins to stop. */
   drain(): void;
+  /**
+   * Moves it to another worker, whose `env` is given or the same, and returns it there: `suspend` and `resume` are
+   * called as in a reload, and this one is closed. Throws what they throw, and when it cannot move: a request is in
+   * flight, it is closed, `suspend` declined.
+   */
+  moved(to?: MoveOptions<Env>): TestConnection<State, Out, Env>;
   /** Lets promises that are ready go on. */
   settle(): Promise<void>;
 }
 
-const SLOT = 0;
-const GENERATION = 1;
-const START_MS = 1_000_000;
-const OUTPUT_BYTES = 1 << 20;
-const ECONNRESET = 104;
-
-class FakeTransport implements Transport {
-  now = START_MS;
-  readonly output: Buffer = Buffer.alloc(OUTPUT_BYTES);
-  readonly unsent: Int32Array = new Int32Array(1);
-  readonly counters: Float64Array = new Float64Array(COUNTER.words).fill(START_MS, COUNTER.receivedAt);
-  readonly remote: { host: string; port: number };
-  paused = false;
-  stalled = false;
-  notifyMark = 0;
-  /** Set when something was kept back while stalled. */
-  blocked = false;
-  sent: Buffer[] = [];
-  #kept: Buffer[] = [];
-
-  constructor(remote: { host: string; port: number }) {
-    this.remote = remote;
-  }
-
-  reserve(size: number): number {
-    return size > OUTPUT_BYTES ? -1 : 0;
-  }
-
-  submit(_slot: number, _generation: number, at: number, size: number): void {
-    this.sendLarge(SLOT, GENERATION, this.output.subarray(at, at + size));
-  }
-
-  sendLarge(_slot: number, _generation: number, bytes: Uint8Array): void {
-    this.unsent[SLOT] = (this.unsent[SLOT] as number) + bytes.length;
-    if (this.#kept.length === 0) this.counters[COUNTER.progressAt] = this.now;
-    this.#kept.push(Buffer.from(bytes));
-    this.flush();
-    if (this.stalled) this.blocked = true;
-  }
-
-  flush(): void {
-    if (this.stalled || this.#kept.length === 0) return;
-    this.counters[COUNTER.progressAt] = this.now;
-    this.sent.push(...this.#kept.splice(0));
-    this.unsent[SLOT] = 0;
-  }
-
-  notifyBelow(_slot: number, _generation: number, mark: number): void {
-    this.notifyMark = mark;
-  }
-
-  pause(): void {
-    this.paused = true;
-  }
-
-  resume(): void {
-    this.paused = false;
-  }
-
-  close(): void {}
-
-  reset(): void {
-    this.#kept = [];
-  }
-
-  unread(): number {
-    return 0;
-  }
-
-  peer(): { host: string; port: number } {
-    return this.remote;
-  }
+export interface MoveOptions<Env> {
+  /** What the service's `env` has made in the other worker. */
+  readonly env?: Env;
+  /** `stateVersion` of the worker it leaves. Default: that of the service. */
+  readonly stateVersion?: number;
 }
+
+const ECONNRESET = 104;
 
 /** With an engine, whatever waits in the socket comes in the next round; here it comes at once. */
 class TestedConnection<State, Out> extends ServedConnection<State, Out> {
   readonly #report: () => void;
 
-  constructor(endpoint: Endpoint, report: () => void) {
-    super(endpoint, SLOT, GENERATION);
+  constructor(endpoint: Endpoint, report: () => void, id?: string) {
+    super(endpoint, SLOT, GENERATION, id);
     this.#report = report;
   }
 
@@ -140,16 +82,43 @@ class TestedConnection<State, Out> extends ServedConnection<State, Out> {
   }
 }
 
+/** What the peer has done that the connection has not seen yet. */
+interface Pending {
+  /** Bytes that arrived while reads were paused: the peer's TCP window, in effect. */
+  readonly bytes: Buffer[];
+  ending: boolean;
+}
+
+/** A connection that comes from another harness. */
+interface Origin {
+  readonly moved: MovedConnection;
+  readonly stateVersion: number;
+  readonly transport: FakeTransport;
+  readonly pending: Pending;
+}
+
 /** Opens a connection of `service` without a socket. */
 export function testConnection<State, In, Out, Env>(
   service: Service<State, In, Out, Env>,
   options: TestConnectionOptions<Env> = {},
-): TestConnection<State, Out> {
-  const transport = new FakeTransport({ ...(options.remote ?? { host: "192.0.2.1", port: 40_000 }) });
+): TestConnection<State, Out, Env> {
+  return open(service, options);
+}
+
+function open<State, In, Out, Env>(
+  service: Service<State, In, Out, Env>,
+  options: TestConnectionOptions<Env>,
+  origin?: Origin,
+): TestConnection<State, Out, Env> {
+  const remote = { ...(options.remote ?? { host: "192.0.2.1", port: 40_000 }) };
+  const transport = origin?.transport.next() ?? new FakeTransport(remote);
+  const pending: Pending = origin?.pending ?? { bytes: [], ending: false };
   const row = new Float64Array(LISTENER_CLOSED + CLOSE_REASONS.length);
   const wheel = new Wheel(transport.now, (_slot, now) => connection.onDue(now));
   const endpoint = new Endpoint({
     listener: "test",
+    key: "test",
+    index: 0,
     service,
     env: options.env,
     transport,
@@ -162,13 +131,15 @@ export function testConnection<State, In, Out, Env>(
     idPrefix: "test",
     poison: true,
   });
-  const connection = new TestedConnection<State, Out>(endpoint, () => report());
-  connection.onOpen();
-
-  /** Bytes that arrived while reads were paused: the peer's TCP window, in effect. */
-  const waiting: Buffer[] = [];
-  let ending = false;
+  const connection = new TestedConnection<State, Out>(endpoint, () => report(), origin?.moved.id);
   let reporting = false;
+  if (origin) {
+    connection.arrive(origin.moved, origin.stateVersion);
+    // Now the other worker would be told; what came meanwhile is heard after that.
+    connection.begin();
+  } else {
+    connection.onOpen();
+  }
 
   /** What the engine would report in its next round. */
   function report(): void {
@@ -187,8 +158,8 @@ export function testConnection<State, In, Out, Env>(
       transport.notifyMark = 0;
       connection.onWritable();
     }
-    while (!transport.paused && !connection.closed && waiting.length > 0) {
-      const bytes = waiting.shift() as Buffer;
+    while (!transport.paused && !connection.closed && pending.bytes.length > 0) {
+      const bytes = pending.bytes.shift() as Buffer;
       transport.counters[COUNTER.received] = (transport.counters[COUNTER.received] as number) + bytes.length;
       transport.counters[COUNTER.receivedAt] = transport.now;
       connection.onData(bytes, 0, bytes.length);
@@ -196,9 +167,23 @@ export function testConnection<State, In, Out, Env>(
       transport.blocked = false;
     }
     // The end stands behind the bytes, as it does in a socket.
-    if (ending && !transport.paused && waiting.length === 0) {
-      ending = false;
+    if (pending.ending && !transport.paused && pending.bytes.length === 0) {
+      pending.ending = false;
       if (!connection.closed) connection.onEnd();
+    }
+  }
+
+  function moved(to: MoveOptions<Env> = {}): TestConnection<State, Out, Env> {
+    const taken = suspended(connection);
+    const stateVersion = to.stateVersion ?? service.stateVersion;
+    const there = "env" in to ? { ...options, env: to.env as Env } : options;
+    try {
+      const arrived = open(service, there, { moved: taken, stateVersion, transport, pending });
+      connection.gone(taken);
+      return arrived;
+    } catch (error) {
+      connection.takeBack(taken);
+      throw error;
     }
   }
 
@@ -212,11 +197,13 @@ export function testConnection<State, In, Out, Env>(
       return transport.paused;
     },
     push(bytes) {
-      waiting.push(typeof bytes === "string" ? Buffer.from(bytes) : Buffer.from(bytes));
+      if (connection.closed) return;
+      pending.bytes.push(typeof bytes === "string" ? Buffer.from(bytes) : Buffer.from(bytes));
       report();
     },
     end() {
-      ending = true;
+      if (connection.closed) return;
+      pending.ending = true;
       report();
     },
     peerReset() {
@@ -241,9 +228,26 @@ export function testConnection<State, In, Out, Env>(
     drain() {
       connection.drain();
     },
+    moved,
     async settle() {
       await new Promise((resolve) => setImmediate(resolve));
       report();
     },
   };
+}
+
+/** Here a failure is the test's to see; a worker logs it and keeps the connection. */
+function suspended<State, Out>(connection: ServedConnection<State, Out>): MovedConnection {
+  if (!connection.leave(() => {}))
+    throw new Error("testConnection: a connection that is closed or drains does not move");
+  if (connection.standing === "busy") {
+    connection.stay();
+    throw new Error("testConnection: it does not move while a request is in flight or drained() is awaited");
+  }
+  let failure: unknown = new Error("testConnection: suspend returned undefined: the connection stays");
+  const moved = connection.suspend((error) => {
+    failure = error;
+  });
+  if (!moved) throw failure;
+  return moved;
 }

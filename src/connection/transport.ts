@@ -1,3 +1,5 @@
+import type { AdoptOptions, ReleasedSlot, SlotOwner } from "../engine/engine.ts";
+
 /** What a connection asks of the engine. The harness of testConnection is the other implementation. */
 export interface Transport {
   readonly now: number;
@@ -15,4 +17,8 @@ export interface Transport {
   flush(): void;
   unread(slot: number, generation: number): number;
   peer(slot: number, generation: number): { host: string; port: number };
+  generation(slot: number): number;
+  release(slot: number, generation: number): ReleasedSlot;
+  adopt(listener: number, fd: number, owner: SlotOwner, options: AdoptOptions): number;
+  leave(listener: number, count: number): void;
 }

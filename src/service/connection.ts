@@ -23,7 +23,10 @@ export interface ConnectionInfo {
 export interface Connection<State, Out> extends ConnectionInfo {
   /** Made by the service's `state` before `onOpen`. */
   readonly state: State;
-  /** Aborted when the connection ends, with a `connection-closed` error whose `fields.given` is the CloseReason. */
+  /**
+   * Aborted when the connection ends, with a `connection-closed` error whose `fields.given` is the CloseReason, or
+   * "moved" when it goes on in another worker.
+   */
   readonly signal: AbortSignal;
   readonly closed: boolean;
   /** Bytes taken by `send` or as replies that the kernel has not taken yet. */

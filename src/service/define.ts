@@ -81,6 +81,32 @@ export interface ServiceDefinition<State, In, Out, Env> {
   /** The worker stops. What it returns is sent as a last message before the connection ends. */
   // biome-ignore lint/suspicious/noConfusingVoidType: as above
   onDraining?(connection: Connection<State, Out>, env: Env): Out | undefined | void;
+  /**
+   * The connection is about to move to another worker and nothing of it is in flight: returns what its `resume` needs
+   * there, or undefined to keep it here. Without `suspend` the state is cloned (structured clone).
+   */
+  suspend?(connection: Connection<State, Out>, env: Env): Uint8Array | undefined;
+  /**
+   * A connection has come from another worker, instead of `onOpen`. Its `state` is new when the service has `suspend`,
+   * else the clone that is also in `bytes`. Also called, with what `suspend` returned, when the move did not come
+   * about: so after each `suspend` comes one `resume`, or `onClose`. `stateVersion` is that of the worker it left.
+   * What it throws makes the connection stay where it was.
+   */
+  resume?(connection: Connection<State, Out>, bytes: Uint8Array, env: Env, stateVersion: number): void;
+  /**
+   * All connections of this worker are about to move: what they share in `env` (rooms, matches), once, before the
+   * first of them. At most 64 MiB, within 10 s. It must leave `env` usable: the move may fail.
+   */
+  handOff?(env: Env): Uint8Array | Promise<Uint8Array>;
+  /** What another worker's `handOff` gave, before its first connection comes. What it throws refuses them all. */
+  takeOver?(env: Env, bytes: Uint8Array, stateVersion: number): void | Promise<void>;
+  /**
+   * Raise it when what `suspend`, `handOff` or the cloned state holds changes its form. Default 1. Connections of
+   * another version move only when there is a `resume`, which gets that version as its last argument.
+   */
+  readonly stateVersion?: number;
+  /** False: connections of this service never move, but are drained. Default true. */
+  readonly migrate?: boolean;
   readonly use?: readonly Middleware<State, In, Out, Env>[];
   readonly concurrency?: Concurrency;
   readonly limits?: ServiceLimits;
@@ -96,6 +122,8 @@ export interface Service<State = unknown, In = unknown, Out = unknown, Env = unk
   extends Omit<ServiceDefinition<State, In, Out, Env>, "limits" | "timeouts"> {
   readonly name: string;
   readonly concurrency: Concurrency;
+  readonly stateVersion: number;
+  readonly migrate: boolean;
   readonly limits: Partial<Limits>;
   readonly timeouts: Partial<Timeouts>;
   readonly [SERVICE]: typeof CONTRACT;
@@ -115,8 +143,22 @@ const FUNCTIONS = [
   "onClose",
   "onError",
   "onDraining",
+  "suspend",
+  "resume",
+  "handOff",
+  "takeOver",
 ] as const;
-const PROPERTIES: readonly string[] = ["name", "codec", ...FUNCTIONS, "use", "concurrency", "limits", "timeouts"];
+const PROPERTIES: readonly string[] = [
+  "name",
+  "codec",
+  ...FUNCTIONS,
+  "stateVersion",
+  "migrate",
+  "use",
+  "concurrency",
+  "limits",
+  "timeouts",
+];
 const ORDERS: readonly Concurrency[] = ["serial", "ordered", "unordered"];
 
 function invalid(option: string, problem: string, allowed: string): HeadraceError {
@@ -168,10 +210,20 @@ function checkShape(given: Readonly<Record<string, unknown>>): void {
   if (given.concurrency !== undefined && !ORDERS.includes(given.concurrency as Concurrency)) {
     throw invalid("concurrency", `"${String(given.concurrency)}" is unknown`, ORDERS.join(", "));
   }
+  checkMoving(given);
   const use = given.use ?? [];
   if (!Array.isArray(use) || use.some((middleware) => typeof middleware !== "function")) {
     throw invalid("use", "not a list of functions", "(message, context, next) => reply");
   }
+}
+
+function checkMoving({ suspend, resume, handOff, takeOver, stateVersion, migrate }: Record<string, unknown>): void {
+  if (suspend && !resume) throw invalid("resume", "missing, but there is a suspend", "both, or no suspend");
+  if (handOff && !takeOver) throw invalid("takeOver", "missing, but there is a handOff", "both, or no handOff");
+  if (stateVersion !== undefined && !(Number.isSafeInteger(stateVersion) && (stateVersion as number) > 0)) {
+    throw invalid("stateVersion", "not a version", "a whole number, 1 or more");
+  }
+  if (migrate !== undefined && typeof migrate !== "boolean") throw invalid("migrate", "not a boolean", "true or false");
 }
 
 /** Checks a definition and completes it. Throws `service-invalid`, naming the property and what is allowed. */
@@ -186,6 +238,8 @@ export function defineService<In, Out, State = undefined, Env = undefined>(
     ...definition,
     name: definition.name ?? definition.codec.name,
     concurrency: definition.concurrency ?? "serial",
+    stateVersion: definition.stateVersion ?? 1,
+    migrate: definition.migrate ?? true,
     limits: readGroup<Limits>("limits", definition.limits, LIMIT_KINDS),
     timeouts: readGroup<Timeouts>("timeouts", definition.timeouts, TIMEOUT_KINDS),
     [SERVICE]: CONTRACT,

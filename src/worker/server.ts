@@ -1,29 +1,42 @@
 /**
  * The serving part of a worker: one engine, an endpoint per listener, a wheel of deadlines for all of them.
- * Knows nothing of the primary; src/worker/main.ts tells it when to accept and when to stop.
+ * Knows nothing of the primary; worker.ts tells it from which slots to accept and when to stop.
  */
 import type { Logger } from "../base/log.ts";
 import type { CloseReason } from "../base/reasons.ts";
-import type { ListenerConfig } from "../config/config.ts";
+import type { Config, ListenerConfig } from "../config/config.ts";
+import { listenerKey } from "../config/listener-key.ts";
 import { resolveSettings } from "../config/resolve.ts";
 import { ServedConnection } from "../connection/connection.ts";
 import { Endpoint } from "../connection/endpoint.ts";
 import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
 import { errnoName } from "../os/errno.ts";
-import type { Scoreboard } from "../os/scoreboard.ts";
+import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
 import type { AnyService } from "../service/define.ts";
 
 export interface ServedListener {
   readonly config: ListenerConfig;
   readonly service: AnyService;
+  /** Its place in the scoreboard and in the admission table. */
+  readonly row: number;
+}
+
+/** The admission table as the engine wants it: shared words, and this worker's column. */
+export interface AdmissionPlace {
+  readonly words: Int32Array;
+  readonly column: number;
 }
 
 export interface ServerOptions {
   readonly listeners: readonly ServedListener[];
-  readonly scoreboard: Scoreboard;
-  /** Index of this worker. */
+  /** This worker's figures. */
+  readonly block: WorkerBlock;
+  readonly admission: AdmissionPlace;
+  /** Number of this worker, for services. */
   readonly worker: number;
+  /** Makes connection ids unique among all workers that ever were. */
+  readonly idPrefix: string;
   /** Connections in all workers together. */
   readonly connections: number;
   readonly log: Logger;
@@ -37,11 +50,29 @@ interface StopOutcome {
 }
 
 export interface WorkerServer {
-  /** Begins to accept. `sockets`: one per listener, bound and listening; they stay the caller's. */
-  accept(sockets: readonly number[]): void;
+  readonly engine: Engine;
+  /** In the order of the listeners. */
+  readonly endpoints: readonly Endpoint[];
+  readonly block: WorkerBlock;
+  /** Drains, or has: takes no connections from other workers. */
+  readonly stopping: boolean;
+  /** On their way to another worker, but here still: no longer in the engine, and not lost sight of. */
+  readonly transit: { connections: number };
+  /** Those that are open. */
+  connections(): ServedConnection[];
+  /** Slots it accepts from. */
+  readonly accepting: ReadonlySet<number>;
+  /** Begins to accept from a slot. `sockets`: one per listener, -1 where there is none; they stay the caller's. */
+  accept(slot: number, sockets: readonly number[]): void;
+  /** Accepts from a slot no more. `queued`: first what waits in its queues. */
+  refuse(slot: number, options: { readonly queued: boolean }): void;
+  /** A listener (by place) is removed: accepts what waits in its queues, then no more, and drains its connections. */
+  unlist(listener: number): void;
+  /** Takes over limits and timeouts. Throws, and changes nothing, when a service's own do not fit them. */
+  configure(config: Config): void;
   /**
-   * Stops accepting, answers what is in flight, closes every connection, resets the rest at the deadline.
-   * Resolves when none is open; the engine is shut then.
+   * Accepts what is queued and then no more, at once; answers what is in flight, closes every connection, resets the
+   * rest at the deadline. Resolves when none is open; the engine is shut then.
    */
   stop(options: { readonly drainMs: number }): Promise<StopOutcome>;
   /** Resets everything at once. */
@@ -54,21 +85,23 @@ const GRACE_MS = 100;
 /** What `closeEnv` has at least, when the drain took all the time, ms. */
 const LEAST_CLOSE_MS = 500;
 
+/** How the engine numbers what it accepts from: each listener of each slot. */
+const watchOf = (slot: number, row: number): number => slot * ROWS + row;
+
 /** Throws what a service's `env` throws, and `config-invalid` or `service-invalid` for settings that contradict. */
 export async function openServer(options: ServerOptions): Promise<WorkerServer> {
-  const { scoreboard, worker, log } = options;
+  const { block, admission, worker, idPrefix, log } = options;
   const stopping = new AbortController();
   // Before anything is opened: what fails here leaves nothing behind.
   const prepared = await Promise.all(
-    options.listeners.map(async ({ config, service }) => {
+    options.listeners.map(async ({ config, service, row }) => {
       const settings = resolveSettings(config, service);
       const serviceLog = log.child({ listener: config.name });
       const env = await service.env?.({ index: worker, log: serviceLog, signal: stopping.signal });
-      return { config, service, settings, env, log: serviceLog };
+      return { config, service, row, settings, env, log: serviceLog };
     }),
   );
 
-  const block = scoreboard.block(worker);
   const engine = new Engine({ totals: block.head });
   const wheel = new Wheel(engine.now, (slot, now) => {
     const owner = engine.owner(slot);
@@ -76,59 +109,104 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   });
   engine.onTick(() => wheel.advance(engine.now));
 
-  const idPrefix = `${worker}-${Date.now().toString(36)}`;
   const endpoints = prepared.map(
-    ({ config, settings, ...shared }, id) =>
+    ({ config, settings, row, ...shared }, index) =>
       new Endpoint({
         ...shared,
         ...settings,
         listener: config.name,
+        key: listenerKey(config),
+        index: row,
         transport: engine,
         wheel,
         coalesce: config.socket.coalesce,
-        row: block.row(id),
-        idPrefix: `${idPrefix}-${id}`,
+        row: block.row(row),
+        idPrefix: `${idPrefix}-${index}`,
         poison: process.env.NODE_ENV === "development",
       }),
   );
-  const caps = Int32Array.of(
-    options.connections,
-    ...prepared.map(({ config, service }) => config.limits.connections ?? service.limits.connections ?? 0),
-  );
-  engine.limit(scoreboard.admission, scoreboard.shape.workers, worker, caps);
+  limit(options.connections, options.listeners);
 
-  function accept(sockets: readonly number[]): void {
-    for (const [id, endpoint] of endpoints.entries()) {
-      const acceptor: Acceptor = {
-        onAccept: (slot, generation) => new ServedConnection(endpoint, slot, generation),
-        onAcceptError: (errno) =>
-          endpoint.log.warn({ errno: errnoName(errno) }, "accepting failed; trying again in 100 ms"),
-      };
-      engine.listen(id, sockets[id] ?? -1, acceptor, options.listeners[id]?.config.socket.linger);
+  /** Caps of the whole server and of each listener. */
+  function limit(connections: number, listeners: readonly ServedListener[]): void {
+    const caps = new Int32Array(1 + ROWS);
+    caps[0] = connections;
+    for (const { config, service, row } of listeners) {
+      caps[1 + row] = config.limits.connections ?? service.limits.connections ?? 0;
     }
+    engine.limit(admission.words, admission.column, caps);
+  }
+
+  /** What is accepted from now on, by listener; a connection that failed in the queue is nobody's fault. */
+  const acceptors = endpoints.map(
+    (endpoint): Acceptor => ({
+      onAccept: (slot, generation) => new ServedConnection(endpoint, slot, generation),
+      onAcceptError: (errno) =>
+        endpoint.log.warn({ errno: errnoName(errno) }, "accepting failed; trying again in 100 ms"),
+    }),
+  );
+
+  const accepting = new Set<number>();
+
+  function accept(slot: number, sockets: readonly number[]): void {
+    accepting.add(slot);
+    for (const [index, { row, config }] of options.listeners.entries()) {
+      const [fd = -1, acceptor] = [sockets[index], acceptors[index]];
+      if (fd >= 0 && acceptor) engine.listen(watchOf(slot, row), row, fd, acceptor, config.socket.linger);
+    }
+  }
+
+  function refuse(slot: number, how: { readonly queued: boolean }): void {
+    if (!accepting.delete(slot)) return;
+    for (const { row } of options.listeners) engine.unlisten(watchOf(slot, row), how);
   }
 
   function connections(): ServedConnection[] {
     return engine.owners().filter((owner) => owner instanceof ServedConnection);
   }
 
+  function unlist(listener: number): void {
+    const [served, endpoint] = [options.listeners[listener], endpoints[listener]];
+    if (!served) return;
+    for (const slot of accepting) engine.unlisten(watchOf(slot, served.row), { queued: true });
+    for (const connection of connections()) if (connection.endpoint === endpoint) connection.drain();
+    engine.flush();
+  }
+
+  function configure(config: Config): void {
+    const changed = options.listeners.map((served) => {
+      const key = listenerKey(served.config);
+      const now = config.listeners.find((listener) => listenerKey(listener) === key) ?? served.config;
+      return { ...served, config: now, settings: resolveSettings(now, served.service) };
+    });
+    for (const [index, { settings, config: listener }] of changed.entries()) {
+      const endpoint = endpoints[index];
+      endpoint?.configure({ ...settings, coalesce: listener.socket.coalesce });
+      // A child logger keeps the level it was made with.
+      if (endpoint) endpoint.log.level = config.logLevel;
+    }
+    limit(config.connections, changed);
+    for (const connection of connections()) connection.reconfigured();
+  }
+
+  const transit = { connections: 0 };
   let endDrain: (open: number) => void = () => {};
 
   /** Resolves with the connections that were still open at the deadline, or when `abort` came. */
   function drained(drainMs: number): Promise<number> {
     const started = engine.now;
-    let draining = false;
     return new Promise((resolve) => {
       endDrain = resolve;
       engine.onTick(() => {
         const elapsed = engine.now - started;
-        if (!draining && elapsed >= Math.min(GRACE_MS, drainMs)) {
-          draining = true;
+        // Each time: a connection that could not move comes back.
+        if (elapsed >= Math.min(GRACE_MS, drainMs)) {
           for (const connection of connections()) connection.drain();
           engine.flush();
         }
-        if (engine.open === 0) resolve(0);
-        else if (elapsed >= drainMs) resolve(engine.open);
+        const open = engine.open + transit.connections;
+        if (open === 0) resolve(0);
+        else if (elapsed >= drainMs) resolve(open);
       });
     });
   }
@@ -154,7 +232,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
 
   async function stop({ drainMs }: { readonly drainMs: number }): Promise<StopOutcome> {
     stopping.abort();
-    for (const id of endpoints.keys()) engine.unlisten(id);
+    for (const slot of accepting) refuse(slot, { queued: true });
     const open = engine.open;
     const started = performance.now();
     const forced = await drained(drainMs);
@@ -163,5 +241,22 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     return { closed: open - forced, forced };
   }
 
-  return { accept, stop, abort: () => shut("killed") };
+  const abort = (): void => shut("killed");
+  return {
+    engine,
+    endpoints,
+    block,
+    get stopping() {
+      return stopping.signal.aborted;
+    },
+    transit,
+    connections,
+    accepting,
+    accept,
+    refuse,
+    unlist,
+    configure,
+    stop,
+    abort,
+  };
 }

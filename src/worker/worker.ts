@@ -6,19 +6,26 @@ import { closeSync } from "node:fs";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import { closeLog, createLogger, type Logger } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
+import { listenerKey } from "../config/listener-key.ts";
 import {
   type FromWorker,
+  MOVE_TAG,
   type StartOrder,
   type ToWorker,
   WORKER_FDS,
   type WorkerFailure,
 } from "../control/worker-messages.ts";
 import { addon } from "../os/addon.ts";
+import { AdmissionTable } from "../os/admission-table.ts";
+import { receiveDescriptors } from "../os/descriptors.ts";
 import { check } from "../os/errno.ts";
 import { Scoreboard, type WorkerBlock } from "../os/scoreboard.ts";
 import { loadService } from "./load-service.ts";
+import { receiveConnections, sendConnections } from "./migration.ts";
 import { openServer, type ServedListener, type WorkerServer } from "./server.ts";
-import { bindSockets, closeSockets, takeSockets } from "./sockets.ts";
+import { slotsToServe } from "./siblings.ts";
+import { HeldSockets } from "./sockets.ts";
+import { type StackWatch, watchStack } from "./stack-watch.ts";
 
 /** How long a worker without a primary goes on answering what is in flight. */
 const ORPHAN_DRAIN_MS = 5_000;
@@ -40,12 +47,19 @@ function failureOf(error: unknown): WorkerFailure {
   return { type: "failed", code, message, fields, ...stack };
 }
 
+/** What a worker has from the `loaded` report on. */
+interface Serving {
+  readonly order: StartOrder<Config>;
+  readonly scoreboard: Scoreboard;
+  readonly block: WorkerBlock;
+  readonly server: WorkerServer;
+  readonly sockets: HeldSockets;
+  readonly stack: StackWatch;
+}
+
 class Worker {
-  #config: Config | undefined;
   #log: Logger | undefined;
-  #block: WorkerBlock | undefined;
-  #server: WorkerServer | undefined;
-  #sockets: readonly number[] = [];
+  #serving: Serving | undefined;
   #stopping = false;
 
   async obey(order: ToWorker<Config>): Promise<void> {
@@ -60,7 +74,7 @@ class Worker {
   async crash(error: unknown): Promise<void> {
     // First of all and at once: the round in which it happened is lost, and serving on with half of it would give
     // clients each other's bytes.
-    this.#server?.abort();
+    this.#serving?.server.abort();
     this.#log?.fatal({ err: error }, `worker crashed: ${messageOf(error)}`);
     await this.#fail({ type: "failed", code: "worker-failed", message: `crashed: ${messageOf(error)}`, fields: {} });
   }
@@ -69,71 +83,178 @@ class Worker {
   orphaned(): void {
     setTimeout(() => process.exit(1), ORPHAN_DRAIN_MS + ORPHAN_GRACE_MS);
     this.#log?.error("the primary has gone: stopping");
-    if (!this.#server) process.exit(1);
-    void this.#stop(Math.min(ORPHAN_DRAIN_MS, this.#config?.drainMs ?? 0));
+    const serving = this.#serving;
+    if (!serving) process.exit(1);
+    void this.#stop(serving, { drainMs: Math.min(ORPHAN_DRAIN_MS, serving.order.config.drainMs), queued: true });
   }
 
   async #carryOut(order: ToWorker<Config>): Promise<void> {
-    const listeners = this.#config?.listeners ?? [];
+    if (order.type === "start") return this.#start(order);
+    const serving = this.#serving;
+    if (!serving) throw new Error(`worker: "${order.type}" came before it was ready`);
     switch (order.type) {
-      case "start":
-        await this.#start(order);
-        return report({ type: "loaded" });
-      case "bind": {
-        const bound = bindSockets(listeners, order.ports, order.exclusive);
-        if ("errno" in bound) {
-          const { errno, listener } = bound;
-          return this.#fail({ type: "failed", code: "system", message: `bind: ${errno}`, fields: { errno }, listener });
-        }
-        this.#sockets = bound;
-        return report({ type: "bound" });
-      }
+      case "bind":
       case "take":
-        this.#sockets = takeSockets(listeners.length);
-        return report({ type: "bound" });
+        return this.#obtain(serving, order);
       case "accept":
-        this.#server?.accept(this.#sockets);
-        this.#block?.set("startedAt", Date.now());
-        return report({ type: "accepting" });
+        return this.#accept(serving);
+      case "drop":
+        return this.#drop(serving, order.slot);
+      case "unlist":
+        return this.#unlist(serving, order.keys);
+      case "retire":
+        this.#refuseAll(serving, false);
+        return report({ type: "retired" });
+      case "moveOut":
+      case "moveIn":
+        return this.#move(serving, order);
+      case "configure":
+        return this.#configure(serving, order.config);
       case "stop":
-        return this.#stop(order.drainMs);
+        return this.#stop(serving, order);
       case "abort":
-        return this.#abort();
+        return this.#abort(serving);
     }
   }
 
-  async #start({ worker, config, pretty }: StartOrder<Config>): Promise<void> {
-    process.title = `headrace worker ${worker}`;
-    this.#config = config;
-    this.#log = createLogger({ level: config.logLevel, worker, pretty });
-    const shape = { workers: config.workers, listeners: config.listeners.length };
-    const scoreboard = Scoreboard.attach(shape, WORKER_FDS.scoreboard);
+  async #start(order: StartOrder<Config>): Promise<void> {
+    const { slot, seat, config, pretty, generation } = order;
+    process.title = `headrace worker ${slot}`;
+    const log = createLogger({ level: config.logLevel, worker: slot, pretty });
+    this.#log = log;
+    const scoreboard = Scoreboard.attach(WORKER_FDS.scoreboard);
+    const admission = AdmissionTable.attach(WORKER_FDS.admission);
+    if (!admission) throw new Error("worker: the admission table is another version's");
     closeSync(WORKER_FDS.scoreboard);
-    this.#block = scoreboard.block(worker);
-    this.#block.set("pid", process.pid);
+    closeSync(WORKER_FDS.admission);
+    const block = scoreboard.block(seat);
+    block.set("pid", process.pid);
     const listeners: ServedListener[] = [];
     // The sockets come later, with `bind` or `take`: whatever can fail before there are clients should.
-    for (const listener of config.listeners) {
-      listeners.push({ config: listener, service: await loadService(listener.service) });
+    for (const [index, listener] of config.listeners.entries()) {
+      listeners.push({
+        config: listener,
+        service: await loadService(listener.service),
+        row: order.rows[index] ?? index,
+      });
     }
-    this.#server = await openServer({ listeners, scoreboard, worker, connections: config.connections, log: this.#log });
+    const server = await openServer({
+      listeners,
+      block,
+      admission: { words: admission.words, column: order.column },
+      worker: slot,
+      idPrefix: `${generation}.${slot}-${Date.now().toString(36)}`,
+      connections: config.connections,
+      log,
+    });
+    const stack = watchStack(slot, config.hangMs, pretty);
+    server.engine.onTick(() => stack.beat());
+    this.#serving = { order, scoreboard, block, server, sockets: new HeldSockets(), stack };
+    await report({ type: "loaded", handsOff: listeners.some(({ service }) => service.handOff !== undefined) });
   }
 
-  async #stop(drainMs: number): Promise<void> {
-    if (this.#stopping || !this.#server) return;
+  async #obtain(
+    { order: { slot, config }, sockets }: Serving,
+    order: Extract<ToWorker<Config>, { type: "bind" | "take" }>,
+  ): Promise<void> {
+    if (order.type === "take") {
+      sockets.take(order.slots, order.listeners);
+    } else {
+      const unbound = sockets.bind(slot, config.listeners, order.ports, order.exclusive);
+      if (unbound) {
+        const { errno, listener } = unbound;
+        return this.#fail({ type: "failed", code: "system", message: `bind: ${errno}`, fields: { errno }, listener });
+      }
+    }
+    await report({ type: "bound" });
+  }
+
+  async #accept(serving: Serving): Promise<void> {
+    const { order, server, block, sockets } = serving;
+    if (sockets.of(order.slot).length === 0) throw new Error(`worker: has no sockets of slot ${order.slot}`);
+    server.accept(order.slot, sockets.of(order.slot));
+    server.engine.onTick(() => this.#lookAfterSiblings(serving));
+    block.set("startedAt", Date.now());
+    block.set("accepting", 1);
+    await report({ type: "accepting" });
+  }
+
+  #refuseAll({ block, server }: Serving, queued: boolean): void {
+    block.set("accepting", 0);
+    for (const slot of server.accepting) server.refuse(slot, { queued });
+  }
+
+  #lookAfterSiblings(serving: Serving): void {
+    const { order, scoreboard, block, server, sockets } = serving;
+    if (block.get("accepting") !== 1) return;
+    const slots = sockets.slots.toSorted((a, b) => a - b);
+    const wanted = slotsToServe(scoreboard, order, slots, server.engine.now);
+    for (const slot of server.accepting) {
+      if (slot !== order.slot && !wanted.includes(slot)) server.refuse(slot, { queued: false });
+    }
+    for (const slot of wanted) {
+      if (server.accepting.has(slot)) continue;
+      this.#log?.debug({ slot }, `slot ${slot} is not served: accepting for it`);
+      server.accept(slot, sockets.of(slot));
+    }
+  }
+
+  async #drop({ server, sockets }: Serving, slot: number): Promise<void> {
+    server.refuse(slot, { queued: true });
+    sockets.drop(slot);
+    await report({ type: "dropped", slot });
+  }
+
+  #unlist({ order, server, sockets }: Serving, keys: readonly string[]): void {
+    for (const [index, listener] of order.config.listeners.entries()) {
+      if (!keys.includes(listenerKey(listener))) continue;
+      server.unlist(index);
+      sockets.unlist(index);
+    }
+  }
+
+  async #move({ server }: Serving, order: Extract<ToWorker<Config>, { type: "moveOut" | "moveIn" }>): Promise<void> {
+    const [channel = -1] = receiveDescriptors(WORKER_FDS.channel, MOVE_TAG, 1);
+    const log = this.#log as Logger;
+    const { id } = order;
+    if (order.type === "moveIn") {
+      const { moved } = await receiveConnections({ channel, server, log });
+      return report({ type: "moved", id, moved, kept: 0 });
+    }
+    const most = order.most === undefined ? {} : { most: order.most };
+    const { moved, kept } = await sendConnections({ channel, server, log, handOff: order.handOff, ...most });
+    await report({ type: "moved", id, moved, kept });
+  }
+
+  async #configure({ server, stack }: Serving, config: Config): Promise<void> {
+    try {
+      server.configure(config);
+    } catch (error) {
+      return report({ type: "configured", problem: messageOf(error) });
+    }
+    if (this.#log) this.#log.level = config.logLevel;
+    stack.limit(config.hangMs);
+    await report({ type: "configured" });
+  }
+
+  async #stop(
+    serving: Serving,
+    { drainMs, queued }: { readonly drainMs: number; readonly queued: boolean },
+  ): Promise<void> {
+    if (this.#stopping) return;
     this.#stopping = true;
-    // Accepting ends before stop() returns its promise; the sockets close in the same turn, so that no client
-    // gets into a queue that nobody will look at again.
-    const stopped = this.#server.stop({ drainMs });
-    closeSockets(this.#sockets);
-    const { closed, forced } = await stopped;
+    // The sockets close in the turn in which accepting ends, so that no client gets into a queue that nobody will
+    // look at again.
+    this.#refuseAll(serving, queued);
+    serving.sockets.close();
+    const { closed, forced } = await serving.server.stop({ drainMs });
     await report({ type: "stopped", closed, forced });
     await this.#leave(0);
   }
 
-  async #abort(): Promise<void> {
-    const forced = this.#block?.sum("active") ?? 0;
-    this.#server?.abort();
+  async #abort({ server }: Serving): Promise<void> {
+    const forced = server.connections().length;
+    server.abort();
     await report({ type: "stopped", closed: 0, forced });
     await this.#leave(0);
   }

@@ -265,10 +265,10 @@ test("the cap: connections past it are reset and counted, and the count is exact
   const rejected = connect(serving.port, "127.0.0.1");
   const [error] = (await once(rejected, "error")) as [NodeJS.ErrnoException];
   assert.equal(error.code, "ECONNRESET");
-  assert.equal(serving.scoreboard.admission[0], 3);
+  assert.equal(serving.admission.count(0), 3);
   assert.equal(serving.scoreboard.block(0).get("rejected"), 1);
   for (const peer of peers) peer.socket.destroy();
-  await until("none", () => serving.scoreboard.admission[0] === 0 && serving.scoreboard.admission[1] === 0);
+  await until("none", () => serving.admission.count(0) === 0 && serving.admission.count(1) === 0);
   const again = await openPeer(t, serving.port);
   again.write("x\n");
   await again.receives(2);

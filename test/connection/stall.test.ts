@@ -35,6 +35,8 @@ test("a message sent after a silence by a timer of the same turn in which the de
   const writeStall = 200;
   const endpoint = new Endpoint({
     listener: "test",
+    key: "test",
+    index: 0,
     service,
     env: undefined,
     transport: engine,
@@ -57,7 +59,7 @@ test("a message sent after a silence by a timer of the same turn in which the de
     connection?.send("news");
   });
   engine.onTick(() => wheel.advance(engine.now));
-  engine.listen(0, fd, {
+  engine.listen(0, 0, fd, {
     onAccept(slot, generation) {
       connection = new ServedConnection(endpoint, slot, generation);
       return connection;

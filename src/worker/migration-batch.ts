@@ -1,0 +1,115 @@
+/**
+ * A batch of connections as bytes: one record after the other, each a fixed head (its sizes first), then id, host,
+ * received bytes, unsent bytes and state. Pure; src/worker/migration.ts says who reads it when. Whoever decodes has
+ * the same protocol version, so a batch that does not fit is a bug: it throws, and no connection of it is taken.
+ */
+import { type ConnectionRecord, STATE_KINDS } from "../connection/moved.ts";
+
+/** A record, and which of the sender's endpoints it belongs to. */
+export interface BatchEntry {
+  readonly endpoint: number;
+  readonly record: ConnectionRecord;
+}
+
+const NUMBERS = [
+  "received",
+  "sent",
+  "receivedAt",
+  "progressAt",
+  "frameSince",
+  "busyUntil",
+  "seen",
+  "mode",
+  "requests",
+] as const;
+const FLAGS = ["backedUp", "pausedByUser", "inputEnded", "reading"] as const;
+
+/** Offsets in the head. */
+const AT = { endpoint: 0, flags: 2, kind: 3, id: 4, host: 6, port: 8, held: 12, unsent: 16, state: 20, numbers: 24 };
+const HEAD_BYTES: number = AT.numbers + NUMBERS.length * Float64Array.BYTES_PER_ELEMENT;
+
+/** The parts of a record, to be written one behind the other. */
+export function encodeRecord({ endpoint, record }: BatchEntry): Uint8Array[] {
+  const { held, unsent, state, remote } = record;
+  const id = Buffer.from(record.id);
+  const host = Buffer.from(remote.host);
+  const head = Buffer.alloc(HEAD_BYTES);
+  head.writeUInt16LE(endpoint, AT.endpoint);
+  head.writeUInt8(
+    FLAGS.reduce((bits, flag, bit) => bits | (record[flag] ? 1 << bit : 0), 0),
+    AT.flags,
+  );
+  head.writeUInt8(STATE_KINDS.indexOf(state.kind), AT.kind);
+  head.writeUInt16LE(id.length, AT.id);
+  head.writeUInt16LE(host.length, AT.host);
+  head.writeUInt16LE(remote.port, AT.port);
+  head.writeUInt32LE(held.length, AT.held);
+  head.writeUInt32LE(unsent.length, AT.unsent);
+  head.writeUInt32LE(state.bytes.length, AT.state);
+  for (const [index, name] of NUMBERS.entries()) head.writeDoubleLE(record[name], AT.numbers + index * 8);
+  return [head, id, host, held, unsent, state.bytes];
+}
+
+/** Cuts `bytes` up. Throws RangeError when they are not exactly `count` records. */
+export function decodeBatch(bytes: Buffer, count: number): BatchEntry[] {
+  const reader = new Reader(bytes);
+  const entries = Array.from({ length: count }, () => decodeRecord(reader));
+  if (reader.left > 0) throw new RangeError(`migration: ${reader.left} bytes behind the last record`);
+  return entries;
+}
+
+class Reader {
+  readonly #bytes: Buffer;
+  #at = 0;
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes;
+  }
+
+  get left(): number {
+    return this.#bytes.length - this.#at;
+  }
+
+  /** The next `length` bytes, as a view. */
+  take(length: number): Buffer {
+    if (length > this.left) throw new RangeError(`migration: ${length} bytes expected, ${this.left} there`);
+    this.#at += length;
+    return this.#bytes.subarray(this.#at - length, this.#at);
+  }
+}
+
+function decodeRecord(reader: Reader): BatchEntry {
+  const head = reader.take(HEAD_BYTES);
+  const id = reader.take(head.readUInt16LE(AT.id)).toString();
+  const host = reader.take(head.readUInt16LE(AT.host)).toString();
+  const held = reader.take(head.readUInt32LE(AT.held));
+  const unsent = reader.take(head.readUInt32LE(AT.unsent));
+  const bytes = reader.take(head.readUInt32LE(AT.state));
+  const kind = STATE_KINDS[head.readUInt8(AT.kind)];
+  if (!kind) throw new RangeError("migration: unknown kind of state");
+  const number = (name: (typeof NUMBERS)[number]): number => head.readDoubleLE(AT.numbers + NUMBERS.indexOf(name) * 8);
+  const flag = (name: (typeof FLAGS)[number]): boolean => (head.readUInt8(AT.flags) & (1 << FLAGS.indexOf(name))) !== 0;
+  return {
+    endpoint: head.readUInt16LE(AT.endpoint),
+    record: {
+      id,
+      remote: { host, port: head.readUInt16LE(AT.port) },
+      received: number("received"),
+      sent: number("sent"),
+      receivedAt: number("receivedAt"),
+      progressAt: number("progressAt"),
+      frameSince: number("frameSince"),
+      busyUntil: number("busyUntil"),
+      seen: number("seen"),
+      mode: number("mode"),
+      requests: number("requests"),
+      backedUp: flag("backedUp"),
+      pausedByUser: flag("pausedByUser"),
+      inputEnded: flag("inputEnded"),
+      reading: flag("reading"),
+      held,
+      unsent,
+      state: { kind, bytes },
+    },
+  };
+}
