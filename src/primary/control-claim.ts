@@ -16,15 +16,20 @@ import {
 } from "node:fs";
 import { connect } from "node:net";
 import { HeadraceError, messageOf } from "../base/errors.ts";
+import { addon } from "../os/addon.ts";
 import { lockDescriptor, type Peer, peerOf } from "../os/descriptors.ts";
+import { errnoName } from "../os/errno.ts";
 
 /** sun_path of unix(7), less the final NUL. */
 const MAX_PATH_BYTES = 107;
 
 export interface ControlClaim {
-  /** Call once the socket exists: remembers which file is ours. */
-  listening(): void;
-  /** Unlinks the socket and the lock file. */
+  readonly path: string;
+  /** The listening socket. */
+  readonly descriptor: number;
+  /** The locked file. */
+  readonly lock: number;
+  /** Unlinks the socket and the lock file, each if it is still this one. */
   release(): void;
 }
 
@@ -87,7 +92,7 @@ async function clearStale(path: string): Promise<void> {
   unlinkSync(path);
 }
 
-/** Claims `path` for this process. Throws `control-refused` when somebody else has it or something else is there. */
+/** Claims `path` for this process and listens there (0600). Throws `control-refused` when somebody else has it or something else is there. */
 export async function claimControl(path: string): Promise<ControlClaim> {
   if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
     throw new HeadraceError(
@@ -119,17 +124,34 @@ export async function claimControl(path: string): Promise<ControlClaim> {
     closeSync(fd);
     throw error;
   }
-  ftruncateSync(fd);
-  writeSync(fd, `${process.pid}\n`, 0);
-  let own: number | undefined;
+  const descriptor = addon().unixListen(path);
+  if (descriptor < 0) {
+    unlinkSync(lockPath);
+    closeSync(fd);
+    const message = `the control socket ${path} cannot be opened: ${errnoName(descriptor)}`;
+    throw new HeadraceError("control-refused", message, { file: path });
+  }
+  return own(path, descriptor, fd);
+}
+
+/** Takes over the claim that the generation before has handed on. It stays locked all the while. */
+export function adoptControl(path: string, descriptor: number, lockFd: number): ControlClaim {
+  return own(path, descriptor, lockFd);
+}
+
+function own(path: string, descriptor: number, lockFd: number): ControlClaim {
+  ftruncateSync(lockFd);
+  writeSync(lockFd, `${process.pid}\n`, 0);
+  const socket = inode(path);
+  const lockPath = `${path}.lock`;
   return {
-    listening(): void {
-      own = inode(path);
-    },
+    path,
+    descriptor,
+    lock: lockFd,
     release(): void {
-      if (own !== undefined && inode(path) === own) unlinkSync(path);
-      if (fstatSync(fd).ino === inode(lockPath)) unlinkSync(lockPath);
-      closeSync(fd);
+      if (socket !== undefined && inode(path) === socket) unlinkSync(path);
+      if (fstatSync(lockFd).ino === inode(lockPath)) unlinkSync(lockPath);
+      closeSync(lockFd);
     },
   };
 }

@@ -1,13 +1,11 @@
 /**
- * The figures of `status`, read from the scoreboard without asking any worker. A worker's block belongs to the
- * process that fills it: before a replacement starts with an empty one, what the dead one counted is added to
- * what is kept here, so that the server's totals never go back.
+ * The figures of `status`, read from the scoreboard without asking any worker. A block belongs to the process in
+ * that seat: before another gets it empty, what the dead one counted is added to what is kept here, so that the
+ * server's totals never go back.
  */
 import { CLOSE_REASONS, type CloseReason, reasonIndex } from "../base/reasons.ts";
-import type { Config } from "../config/config.ts";
-import type { ListenerStatus, Traffic } from "../control/status.ts";
+import type { Traffic } from "../control/status.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS, type ListenerField, type Scoreboard } from "../os/scoreboard.ts";
-import { serviceLabel } from "./label.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -17,84 +15,103 @@ function add(into: Mutable<Traffic>, from: Traffic): void {
   for (const key of Object.keys(NONE) as (keyof Traffic)[]) into[key] += from[key];
 }
 
-export class Figures {
-  readonly #config: Config;
-  readonly #scoreboard: Scoreboard;
-  readonly #retired: Mutable<Traffic> = { ...NONE };
-  /** Per listener, as a scoreboard row. */
-  readonly #retiredRows: Float64Array[];
+function addRow(into: Float64Array, from: Float64Array): void {
+  for (let cell = 0; cell < into.length; cell++) into[cell] = (into[cell] ?? 0) + (from[cell] ?? 0);
+}
 
-  constructor(config: Config, scoreboard: Scoreboard) {
-    this.#config = config;
+/** Who and what is counted at the moment. */
+export interface Counted {
+  /** Seats of living workers. */
+  readonly seats: Iterable<number>;
+  /** Rows of listeners. */
+  readonly rows: readonly number[];
+}
+
+export class Figures {
+  readonly #scoreboard: Scoreboard;
+  readonly #counted: () => Counted;
+  readonly #retired: Mutable<Traffic> = { ...NONE };
+  /** What dead workers counted, by row. */
+  readonly #retiredRows = new Map<number, Float64Array>();
+  /** The same of listeners that are no more. */
+  readonly #gone: Float64Array;
+
+  constructor(scoreboard: Scoreboard, counted: () => Counted) {
     this.#scoreboard = scoreboard;
-    this.#retiredRows = config.listeners.map((_, index) => new Float64Array(scoreboard.block(0).row(index).length));
+    this.#counted = counted;
+    this.#gone = new Float64Array(scoreboard.block(0).row(0).length);
   }
 
   /** Of one worker, since it started. */
-  worker(index: number): Traffic {
-    const block = this.#scoreboard.block(index);
+  worker(seat: number): Traffic {
+    const { rows } = this.#counted();
+    const block = this.#scoreboard.block(seat);
     return {
-      open: block.sum("active"),
+      open: block.sum("active", rows),
       accepted: block.get("accepted"),
       rejected: block.get("rejected"),
-      requests: block.sum("requests"),
+      requests: block.sum("requests", rows),
       bytesReceived: block.get("bytesReceived"),
       bytesSent: block.get("bytesSent"),
     };
   }
 
+  /** Connections that came to a worker from another, and went from it to another. */
+  moves(seat: number): { movedIn: number; movedOut: number } {
+    const block = this.#scoreboard.block(seat);
+    return { movedIn: block.get("movedIn"), movedOut: block.get("movedOut") };
+  }
+
   totals(): Traffic {
     const total = { ...this.#retired };
-    for (let index = 0; index < this.#config.workers; index++) add(total, this.worker(index));
+    for (const seat of this.#counted().seats) add(total, this.worker(seat));
     return total;
   }
 
-  listeners(addresses: readonly string[]): ListenerStatus[] {
-    return this.#config.listeners.map(({ name, service }, index) => ({
-      name,
-      address: addresses[index] ?? "",
-      service: serviceLabel(service),
-      open: this.#sum(index, "active"),
-      opened: this.#sum(index, "opened"),
-      requests: this.#sum(index, "requests"),
-    }));
+  listener(row: number): { open: number; opened: number; requests: number } {
+    const sum = (field: ListenerField): number => this.#cell(row, LISTENER_FIELDS.indexOf(field));
+    return { open: sum("active"), opened: sum("opened"), requests: sum("requests") };
   }
 
   closes(): Record<CloseReason, number> {
-    const sum = (reason: number): number =>
-      this.#config.listeners.reduce((total, _, index) => total + this.#cell(index, LISTENER_CLOSED + reason), 0);
-    return Object.fromEntries(CLOSE_REASONS.map((reason, index) => [reason, sum(index)])) as Record<
+    const { rows } = this.#counted();
+    const sum = (cell: number): number =>
+      rows.reduce((total, row) => total + this.#cell(row, cell), this.#gone[cell] ?? 0);
+    return Object.fromEntries(CLOSE_REASONS.map((reason, index) => [reason, sum(LISTENER_CLOSED + index)])) as Record<
       CloseReason,
       number
     >;
   }
 
-  /** Takes a dead worker's counts over and clears its block and its admission. Its connections are gone with it. */
-  retire(worker: number): void {
-    const block = this.#scoreboard.block(worker);
-    add(this.#retired, { ...this.worker(worker), open: 0 });
-    for (const [index, row] of this.#retiredRows.entries()) {
+  /** Takes a dead worker's counts over and clears its block. Its connections are gone with it. */
+  retire(seat: number): void {
+    const { rows } = this.#counted();
+    const block = this.#scoreboard.block(seat);
+    add(this.#retired, { ...this.worker(seat), open: 0 });
+    for (const index of rows) {
       const counted = block.row(index);
       // What was open ended with the worker.
       const killed = LISTENER_CLOSED + reasonIndex("killed");
       counted[killed] = (counted[killed] ?? 0) + (counted[LISTENER_FIELDS.indexOf("active")] ?? 0);
-      for (let cell = 0; cell < row.length; cell++) row[cell] = (row[cell] ?? 0) + (counted[cell] ?? 0);
+      const row = this.#retiredRows.get(index) ?? new Float64Array(counted.length);
+      this.#retiredRows.set(index, row);
+      addRow(row, counted);
       row[LISTENER_FIELDS.indexOf("active")] = 0;
       row[LISTENER_FIELDS.indexOf("inFlight")] = 0;
     }
-    block.clear();
-    this.#scoreboard.clearColumn(worker);
+    block.clear(rows);
   }
 
-  #sum(listener: number, field: ListenerField): number {
-    return this.#cell(listener, LISTENER_FIELDS.indexOf(field));
+  /** A listener is no more, nor any worker that knew it: its row is another's from now on. */
+  forget(row: number): void {
+    const retired = this.#retiredRows.get(row);
+    if (retired) addRow(this.#gone, retired);
+    this.#retiredRows.delete(row);
   }
 
-  #cell(listener: number, cell: number): number {
-    let total = this.#retiredRows[listener]?.[cell] ?? 0;
-    for (let worker = 0; worker < this.#config.workers; worker++) {
-      total += this.#scoreboard.block(worker).row(listener)[cell] ?? 0;
-    }
+  #cell(row: number, cell: number): number {
+    let total = this.#retiredRows.get(row)?.[cell] ?? 0;
+    for (const seat of this.#counted().seats) total += this.#scoreboard.block(seat).row(row)[cell] ?? 0;
     return total;
   }
 }

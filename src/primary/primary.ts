@@ -1,29 +1,32 @@
 /**
- * The primary's state machine. It starts the workers, keeps copies of their sockets, replaces those that die and
- * stops them; it never touches a client's bytes.
+ * The primary's state machine. It starts the workers, holds copies of their sockets, replaces those that die, changes
+ * the crew on order and stops it; it never touches a client's bytes.
  *
- *   starting ── every worker accepts ──► running ── stop() ──► stopping ── every worker has ended ──► (done)
- *       └── a worker ends, or stop() ─────────────────────────────┘
+ *   starting ── every slot accepts ──► running ◄──► reloading | scaling | upgrading
+ *       └── a worker ends, or stop() ──┐   └── stop() ──┐ │ stop(), or an upgrade succeeded
+ *                                      └────────► stopping ◄┘ ── every worker has ended ──► (done)
  *
- * Start: all load their services; then they bind one after the other, because a socket's place in its
- * SO_REUSEPORT group is the order of listen(); then all accept. Nobody accepts before everybody can.
- * Stop: the primary closes its copies first. So each worker is the last holder of its sockets when it has
- * accepted what is queued and closes them: newcomers are refused at once instead of waiting for nobody.
+ * One change at a time: another is refused, not queued. A change that fails leaves the server as it was.
+ * Start: all load their services; then they bind one after the other, because a socket's place in its SO_REUSEPORT
+ * group is the order of listen(); then all accept. Nobody accepts before everybody can.
+ * Stop: the primary closes its copies first. So the workers are the last holders of their sockets when they have
+ * accepted what is queued and close them: newcomers are refused at once instead of waiting for nobody.
  */
 import { formatAddress } from "../base/address.ts";
+import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
-import type { PrimaryState } from "../control/status.ts";
-import { Scoreboard } from "../os/scoreboard.ts";
-import { Figures } from "./figures.ts";
-import { Slots } from "./slots.ts";
-import { WorkerProcess } from "./worker-process.ts";
+import type { ChangeKind, ChangeStatus, Health, PrimaryState } from "../control/status.ts";
+import { bindMissing } from "./binding.ts";
+import { Crew, DRAIN_GRACE_MS } from "./crew.ts";
+import { watchHangs } from "./hang.ts";
+import type { Origin } from "./origin.ts";
+import { reload } from "./reload.ts";
+import { checkRoom, grow, shrink } from "./scale.ts";
+import { succeed } from "./succession.ts";
+import { Supervision } from "./supervision.ts";
+import type { WorkerProcess } from "./worker-process.ts";
 
-/** A worker that died so soon after it began to accept, or before it accepted, is replaced after a pause: it would only die again. */
-const EARLY_DEATH_MS = 1_000;
-const RESPAWN_PAUSE_MS = 500;
-/** Workers force what is open at the drain deadline; who is still there this much later is killed. */
-const DRAIN_GRACE_MS = 1_000;
 /** A fast stop resets connections and writes logs; who takes longer is killed. */
 const ABORT_MS = 500;
 
@@ -34,39 +37,62 @@ export interface Stopped {
   readonly forced: number;
 }
 
+/** What goes on, for whoever has to be told (systemd). Every method returns at once. */
+export interface PrimaryObserver {
+  /** A change has begun, or a step of one: the next may take a while. */
+  onStep(): void;
+  onChange(change: ChangeStatus): void;
+  onHealth(health: Health): void;
+  /** A stop has begun, which may take so long. */
+  onStopping(withinMs: number): void;
+}
+
 export interface PrimaryOptions {
   readonly config: Config;
+  /** Workers to begin with. */
+  readonly workers: number;
   readonly log: Logger;
   /** Workers log for people. */
   readonly pretty: boolean;
+  readonly origin: Origin;
+  readonly observer: PrimaryObserver;
+  /** Reads the configuration again. Throws what is wrong with it. */
+  readonly readConfig: () => Config;
+  /** Hears of a worker that has died although it should serve. */
+  readonly onCrash?: (worker: WorkerProcess) => void;
 }
 
 export class Primary {
-  readonly figures: Figures;
+  readonly crew: Crew;
   readonly startedAt: number = Date.now();
   /** Settles when a stop is complete: no worker is left. */
   readonly stopped: Promise<Stopped>;
-  readonly #config: Config;
+  readonly #options: PrimaryOptions;
   readonly #log: Logger;
-  readonly #pretty: boolean;
-  readonly #scoreboard: Scoreboard;
-  readonly #slots: Slots;
-  readonly #workers: WorkerProcess[] = [];
-  readonly #restarts: number[];
-  readonly #pauses: Set<NodeJS.Timeout> = new Set();
+  readonly #supervision: Supervision;
+  #config: Config;
+  #configVersion = 1;
   #state: PrimaryState = "starting";
+  #lastChange: ChangeStatus | undefined;
+  #departing = false;
   #fast = false;
   #tally: { closed: number; forced: number } = { closed: 0, forced: 0 };
   #finish: (stopped: Stopped) => void = () => {};
+  #stopHangWatch: () => void = () => {};
+  readonly #stopSignal: AbortController = new AbortController();
 
-  constructor({ config, log, pretty }: PrimaryOptions) {
+  constructor(options: PrimaryOptions) {
+    const { config, log, pretty, origin } = options;
+    this.#options = options;
     this.#config = config;
     this.#log = log;
-    this.#pretty = pretty;
-    this.#scoreboard = Scoreboard.create({ workers: config.workers, listeners: config.listeners.length });
-    this.figures = new Figures(config, this.#scoreboard);
-    this.#slots = new Slots(config.listeners.map(({ address }) => address.port));
-    this.#restarts = Array.from({ length: config.workers }, () => 0);
+    this.crew = new Crew({ ...origin, log, pretty, onExit: (...end) => this.#onExit(...end) });
+    this.#supervision = new Supervision({
+      crew: this.crew,
+      log,
+      stopSignal: this.stopSignal,
+      onHealth: (health) => options.observer.onHealth(health),
+    });
     this.stopped = new Promise((resolve) => {
       this.#finish = resolve;
     });
@@ -76,57 +102,225 @@ export class Primary {
     return this.#state;
   }
 
-  get workers(): readonly WorkerProcess[] {
-    return this.#workers;
+  /** `degraded`: no worker accepts. */
+  get health(): Health {
+    return this.#supervision.health;
+  }
+
+  get config(): Config {
+    return this.#config;
+  }
+
+  /** Counts the configurations since the start. */
+  get configVersion(): number {
+    return this.#configVersion;
+  }
+
+  get lastChange(): ChangeStatus | undefined {
+    return this.#lastChange;
+  }
+
+  /** Aborted when it begins to stop. */
+  get stopSignal(): AbortSignal {
+    return this.#stopSignal.signal;
+  }
+
+  /** It has handed everything over and only drains. */
+  get departing(): boolean {
+    return this.#departing;
   }
 
   /** Actual addresses, in the listeners' order. */
   get addresses(): string[] {
-    return this.#config.listeners.map(({ address }, index) =>
-      formatAddress(address.host, this.#slots.ports[index] ?? address.port),
+    return this.#config.listeners.map((listener) =>
+      formatAddress(listener.address.host, this.crew.slots.portOf(listener)),
     );
   }
 
-  restartsOf(worker: number): number {
-    return this.#restarts[worker] ?? 0;
+  /**
+   * Resolves `true` when every slot is served, `false` when a stop came first. Throws why a worker ended before that,
+   * or could not be started; then no worker is left.
+   */
+  async start(): Promise<boolean> {
+    return (await this.arm()) && (await this.open());
+  }
+
+  /** Brings every worker as far as it can come without accepting. As `start` otherwise. */
+  arm(): Promise<boolean> {
+    return this.#starting(async () => {
+      const { crew } = this;
+      const { listeners } = this.#config;
+      const { workers } = this.#options;
+      this.#options.observer.onStep();
+      const inherited = crew.slots.count > 0;
+      if (inherited) bindMissing(crew.slots, Math.max(crew.slots.count, workers), listeners);
+      const hired = Array.from({ length: workers }, (_, slot) => crew.hire(slot, this.#config));
+      await Promise.all(hired.map((worker) => worker.loaded()));
+      this.#options.observer.onStep();
+      if (!inherited) for (const worker of hired) await crew.bind(worker, worker.slot === 0);
+      await Promise.all(hired.map((worker) => crew.equip(worker)));
+    });
+  }
+
+  /** Has everybody accept. As `start` otherwise. */
+  open(): Promise<boolean> {
+    return this.#starting(async () => {
+      const { crew } = this;
+      const armed = crew.all;
+      await Promise.all(armed.map((worker) => crew.open(worker)));
+      for (const worker of armed) crew.install(worker);
+      this.#state = "running";
+      this.#stopHangWatch = watchHangs(crew, () => this.#config.hangMs, this.#log);
+    });
+  }
+
+  /** Begins to stop; called again with `fast`, or at once with it, cuts everything off. */
+  stop(fast: boolean): void {
+    if (this.#state !== "stopping") {
+      this.#options.observer.onStopping(this.#config.drainMs + 2 * DRAIN_GRACE_MS);
+      this.#beginStop();
+    }
+    if (!fast || this.#fast) return;
+    this.#fast = true;
+    for (const worker of this.crew.all) {
+      worker.send({ type: "abort" });
+      const late = setTimeout(() => worker.kill(), ABORT_MS);
+      void worker.exited.then(() => clearTimeout(late));
+    }
   }
 
   /**
-   * Resolves `true` when every worker accepts, `false` when a stop came first. Throws why a worker ended before
-   * that, or could not be started; then no worker is left.
+   * The next generation serves and is the main one: gives it the connections and drains the rest. `give` moves the
+   * connections of one worker.
    */
-  async start(): Promise<boolean> {
+  depart(give: (worker: WorkerProcess) => Promise<void>): void {
+    this.#departing = true;
+    this.#state = "stopping";
+    this.#stopHangWatch();
+    this.#stopSignal.abort();
+    this.crew.slots.release();
+    for (const worker of this.crew.all) void this.#depart(worker, give);
+    this.#checkDone();
+  }
+
+  /** HUP. Throws `busy` at once; rejects with why it failed, and then nothing has changed. */
+  reload(replace: boolean): Promise<string> {
+    return this.change("reload", "reloading", async () => {
+      const { crew } = this;
+      const before = this.#config;
+      const after = this.#options.readConfig();
+      const onStep = (): void => this.#options.observer.onStep();
+      const { replaced, moved, kept, live } = await reload({ crew, log: this.#log, before, after, replace, onStep });
+      this.#config = after;
+      this.#configVersion += 1;
+      this.#log.level = after.logLevel;
+      if (before.workers !== after.workers) await this.#scaleTo(after.workers);
+      const done = replaced === 0 ? `${many(live, "option")} changed in place` : `${many(replaced, "worker")} replaced`;
+      return `reloaded: configuration ${this.#configVersion}, ${done}, ${movedText(moved, kept)}`;
+    });
+  }
+
+  /** TTIN, TTOU, `scale N`. As `reload`. */
+  scale(workers: number): Promise<string> {
+    return this.change("scale", "scaling", () => this.#scaleTo(workers));
+  }
+
+  /** Puts a fresh worker into a slot and moves the connections to it. As `reload`. */
+  drain(slot: number): Promise<string> {
+    const owner = this.crew.ownerOf(slot);
+    if (!owner) {
+      const allowed = this.crew.owners.map((worker) => worker.slot).join(", ") || "none";
+      throw new HeadraceError("change-refused", `there is no worker ${slot}; there are: ${allowed}`, {
+        given: String(slot),
+        allowed,
+      });
+    }
+    return this.change("drain", "scaling", async () => {
+      const { moved, kept } = await succeed(slot, owner.config, { crew: this.crew, log: this.#log, proveMs: 0 });
+      return `worker ${slot} was replaced, ${movedText(moved, kept)}`;
+    });
+  }
+
+  /** One change at a time. Throws `busy` at once when it cannot begin. */
+  change(kind: ChangeKind, state: PrimaryState, work: () => Promise<string>): Promise<string> {
+    this.#refuseWhenBusy(kind);
+    this.#state = state;
+    this.#report({ kind, outcome: "running", message: `${kind} began`, at: now() });
+    return this.#carryOut(kind, state, work);
+  }
+
+  async #carryOut(kind: ChangeKind, state: PrimaryState, work: () => Promise<string>): Promise<string> {
+    try {
+      const message = await work();
+      this.#log.info({ change: kind }, message);
+      this.#settleChange(state);
+      this.#report({ kind, outcome: "done", message, at: now() });
+      return message;
+    } catch (error) {
+      const reason = this.#stopping() && !this.#departing ? "the server stops" : messageOf(error);
+      const still = kind === "upgrade" ? `; still generation ${this.crew.generation}` : "";
+      const message = `${kind} failed: ${reason}${still}`;
+      const cause = error instanceof HeadraceError ? error.cause : error;
+      this.#log.error({ change: kind, ...(cause ? { err: cause } : {}) }, message);
+      this.#settleChange(state);
+      this.#report({ kind, outcome: "failed", message, at: now() });
+      throw new HeadraceError("change-failed", message, {}, { cause: error });
+    } finally {
+      this.crew.tidy(this.#config.listeners);
+    }
+  }
+
+  #settleChange(state: PrimaryState): void {
+    if (this.#state === state) this.#state = "running";
+  }
+
+  /** The error for a change that cannot begin now. */
+  busy(kind: ChangeKind, why: string): HeadraceError {
+    return new HeadraceError("busy", `no ${kind} now: ${why}; try again`);
+  }
+
+  #refuseWhenBusy(kind: ChangeKind): void {
+    if (this.#state !== "running") throw this.busy(kind, `the server is ${this.#state}`);
+    const { draining, owners } = this.crew;
+    if (draining.length > owners.length) throw this.busy(kind, `${draining.length} replaced workers still drain`);
+  }
+
+  #report(change: ChangeStatus): void {
+    this.#lastChange = change;
+    this.#options.observer.onChange(change);
+  }
+
+  async #scaleTo(workers: number): Promise<string> {
+    const { crew } = this;
+    const from = crew.slots.count;
+    const options = {
+      crew,
+      log: this.#log,
+      config: { ...this.#config, workers },
+      onStep: () => this.#options.observer.onStep(),
+    };
+    checkRoom(crew, workers);
+    const moved = workers > from ? await grow(workers, options) : workers < from ? await shrink(workers, options) : 0;
+    return `scaled from ${from} to ${many(workers, "worker")}, ${movedText(moved, 0)}`;
+  }
+
+  /** An upgrade has made this the main primary. */
+  arrived(message: string): void {
+    this.#lastChange = { kind: "upgrade", outcome: "done", message, at: now() };
+  }
+
+  /** What every step of a start has in common: it ends with a stop, one way or the other, when it fails. */
+  async #starting(step: () => Promise<void>): Promise<boolean> {
     if (this.#stopping()) return false;
     try {
-      for (let index = 0; index < this.#config.workers; index++) this.#spawn(index);
-      await this.#all("loaded");
-      for (const worker of this.#workers) {
-        worker.send({ type: "bind", exclusive: worker.index === 0, ports: this.#slots.ports });
-        await worker.reached("bound");
-        this.#slots.deposit(worker.index, worker.receiveSlots(this.#config.listeners.length));
-      }
-      for (const worker of this.#workers) worker.send({ type: "accept" });
-      await this.#all("accepting");
-      // One may have died after it accepted and before the last one did.
-      const dead = this.#workers.find(({ state }) => state === "dead");
-      if (dead) throw dead.error();
+      await step();
     } catch (error) {
       if (this.#stopping()) return false;
       this.stop(true);
       await this.stopped;
       throw error;
     }
-    this.#state = "running";
-    return true;
-  }
-
-  /** Begins to stop; called again with `fast`, or at once with it, cuts everything off. */
-  stop(fast: boolean): void {
-    if (this.#state !== "stopping") this.#beginStop();
-    if (!fast || this.#fast) return;
-    this.#fast = true;
-    for (const worker of this.#workers) worker.send({ type: "abort" });
-    this.#killAfter(ABORT_MS, "did not abort");
+    return !this.#stopping();
   }
 
   #stopping(): boolean {
@@ -135,97 +329,51 @@ export class Primary {
 
   #beginStop(): void {
     this.#state = "stopping";
-    for (const pause of this.#pauses) clearTimeout(pause);
-    this.#slots.release();
-    const { drainMs } = this.#config;
-    for (const worker of this.#workers) {
-      // A bound one may have been told to accept and be serving already.
-      if (worker.state === "accepting" || worker.state === "bound") worker.send({ type: "stop", drainMs });
-      // Nothing is open yet, and whatever it is busy with need not be finished.
-      else worker.kill();
-    }
-    this.#killAfter(drainMs + DRAIN_GRACE_MS, `did not stop within its ${drainMs} ms`);
+    this.#stopHangWatch();
+    this.#stopSignal.abort();
+    this.crew.slots.release();
+    for (const worker of this.crew.all) void this.crew.dismiss(worker, this.#config.drainMs, true);
     this.#checkDone();
   }
 
-  #killAfter(ms: number, why: string): void {
-    const timer = setTimeout(() => {
-      for (const worker of this.#workers.filter(({ state }) => state !== "dead")) {
-        this.#log.warn({ worker: worker.index, workerPid: worker.pid }, `worker ${why}: killed`);
-        worker.kill();
+  async #depart(worker: WorkerProcess, give: (worker: WorkerProcess) => Promise<void>): Promise<void> {
+    const started = Date.now();
+    const { drainMs } = this.#config;
+    if (worker.state === "accepting") {
+      try {
+        await this.crew.retire(worker);
+        await give(worker);
+      } catch (error) {
+        this.#log.warn({ worker: worker.slot, reason: messageOf(error) }, "connections could not be moved; they drain");
       }
-    }, ms);
-    void this.stopped.then(() => clearTimeout(timer));
+    }
+    await this.crew.dismiss(worker, Math.max(0, drainMs - (Date.now() - started)), false);
   }
 
   #checkDone(): void {
-    if (this.#state === "stopping" && this.#workers.every(({ state }) => state === "dead")) this.#finish(this.#tally);
+    if (this.#stopping() && this.crew.all.length === 0) this.#finish(this.#tally);
   }
 
-  async #all(state: "loaded" | "accepting"): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.reached(state)));
+  #onExit(worker: WorkerProcess, owned: boolean, open: number): void {
+    if (this.#stopping()) {
+      this.#tally.closed += worker.stopped?.closed ?? 0;
+      this.#tally.forced += worker.stopped?.forced ?? open;
+      this.#checkDone();
+      return;
+    }
+    if (!owned || this.#state === "starting") return;
+    this.#options.onCrash?.(worker);
+    this.#supervision.replace(worker);
   }
+}
 
-  #spawn(index: number): WorkerProcess {
-    const worker = new WorkerProcess(index, this.#config, this.#scoreboard.fd);
-    this.#workers[index] = worker;
-    worker.send({ type: "start", worker: index, config: this.#config, pretty: this.#pretty });
-    void worker.exited.then(() => this.#onExit(worker));
-    return worker;
-  }
+const now = (): string => new Date().toISOString();
 
-  #onExit(worker: WorkerProcess): void {
-    const { open } = this.figures.worker(worker.index);
-    this.figures.retire(worker.index);
-    if (this.#state === "running") this.#replace(worker);
-    if (this.#state !== "stopping") return;
-    this.#tally.closed += worker.stopped?.closed ?? 0;
-    this.#tally.forced += worker.stopped?.forced ?? open;
-    this.#checkDone();
-  }
+function many(count: number, what: string): string {
+  return `${count.toLocaleString("en-US")} ${what}${count === 1 ? "" : "s"}`;
+}
 
-  /** The slot's sockets are still open, here: clients queue in them until the replacement accepts. */
-  #replace(dead: WorkerProcess): void {
-    const { index, acceptingSince } = dead;
-    const early = acceptingSince === undefined || Date.now() - acceptingSince < EARLY_DEATH_MS;
-    const pauseMs = early ? RESPAWN_PAUSE_MS : 0;
-    const error = dead.failure && dead.error();
-    const reason = error && { reason: error.message, ...(error.cause ? { err: error.cause } : {}) };
-    this.#log.error(
-      { worker: index, workerPid: dead.pid, pauseMs, ...reason },
-      `worker ${index} ${dead.ending}; replacing it`,
-    );
-    this.#respawn(index, pauseMs);
-  }
-
-  #respawn(index: number, pauseMs: number): void {
-    const pause = setTimeout(() => {
-      this.#pauses.delete(pause);
-      try {
-        this.#join(this.#spawn(index));
-        this.#restarts[index] = this.restartsOf(index) + 1;
-      } catch (err) {
-        this.#log.error({ worker: index, err }, `worker ${index} could not be started; trying again`);
-        this.#respawn(index, RESPAWN_PAUSE_MS);
-      }
-    }, pauseMs);
-    this.#pauses.add(pause);
-  }
-
-  /** Brings a replacement to accept. If it ends on the way, #onExit knows what to do; else it is made to end. */
-  #join(worker: WorkerProcess): void {
-    const steps = async (): Promise<void> => {
-      await worker.reached("loaded");
-      worker.giveSlots(this.#slots.of(worker.index));
-      await worker.reached("bound");
-      worker.send({ type: "accept" });
-      await worker.reached("accepting");
-      this.#log.info({ worker: worker.index, workerPid: worker.pid }, `worker ${worker.index} was replaced`);
-    };
-    steps().catch((err) => {
-      if (this.#state !== "running" || worker.state === "dead") return;
-      this.#log.error({ worker: worker.index, err }, `worker ${worker.index} could not be given its sockets`);
-      worker.kill();
-    });
-  }
+function movedText(moved: number, kept: number): string {
+  const left = kept === 0 ? "" : `, ${many(kept, "connection")} left to drain`;
+  return `${many(moved, "connection")} moved${left}`;
 }

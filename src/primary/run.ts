@@ -1,24 +1,40 @@
 /**
  * `headrace run`, from a checked configuration to the exit code. Everything that can be refused is refused before
- * the first process is started; everything that was claimed is given back in the reverse order.
+ * the first process is started; everything that was claimed is given back in the reverse order, or handed on to the
+ * next generation, whose this process then is no more.
  */
-import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { closeLog, createLogger } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
+import type { ChangeRequest } from "../control/protocol.ts";
 import { type ControlHandlers, ControlServer } from "../control/server.ts";
+import type { DrainingStatus } from "../control/status.ts";
+import { inheritedSockets } from "../os/activation.ts";
+import { halfOf } from "../os/admission-table.ts";
 import { peerOf } from "../os/descriptors.ts";
+import { openNotifier } from "../os/notify.ts";
 import { probeAddresses } from "./addresses.ts";
-import { claimControl } from "./control-claim.ts";
+import { adoptControl, type ControlClaim, claimControl } from "./control-claim.ts";
+import type { HandoverChannel } from "./handover-channel.ts";
+import { placeInherited } from "./inherited.ts";
 import { serviceLabel } from "./label.ts";
+import { freshOrigin, type Origin } from "./origin.ts";
+import { removePidFile, writePidFile } from "./pid-file.ts";
+import { PinnedPaths } from "./pinned-paths.ts";
 import { Primary } from "./primary.ts";
 import { defaultControlPath, openRuntimeDirectory, ownUid } from "./runtime-directory.ts";
+import { ServiceManager } from "./service-manager.ts";
 import type { SignalInbox } from "./signals.ts";
 import { serverStatus } from "./status.ts";
+import type { Launch } from "./successor.ts";
+import { beginTakeover, completeTakeover, serveDeparting, type Takeover } from "./takeover.ts";
+import { refuseAsInit, upgrade } from "./upgrade.ts";
+import type { WorkerProcess } from "./worker-process.ts";
 
 /** What is announced once every worker accepts. */
 export interface Ready {
   readonly version: string;
+  readonly generation: number;
   readonly listeners: readonly { readonly name: string; readonly address: string; readonly service: string }[];
   readonly workers: number;
   readonly control: string;
@@ -27,82 +43,296 @@ export interface Ready {
 
 export interface RunOptions {
   readonly config: Config;
+  /** Reads the configuration anew, from where `config` came. Throws what is wrong with it. */
+  readonly readConfig: () => Config;
   readonly signals: SignalInbox;
   readonly version: string;
   /** A terminal: log lines for people. */
   readonly pretty: boolean;
   /** Told in place of the log's "ready" line. */
   readonly announce?: ((ready: Ready) => void) | undefined;
+  /** How this process was started, for an upgrade. */
+  readonly launch: Omit<Launch, "env">;
+  /** An upgrade has started it: the generation before is at the other end of HANDOVER_FD. */
+  readonly successor: boolean;
 }
+
+/** A generation that still drains gets this long beyond its own deadline when its successor stops too. */
+const DEPARTED_GRACE_MS = 2_000;
 
 /** Serves until it is stopped. Resolves when nothing is left but this process; throws what kept it from serving. */
 export async function runPrimary(options: RunOptions): Promise<void> {
-  const { config, pretty } = options;
   process.title = "headrace primary";
-  const log = createLogger({ level: config.logLevel, pretty });
-  const uid = ownUid();
-  const control = config.control ?? defaultControlPath(process.env, uid);
-
-  probeAddresses(config.listeners);
-  openRuntimeDirectory(control, process.env, uid);
-  const claim = await claimControl(control);
+  const log = createLogger({ level: options.config.logLevel, pretty: options.pretty });
   try {
-    const primary = new Primary({ config, log, pretty });
-    obeySignals(primary, options.signals, log);
-    await listenControl(primary, control, options, log);
-    claim.listening();
-    if (await primary.start()) announce(primary, control, options, log);
-    const { closed, forced } = await primary.stopped;
-    log.info({ closed, forced }, "stopped");
+    await new ServerProcess(options, log).run();
   } catch (err) {
     // The error itself is for stderr; what a service threw underneath has a stack, and that belongs in the log.
     if (err instanceof Error && err.cause) log.error({ err: err.cause }, err.message);
     throw err;
   } finally {
-    claim.release();
     await closeLog(log);
   }
 }
 
-async function listenControl(primary: Primary, control: string, options: RunOptions, log: Logger): Promise<void> {
-  const handlers: ControlHandlers = {
-    status: () => serverStatus(primary, { ...options, control }),
-    stop(fast) {
-      log.info({ fast }, "stopping: asked over the control socket");
-      primary.stop(fast);
-      return primary.stopped;
-    },
-  };
-  try {
-    await ControlServer.listen(control, { uid: ownUid(), peerOf, handlers });
-  } catch (cause) {
-    const message = `the control socket ${control} cannot be opened: ${messageOf(cause)}`;
-    throw new HeadraceError("control-refused", message, { file: control }, { cause });
+class ServerProcess {
+  readonly #options: RunOptions;
+  readonly #log: Logger;
+  readonly #manager: ServiceManager;
+  readonly #launch: Launch;
+  readonly #pins: PinnedPaths = new PinnedPaths();
+  /** Services at the paths that their links led to when they were first seen. */
+  readonly #config: Config;
+  #claim: ControlClaim | undefined;
+  #server: ControlServer | undefined;
+  /** Before this one is the main primary: where its failures are told. */
+  #trial: HandoverChannel | undefined;
+  #predecessor: { readonly takeover: Takeover; readonly since: string; readonly gone: Promise<void> } | undefined;
+
+  constructor(options: RunOptions, log: Logger) {
+    this.#options = options;
+    this.#log = log;
+    this.#config = this.#pins.pin(options.config);
+    const notifier = openNotifier(process.env, process.pid, (problem) => log.warn(problem));
+    this.#manager = new ServiceManager(notifier, !options.successor);
+    this.#launch = { ...options.launch, env: { ...process.env, ...notifier.environment } };
   }
-}
 
-function obeySignals(primary: Primary, signals: SignalInbox, log: Logger): void {
-  signals.deliver({
-    stop(signal) {
-      const fast = primary.state === "stopping";
-      log.info({ signal, fast }, fast ? `stopping now: ${signal} again` : `stopping: ${signal}`);
-      primary.stop(fast);
-    },
-    other(signal) {
-      log.warn({ signal }, `${signal} is not supported yet: ignored`);
-    },
-  });
-}
+  async run(): Promise<void> {
+    let primary: Primary | undefined;
+    try {
+      primary = this.#options.successor ? await this.#takeOver() : await this.#startFirst();
+      const { closed, forced } = await primary.stopped;
+      await this.#seeOff();
+      this.#log.info({ closed, forced }, primary.departing ? "left to the next generation" : "stopped");
+    } finally {
+      this.#manager.end();
+      if (!primary?.departing) this.#release();
+    }
+  }
 
-function announce(primary: Primary, control: string, options: RunOptions, log: Logger): void {
-  const { addresses } = primary;
-  const { config, version } = options;
-  const listeners = config.listeners.map((listener, index) => ({
-    name: listener.name,
-    address: addresses[index] ?? listener.addressText,
-    service: serviceLabel(listener.service),
-  }));
-  const ready: Ready = { version, listeners, workers: config.workers, control, source: config.source };
-  if (options.announce) options.announce(ready);
-  else log.info(ready, "ready");
+  async #startFirst(): Promise<Primary> {
+    const config = this.#config;
+    const origin = this.#inherit();
+    probeAddresses(config.listeners.filter((listener) => !origin.slots.has(0, listener)));
+    const uid = ownUid();
+    const path = config.control ?? defaultControlPath(process.env, uid);
+    openRuntimeDirectory(path, process.env, uid);
+    this.#claim = await claimControl(path);
+    const primary = this.#createPrimary(origin);
+    await this.#listenControl(primary, this.#claim);
+    this.#manager.begin(primary.crew);
+    if (await primary.start()) this.#enterService(primary, this.#claim);
+    return primary;
+  }
+
+  /** From the descriptor store or a socket unit, if this is a service that has either. */
+  #inherit(): Origin {
+    const config = this.#config;
+    const sockets = inheritedSockets(process.env, process.pid, (problem) => this.#log.warn(problem));
+    const origin = freshOrigin();
+    for (const name of placeInherited(sockets, config, origin.slots)) this.#manager.forget(name);
+    if (sockets.length > 0) this.#log.info({ sockets: sockets.length }, "sockets were inherited from systemd");
+    return origin;
+  }
+
+  async #takeOver(): Promise<Primary> {
+    const config = this.#config;
+    const takeover = await beginTakeover(config, this.#options.version);
+    this.#trial = takeover.channel;
+    const primary = this.#createPrimary(takeover.origin, takeover.workers);
+    const alone = !this.#manager.present;
+    if (!(await completeTakeover({ takeover, primary, log: this.#log, alone }))) {
+      primary.stop(true);
+      return primary;
+    }
+    this.#trial = undefined;
+    const { path, control, lock } = takeover.handed;
+    this.#claim = adoptControl(path, control, lock);
+    await this.#listenControl(primary, this.#claim);
+    this.#manager.begin(primary.crew);
+    this.#enterService(primary, this.#claim);
+    primary.arrived(`upgraded: process ${process.pid} serves, version ${this.#options.version}`);
+    this.#serveDeparting(takeover, primary);
+    // More slots came than this configuration has workers: siblings serve them until they are removed in order.
+    if (primary.crew.slots.count > takeover.workers) primary.scale(takeover.workers).catch(() => {});
+    return primary;
+  }
+
+  #serveDeparting(takeover: Takeover, primary: Primary): void {
+    if (!takeover.channel.open) {
+      takeover.channel.close();
+      return;
+    }
+    const gone = new Promise<void>((resolve) => {
+      serveDeparting(takeover, primary, this.#log, () => {
+        this.#predecessor = undefined;
+        resolve();
+      });
+    });
+    this.#predecessor = { takeover, since: new Date().toISOString(), gone };
+  }
+
+  /** A successor that stops waits for the generation before it, which has its own deadline. */
+  async #seeOff(): Promise<void> {
+    const before = this.#predecessor;
+    if (!before) return;
+    const { channel, before: generation } = before.takeover;
+    await channel.send({ type: "finish" }).catch(() => {});
+    const late = new Promise<void>((resolve) => setTimeout(resolve, this.#config.drainMs + DEPARTED_GRACE_MS).unref());
+    await Promise.race([before.gone, late]);
+    if (this.#predecessor) {
+      this.#log.warn({ pid: generation.pid }, "the generation before did not end in time: killing it");
+      process.kill(generation.pid, "SIGKILL");
+    }
+  }
+
+  #createPrimary(origin: Origin, workers: number = this.#config.workers): Primary {
+    const { pretty, readConfig } = this.#options;
+    const primary = new Primary({
+      config: this.#config,
+      workers,
+      log: this.#log,
+      pretty,
+      origin,
+      observer: this.#manager,
+      readConfig: () => this.#pins.pin(readConfig()),
+      onCrash: (worker) => this.#onCrash(worker),
+    });
+    this.#obeySignals(primary);
+    return primary;
+  }
+
+  /** Before the old generation has let go, a worker that dies is a reason to go back to it. */
+  #onCrash(worker: WorkerProcess): void {
+    const message = `worker ${worker.slot} of the new generation ${worker.ending}`;
+    this.#trial?.send({ type: "failed", message: worker.failure?.message ?? message }).catch(() => {});
+  }
+
+  #enterService(primary: Primary, claim: ControlClaim): void {
+    const { addresses, crew, config } = primary;
+    const { version, announce } = this.#options;
+    const listeners = config.listeners.map((listener, index) => ({
+      name: listener.name,
+      address: addresses[index] ?? listener.addressText,
+      service: serviceLabel(listener.service),
+    }));
+    if (config.pidFile !== undefined) writePidFile(config.pidFile);
+    const { generation } = crew;
+    const workers = crew.owners.length;
+    const ready: Ready = { version, generation, listeners, workers, control: claim.path, source: config.source };
+    if (announce) announce(ready);
+    else this.#log.info(ready, "ready");
+    this.#manager.ready(`generation ${generation}: ${workers} workers`, crew);
+  }
+
+  #release(): void {
+    const { pidFile } = this.#config;
+    if (pidFile !== undefined) removePidFile(pidFile);
+    this.#claim?.release();
+  }
+
+  async #listenControl(primary: Primary, claim: ControlClaim): Promise<void> {
+    const identity = {
+      version: this.#options.version,
+      control: claim.path,
+      predecessor: () => this.#predecessorStatus(primary),
+    };
+    const handlers: ControlHandlers = {
+      status: () => serverStatus(primary, identity),
+      stop: (fast) => {
+        this.#log.info({ fast }, "stopping: asked over the control socket");
+        primary.stop(fast);
+        return primary.stopped;
+      },
+      change: async (request) => ({ done: this.#change(primary, request).then((message) => ({ message })) }),
+    };
+    this.#server = await ControlServer.listen(claim.descriptor, { uid: ownUid(), peerOf, handlers });
+  }
+
+  #predecessorStatus({ crew }: Primary): DrainingStatus | undefined {
+    if (!this.#predecessor) return undefined;
+    const { takeover, since } = this.#predecessor;
+    const { pid, generation } = takeover.before;
+    return { pid, generation, open: crew.admission.countHalf(halfOf(generation), 0), since };
+  }
+
+  /** Throws at once when it cannot begin. */
+  #change(primary: Primary, request: ChangeRequest): Promise<string> {
+    switch (request.type) {
+      case "reload":
+        return primary.reload(request.replace);
+      case "scale":
+        return primary.scale(request.workers);
+      case "drain":
+        return primary.drain(request.worker);
+      case "upgrade":
+        return this.#upgrade(primary);
+    }
+  }
+
+  #upgrade(primary: Primary): Promise<string> {
+    refuseAsInit();
+    const claim = this.#claim;
+    if (!claim) throw new Error("upgrade: no control socket is claimed");
+    if (this.#predecessor) throw primary.busy("upgrade", "the generation before still drains");
+    return primary.change("upgrade", "upgrading", () =>
+      upgrade({
+        primary,
+        log: this.#log,
+        launch: this.#launch,
+        handed: { control: claim.descriptor, lock: claim.lock, path: claim.path },
+        announce: (pid, status) => this.#manager.handOn(pid, status),
+        onStep: () => this.#manager.onStep(),
+        onDeparted: (channel) => this.#leave(primary, channel),
+      }),
+    );
+  }
+
+  /** The control socket is the successor's; a client that waits for the upgrade still gets its answer here. */
+  #leave(primary: Primary, channel: HandoverChannel): void {
+    this.#server?.stopAccepting();
+    channel.listen(
+      ({ message }) => {
+        if (message.type === "finish") this.#log.info("the next generation stops too");
+      },
+      () => {
+        this.#log.warn("the next generation has gone");
+        if (primary.state !== "stopping") primary.stop(false);
+      },
+    );
+    void primary.stopped.then(() => channel.close());
+  }
+
+  #obeySignals(primary: Primary): void {
+    let departing = 0;
+    const change = (signal: NodeJS.Signals, begin: () => Promise<string>): void => {
+      this.#log.info({ signal }, `${signal} received`);
+      try {
+        // How it ends is logged where it ends.
+        begin().catch(() => {});
+      } catch (error) {
+        this.#log.warn({ signal, reason: (error as Error).message }, `${signal} refused`);
+      }
+    };
+    this.#options.signals.deliver({
+      stop: (signal) => {
+        // A service manager that stops the unit signals every process; this one is on its way out already.
+        if (primary.departing && departing++ === 0) {
+          this.#log.info({ signal }, "draining already for the next generation");
+          return;
+        }
+        const fast = primary.state === "stopping" || this.#trial !== undefined;
+        this.#log.info({ signal, fast }, fast ? `stopping now: ${signal}` : `stopping: ${signal}`);
+        primary.stop(fast);
+      },
+      change: {
+        SIGHUP: () => change("SIGHUP", () => primary.reload(false)),
+        SIGUSR2: () => change("SIGUSR2", () => this.#upgrade(primary)),
+        SIGTTIN: () => change("SIGTTIN", () => primary.scale(primary.crew.slots.count + 1)),
+        SIGTTOU: () => change("SIGTTOU", () => primary.scale(Math.max(1, primary.crew.slots.count - 1))),
+      },
+      other: (signal) => this.#log.warn({ signal }, `${signal} is not supported: ignored`),
+    });
+  }
 }

@@ -6,11 +6,13 @@
 
 /** Graceful stop; the second of any is a fast one. */
 const STOP: readonly NodeJS.Signals[] = ["SIGTERM", "SIGINT", "SIGQUIT"];
+const CHANGE = ["SIGHUP", "SIGUSR2", "SIGTTIN", "SIGTTOU"] as const;
 /** Taken, so that they never kill the primary. */
-const OTHERS: readonly NodeJS.Signals[] = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"];
+const OTHERS: readonly NodeJS.Signals[] = ["SIGUSR1"];
 
 interface SignalListener {
   stop(signal: NodeJS.Signals): void;
+  readonly change: Readonly<Record<(typeof CHANGE)[number], () => void>>;
   other(signal: NodeJS.Signals): void;
 }
 
@@ -26,9 +28,10 @@ export function captureSignals(): SignalInbox {
   const take = (signal: NodeJS.Signals): void => {
     if (!listener) early.push(signal);
     else if (STOP.includes(signal)) listener.stop(signal);
+    else if (signal in listener.change) listener.change[signal as (typeof CHANGE)[number]]();
     else listener.other(signal);
   };
-  for (const signal of [...STOP, ...OTHERS]) process.on(signal, take);
+  for (const signal of [...STOP, ...CHANGE, ...OTHERS]) process.on(signal, take);
   return {
     deliver(to): void {
       listener = to;

@@ -1,37 +1,129 @@
 /**
- * The listening sockets. A slot is one worker's share: a socket per listener. The primary holds a copy of each
- * from the moment it is bound, so a worker's death neither closes a socket nor loses the clients in its queue, and
- * its replacement receives the very same ones.
+ * The listening sockets. A slot is one worker's share: a socket per listener. The primary holds a copy of each from
+ * the moment it is bound until its address or its slot is removed, so a worker's death neither closes a socket nor
+ * loses the clients in its queue. Sockets are known by slot and listener key, not by their place in a list: the
+ * configuration may change its order.
  */
-import { boundPort, closeDescriptor } from "../os/descriptors.ts";
+import type { ListenerConfig } from "../config/config.ts";
+import { listenerKey } from "../config/listener-key.ts";
+import { boundPort, closeDescriptor, duplicateDescriptor } from "../os/descriptors.ts";
+
+/** Hears of every socket that is kept or let go; a shared one counts once. */
+export interface SlotsObserver {
+  onKept(key: string, slot: number, fd: number): void;
+  onRemoved(key: string, slot: number): void;
+}
 
 export class Slots {
-  /** Per worker, in listener order. */
-  readonly #sockets: (readonly number[])[] = [];
-  #ports: readonly number[];
+  /** Per slot, by listener key. */
+  readonly #sockets: Map<string, number>[] = [];
+  /** By listener key: actual, also where the configuration says 0. */
+  readonly #ports = new Map<string, number>();
+  /** Keys of listeners whose slots all hold one and the same socket (socket activation). */
+  readonly #shared = new Set<string>();
+  #observer: SlotsObserver | undefined;
 
-  /** `ports` as configured; where it says 0, all slots share what the first one got. */
-  constructor(ports: readonly number[]) {
-    this.#ports = ports;
+  get count(): number {
+    return this.#sockets.length;
   }
 
-  /** Actual, once the first slot is deposited. */
-  get ports(): readonly number[] {
-    return this.#ports;
+  /** 0 to count - 1. */
+  get indices(): number[] {
+    return [...this.#sockets.keys()];
   }
 
-  /** Takes a worker's sockets into keeping. */
-  deposit(worker: number, sockets: readonly number[]): void {
-    if (this.#sockets.length === 0) this.#ports = sockets.map(boundPort);
-    this.#sockets[worker] = sockets;
+  /** Actual port of a listener; as configured while it is not bound. */
+  portOf(listener: ListenerConfig): number {
+    return this.#ports.get(listenerKey(listener)) ?? listener.address.port;
   }
 
-  of(worker: number): readonly number[] {
-    return this.#sockets[worker] ?? [];
+  has(slot: number, listener: ListenerConfig): boolean {
+    return this.#sockets[slot]?.has(listenerKey(listener)) ?? false;
   }
 
-  /** Closes the primary's copies. A socket ends with its last holder, so the workers' go on working. */
+  /** By listener: its key, its port, and whether all slots hold one socket. In no order that means anything. */
+  get listeners(): { key: string; port: number; shared: boolean }[] {
+    return [...this.#ports].map(([key, port]) => ({ key, port, shared: this.#shared.has(key) }));
+  }
+
+  /** The observer hears of those that are kept already, too. */
+  observe(observer: SlotsObserver): void {
+    this.#observer = observer;
+    for (const [slot, sockets] of this.#sockets.entries()) {
+      for (const [key, fd] of sockets) if (!this.#shared.has(key)) observer.onKept(key, slot, fd);
+    }
+  }
+
+  /** Takes a socket into keeping. */
+  keep(slot: number, listener: ListenerConfig, fd: number): void {
+    this.keepAs(slot, listenerKey(listener), fd);
+  }
+
+  /** The same by key. */
+  keepAs(slot: number, key: string, fd: number): void {
+    while (this.#sockets.length <= slot) this.#sockets.push(new Map());
+    this.#sockets[slot]?.set(key, fd);
+    this.#ports.set(key, boundPort(fd));
+    if (!this.#shared.has(key)) this.#observer?.onKept(key, slot, fd);
+  }
+
+  /** Marks a listener as one whose slots all hold the same socket. */
+  share(key: string): void {
+    this.#shared.add(key);
+  }
+
+  /** The sockets of every slot, slot by slot, in the order of `keys`. */
+  byKey(keys: readonly string[]): number[] {
+    return this.#sockets.flatMap((sockets) => keys.flatMap((key) => sockets.get(key) ?? []));
+  }
+
+  /** Takes one socket into keeping for slots 0 to `count` - 1: all of them accept from it. */
+  keepShared(count: number, listener: ListenerConfig, fd: number): void {
+    this.share(listenerKey(listener));
+    for (let slot = 0; slot < count; slot++) this.keep(slot, listener, slot === 0 ? fd : duplicateDescriptor(fd));
+  }
+
+  shared(listener: ListenerConfig): boolean {
+    return this.#shared.has(listenerKey(listener));
+  }
+
+  /** The socket of a slot and a listener, ours. */
+  socket(slot: number, listener: ListenerConfig): number {
+    const fd = this.#sockets[slot]?.get(listenerKey(listener));
+    if (fd === undefined) throw new Error(`slots: no socket of "${listener.name}" in slot ${slot}`);
+    return fd;
+  }
+
+  /** The sockets of `slots`, slot by slot, each in the order of `listeners`. */
+  of(slots: readonly number[], listeners: readonly ListenerConfig[]): number[] {
+    return slots.flatMap((slot) => listeners.map((listener) => this.socket(slot, listener)));
+  }
+
+  /** The last slot is no more: closes our copies. */
+  removeLast(): void {
+    const slot = this.count - 1;
+    for (const [key, fd] of this.#sockets.pop() ?? []) {
+      closeDescriptor(fd);
+      if (!this.#shared.has(key)) this.#observer?.onRemoved(key, slot);
+    }
+  }
+
+  /** A listener is no more: closes our copies in every slot. */
+  removeListener(listener: ListenerConfig): void {
+    const key = listenerKey(listener);
+    for (const [slot, sockets] of this.#sockets.entries()) {
+      const fd = sockets.get(key);
+      if (fd === undefined) continue;
+      closeDescriptor(fd);
+      sockets.delete(key);
+      if (!this.#shared.has(key)) this.#observer?.onRemoved(key, slot);
+    }
+    this.#ports.delete(key);
+    this.#shared.delete(key);
+  }
+
+  /** Closes all our copies, without removing anything: whoever else holds the sockets goes on. */
   release(): void {
-    for (const fd of this.#sockets.splice(0).flat()) closeDescriptor(fd);
+    for (const sockets of this.#sockets.splice(0)) for (const fd of sockets.values()) closeDescriptor(fd);
   }
 }

@@ -1,30 +1,51 @@
 /** Answers `status`: what the primary knows of itself and its workers, with the scoreboard's figures. */
-import type { Config } from "../config/config.ts";
-import type { ServerStatus, WorkerStatus } from "../control/status.ts";
+import type { DrainingStatus, ListenerStatus, ServerStatus, WorkerStatus } from "../control/status.ts";
+import { serviceLabel } from "./label.ts";
 import type { Primary } from "./primary.ts";
 import { usageOf } from "./usage.ts";
 
 export interface ServerIdentity {
-  readonly config: Config;
   readonly version: string;
   readonly control: string;
+  /** The generation before, while it drains. */
+  readonly predecessor: () => DrainingStatus | undefined;
+}
+
+function listenersOf({ config, crew, addresses }: Primary): ListenerStatus[] {
+  const rows = crew.rows.assign(config.listeners);
+  return config.listeners.map(({ name, service }, index) => ({
+    name,
+    address: addresses[index] ?? "",
+    service: serviceLabel(service),
+    ...crew.figures.listener(rows[index] ?? 0),
+  }));
+}
+
+function drainingOf({ crew }: Primary, predecessor: DrainingStatus | undefined): DrainingStatus[] {
+  const workers = crew.draining.map((worker) => ({
+    pid: worker.pid,
+    generation: crew.generation,
+    open: crew.openOf(worker),
+    since: new Date(worker.leavingSince ?? Date.now()).toISOString(),
+  }));
+  return predecessor ? [predecessor, ...workers] : workers;
 }
 
 export async function serverStatus(
   primary: Primary,
-  { config, version, control }: ServerIdentity,
+  { version, control, predecessor }: ServerIdentity,
 ): Promise<ServerStatus> {
-  const usage = await usageOf([
-    process.pid,
-    ...primary.workers.filter(({ state }) => state !== "dead").map(({ pid }) => pid),
-  ]);
-  const workers = primary.workers.map(
-    ({ index, pid, state }): WorkerStatus => ({
-      index,
+  const { crew, lastChange } = primary;
+  const usage = await usageOf([process.pid, ...crew.owners.map(({ pid }) => pid)]);
+  const workers = crew.owners.map(
+    ({ slot, seat, pid, state }): WorkerStatus => ({
+      index: slot,
+      slot,
       pid,
       state,
-      restarts: primary.restartsOf(index),
-      ...primary.figures.worker(index),
+      restarts: crew.restartsOf(slot),
+      ...crew.figures.worker(seat),
+      ...crew.figures.moves(seat),
       ...usage.get(pid),
     }),
   );
@@ -32,17 +53,23 @@ export async function serverStatus(
     pid: process.pid,
     version,
     state: primary.state,
+    health: primary.health,
+    generation: crew.generation,
+    configVersion: primary.configVersion,
+    ...(lastChange ? { lastChange } : {}),
     startedAt: new Date(primary.startedAt).toISOString(),
     uptimeMs: Date.now() - primary.startedAt,
     control,
-    source: config.source,
+    source: primary.config.source,
     ...usage.get(process.pid),
-    listeners: primary.figures.listeners(primary.addresses),
+    listeners: listenersOf(primary),
+    slots: crew.slots.count,
     workers,
+    draining: drainingOf(primary, predecessor()),
     totals: {
-      ...primary.figures.totals(),
+      ...crew.figures.totals(),
       restarts: workers.reduce((total, { restarts }) => total + restarts, 0),
     },
-    closes: primary.figures.closes(),
+    closes: crew.figures.closes(),
   };
 }

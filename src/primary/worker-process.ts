@@ -1,21 +1,25 @@
 /**
  * One worker as the primary sees it: the child process, its descriptor channel, how far it has come, and how it
- * ended. It makes no decision; primary.ts does. Its end is reported once, after its last message.
+ * ended. It makes no decision; crew.ts and primary.ts do. Its end is reported once, after its last message.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { HeadraceError, messageOf } from "../base/errors.ts";
-import type { Config } from "../config/config.ts";
+import type { Config, ListenerConfig } from "../config/config.ts";
 import { WORKER_STATES, type WorkerState } from "../control/status.ts";
 import {
   type FromWorker,
+  MOVE_TAG,
   readFromWorker,
   SLOTS_TAG,
+  SOCKETS_PER_MESSAGE,
+  type StartOrder,
   type ToWorker,
   type WorkerFailure,
 } from "../control/worker-messages.ts";
 import { closeDescriptor, openChannel, receiveDescriptors, sendDescriptors } from "../os/descriptors.ts";
 import { bindError } from "./addresses.ts";
+import type { Slots } from "./slots.ts";
 
 /** Started by path: nothing of a worker is ever loaded into the primary. */
 const WORKER_MAIN = fileURLToPath(new URL("../worker/main.js", import.meta.url));
@@ -29,6 +33,7 @@ const DOING: Readonly<Record<WorkerState, string>> = {
   loaded: "waiting for its sockets",
   bound: "waiting to accept",
   accepting: "accepting",
+  retired: "giving its connections away",
   stopping: "stopping",
   dead: "dead",
 };
@@ -38,12 +43,22 @@ const REACHED: Readonly<Partial<Record<FromWorker["type"], WorkerState>>> = {
   loaded: "loaded",
   bound: "bound",
   accepting: "accepting",
+  retired: "retired",
 };
 
+type Answer = Exclude<FromWorker["type"], "failed" | "stopped">;
+type AnswerOf<Type extends Answer> = Extract<FromWorker, { type: Type }>;
+
 interface Waiter {
-  readonly rank: number;
-  resolve(): void;
+  readonly type: Answer;
+  fits(message: FromWorker): boolean;
+  resolve(message: FromWorker): void;
   reject(error: Error): void;
+}
+
+export interface Descriptors {
+  readonly scoreboard: number;
+  readonly admission: number;
 }
 
 const ended = (message: string): WorkerFailure => ({ type: "failed", code: "worker-failed", message, fields: {} });
@@ -51,32 +66,47 @@ const ended = (message: string): WorkerFailure => ({ type: "failed", code: "work
 const rankOf = (state: WorkerState): number => WORKER_STATES.indexOf(state);
 
 export class WorkerProcess {
-  readonly index: number;
+  readonly slot: number;
+  readonly seat: number;
+  /** In the order in which it got them at its start, whatever has changed since. */
+  readonly listeners: readonly ListenerConfig[];
+  /** What it runs by now, and what its replacement gets. */
+  config: Config;
   readonly startedAt: number = Date.now();
   /** Settles when the process has gone and everything it said was read. */
   readonly exited: Promise<void>;
   /** Set once it accepts. */
   acceptingSince: number | undefined;
+  /** Since when it accepts no more. */
+  leavingSince: number | undefined;
+  /** One of its services has state of the whole worker; known once it is loaded. */
+  handsOff = false;
   /** What it said about its own end, if anything. */
   failure: WorkerFailure | undefined;
   /** What it said when it had stopped. */
   stopped: { closed: number; forced: number } | undefined;
+  /** Slots whose sockets it has. */
+  readonly #given: Set<number> = new Set();
   #state: WorkerState = "starting";
   #ending = "";
-  readonly #config: Config;
   readonly #child: ChildProcess;
   readonly #channel: number;
   #late: NodeJS.Timeout;
   readonly #waiters: Set<Waiter> = new Set();
 
-  /** Forks. Throws when that fails at once; when it fails a moment later, the worker has ended. */
-  constructor(index: number, config: Config, scoreboardFd: number) {
-    this.index = index;
-    this.#config = config;
+  /** Forks and sends the start order. Throws when that fails at once; when it fails a moment later, it has ended. */
+  constructor(order: StartOrder<Config>, descriptors: Descriptors) {
+    this.slot = order.slot;
+    this.seat = order.seat;
+    this.config = order.config;
+    this.listeners = order.config.listeners;
     const [own, theirs] = openChannel();
     this.#channel = own;
     try {
-      this.#child = fork(WORKER_MAIN, [], { stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboardFd] });
+      const { scoreboard, admission } = descriptors;
+      this.#child = fork(WORKER_MAIN, [], {
+        stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission],
+      });
     } catch (error) {
       closeDescriptor(own);
       throw error;
@@ -92,6 +122,7 @@ export class WorkerProcess {
       });
     });
     this.#late = this.#hurry();
+    this.send(order);
   }
 
   get pid(): number {
@@ -107,12 +138,20 @@ export class WorkerProcess {
     return this.#ending;
   }
 
-  /** Resolves when the worker has come as far as `state`; rejects with why when it stops or ends before. */
-  reached(state: "loaded" | "bound" | "accepting"): Promise<void> {
+  /** The next answer of this type that fits; rejects with why when the worker stops or ends before. */
+  answered<Type extends Answer>(
+    type: Type,
+    fits: (message: AnswerOf<Type>) => boolean = () => true,
+  ): Promise<AnswerOf<Type>> {
     return new Promise((resolve, reject) => {
-      this.#waiters.add({ rank: rankOf(state), resolve, reject });
-      this.#settle();
+      if (rankOf(this.#state) >= rankOf("stopping")) reject(this.error());
+      else this.#waiters.add({ type, fits, resolve, reject } as Waiter);
     });
+  }
+
+  /** Resolves when it has loaded its services. */
+  async loaded(): Promise<void> {
+    if (this.#state === "starting" || rankOf(this.#state) >= rankOf("stopping")) await this.answered("loaded");
   }
 
   send(message: ToWorker<Config>): void {
@@ -121,15 +160,37 @@ export class WorkerProcess {
     if (this.#child.connected) this.#child.send(message, () => {});
   }
 
-  /** The sockets it bound, ours from now on. Call after `bound`. */
-  receiveSlots(count: number): number[] {
-    return receiveDescriptors(this.#channel, SLOTS_TAG, count);
+  /** The sockets of its slot that it bound, ours from now on. Call after `bound`. */
+  receiveSockets(): number[] {
+    this.#given.add(this.slot);
+    return receiveDescriptors(this.#channel, SLOTS_TAG, this.listeners.length);
   }
 
-  /** Gives it copies of its slot's sockets. */
-  giveSlots(fds: readonly number[]): void {
-    sendDescriptors(this.#channel, SLOTS_TAG, fds);
-    this.send({ type: "take" });
+  /** It has sockets, and must get those of every slot that comes. */
+  get equipped(): boolean {
+    return this.#given.size > 0 && rankOf(this.#state) <= rankOf("accepting");
+  }
+
+  /** Gives it copies of the sockets of those of `slots` that it has none of. Throws when the kernel refuses. */
+  giveSockets(all: readonly number[], held: Slots): void {
+    const slots = all.filter((slot) => !this.#given.has(slot));
+    for (const slot of slots) this.#given.add(slot);
+    // A listener that was removed since it started has no sockets any more.
+    const places = [...this.listeners.keys()].filter((place) => held.has(0, this.listeners[place] as ListenerConfig));
+    const sockets = held.of(
+      slots,
+      places.map((place) => this.listeners[place] as ListenerConfig),
+    );
+    for (let from = 0; from < sockets.length; from += SOCKETS_PER_MESSAGE) {
+      sendDescriptors(this.#channel, SLOTS_TAG, sockets.slice(from, from + SOCKETS_PER_MESSAGE));
+    }
+    this.send({ type: "take", slots, listeners: places });
+  }
+
+  /** Has it give connections to, or take them from, whoever has the other end of `channel`. */
+  move(order: Extract<ToWorker<Config>, { type: "moveOut" | "moveIn" }>, channel: number): void {
+    sendDescriptors(this.#channel, MOVE_TAG, [channel]);
+    this.send(order);
   }
 
   kill(): void {
@@ -138,10 +199,10 @@ export class WorkerProcess {
 
   /** Why it ended. Who is in the way of a bind is found out here: the worker knows only the errno. */
   error(): HeadraceError {
-    const { code, message, fields, listener, stack } = this.failure ?? ended(this.#ending);
-    const unbound = listener === undefined ? undefined : this.#config.listeners[listener];
+    const { code, message, fields, listener, stack } = this.failure ?? ended(this.#ending || "is stopping");
+    const unbound = listener === undefined ? undefined : this.listeners[listener];
     if (unbound) return bindError(fields.errno ?? "", unbound);
-    const text = code === "worker-failed" ? `worker ${this.index} ${message}` : message;
+    const text = code === "worker-failed" ? `worker ${this.slot} ${message}` : message;
     if (stack === undefined) return new HeadraceError(code, text, fields);
     const cause = new Error(message);
     cause.stack = stack;
@@ -160,32 +221,41 @@ export class WorkerProcess {
     const message = readFromWorker(value);
     if (!message) return;
     if (message.type === "failed") this.failure ??= message;
+    if (message.type === "loaded") this.handsOff = message.handsOff;
+    if (message.type === "dropped") this.#given.delete(message.slot);
     if (message.type === "stopped") {
       this.stopped = message;
+      clearTimeout(this.#late);
       this.#late = setTimeout(() => this.kill(), LEAVE_MS);
     }
     const state = REACHED[message.type];
-    if (!state) return;
-    clearTimeout(this.#late);
-    if (state === "accepting") this.acceptingSince = Date.now();
-    else this.#late = this.#hurry();
-    this.#advance(state);
+    if (state && rankOf(state) > rankOf(this.#state)) {
+      clearTimeout(this.#late);
+      if (state === "accepting") this.acceptingSince = Date.now();
+      else if (rankOf(state) < rankOf("accepting")) this.#late = this.#hurry();
+      this.#advance(state);
+    }
+    this.#settle(message);
   }
 
   #advance(state: WorkerState): void {
     if (rankOf(state) <= rankOf(this.#state)) return;
     this.#state = state;
-    this.#settle();
+    if (rankOf(state) >= rankOf("retired")) this.leavingSince ??= Date.now();
+    if (rankOf(state) >= rankOf("stopping")) this.#giveUp();
   }
 
-  #settle(): void {
-    const over = rankOf(this.#state) >= rankOf("stopping");
+  #settle(message: FromWorker): void {
     for (const waiter of this.#waiters) {
-      if (!over && waiter.rank > rankOf(this.#state)) continue;
+      if (waiter.type !== message.type || !waiter.fits(message)) continue;
       this.#waiters.delete(waiter);
-      if (over) waiter.reject(this.error());
-      else waiter.resolve();
+      waiter.resolve(message);
     }
+  }
+
+  #giveUp(): void {
+    for (const waiter of this.#waiters) waiter.reject(this.error());
+    this.#waiters.clear();
   }
 
   #end(code: number | null, signal: NodeJS.Signals | null, error?: Error): void {
@@ -194,7 +264,8 @@ export class WorkerProcess {
     closeDescriptor(this.#channel);
     const how = signal ? `was killed by ${signal}` : `exited with code ${code}`;
     this.#ending = error ? `could not be started: ${messageOf(error)}` : how;
-    if (this.#state !== "accepting" && this.#state !== "stopping") this.#ending += ` while ${DOING[this.#state]}`;
+    if (rankOf(this.#state) < rankOf("accepting")) this.#ending += ` while ${DOING[this.#state]}`;
     this.#advance("dead");
+    this.#giveUp();
   }
 }

@@ -1,10 +1,22 @@
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
-import { createServer, type Server } from "node:net";
+import { once } from "node:events";
+import {
+  closeSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { HeadraceError } from "#src/base/errors.js";
-import { claimControl } from "#src/primary/control-claim.js";
+import { addon } from "#src/os/addon.js";
+import { adoptControl, claimControl } from "#src/primary/control-claim.js";
 import { makeFolder } from "../support/folder.js";
 
 function listen(t: TestContext, path: string): Promise<Server> {
@@ -23,8 +35,7 @@ test("a claim locks out the next one and leaves nothing behind", async (t) => {
   const claim = await claimControl(path);
   assert.equal(readFileSync(`${path}.lock`, "utf8"), `${process.pid}\n`);
   await assert.rejects(claimControl(path), refused(new RegExp(`process ${process.pid}, already uses .*--control`)));
-  await listen(t, path);
-  claim.listening();
+  assert.equal(statSync(path).mode & 0o777, 0o600);
   claim.release();
   assert.deepEqual(readdirSync(folder), []);
   (await claimControl(path)).release();
@@ -35,10 +46,11 @@ test("a stale socket and a stale lock file are replaced", async (t) => {
   const server = await listen(t, `${path}.old`);
   renameSync(`${path}.old`, path);
   await new Promise((resolve) => server.close(resolve));
-  assert.ok(existsSync(path));
   writeFileSync(`${path}.lock`, "999999\n");
   const claim = await claimControl(path);
-  assert.ok(!existsSync(path));
+  const client = connect(path);
+  await once(client, "connect");
+  client.destroy();
   assert.equal(readFileSync(`${path}.lock`, "utf8"), `${process.pid}\n`);
   claim.release();
 });
@@ -73,10 +85,19 @@ test("a path that the kernel cannot take is refused before it is tried", async (
 test("release leaves a socket that is no longer its own", async (t) => {
   const path = join(makeFolder(t), "control.sock");
   const claim = await claimControl(path);
-  await listen(t, path);
-  claim.listening();
   unlinkSync(path);
   await listen(t, path);
   claim.release();
   assert.ok(existsSync(path));
+});
+
+test("a claim that is handed on stays locked, and its new owner removes everything", async (t) => {
+  const folder = makeFolder(t);
+  const path = join(folder, "control.sock");
+  const before = await claimControl(path);
+  const claim = adoptControl(path, before.descriptor, addon().fdDuplicate(before.lock));
+  closeSync(before.lock);
+  await assert.rejects(claimControl(path), refused(/already uses/));
+  claim.release();
+  assert.deepEqual(readdirSync(folder), []);
 });

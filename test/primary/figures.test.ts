@@ -1,32 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { reasonIndex } from "#src/base/reasons.js";
-import { DEFAULT_SOCKET } from "#src/base/settings.js";
-import type { Config } from "#src/config/config.js";
 import { LISTENER_CLOSED, LISTENER_FIELDS, Scoreboard } from "#src/os/scoreboard.js";
 import { Figures } from "#src/primary/figures.js";
 
-const listener = {
-  name: "lines",
-  address: { protocol: "tcp", host: "127.0.0.1", port: 9000 },
-  addressText: "127.0.0.1:9000",
-  service: { kind: "module", path: "/srv/game.js", given: "./game.js" },
-  limits: {},
-  timeouts: {},
-  socket: DEFAULT_SOCKET,
-} as const;
-const config: Config = {
-  workers: 2,
-  listeners: [listener],
-  drainMs: 1,
-  connections: 10,
-  logLevel: "info",
-  source: "a test",
-};
-
 /** What a worker would have counted. */
-function count(scoreboard: Scoreboard, worker: number, active: number, requests: number): void {
-  const block = scoreboard.block(worker);
+function count(scoreboard: Scoreboard, seat: number, active: number, requests: number): void {
+  const block = scoreboard.block(seat);
   block.set("accepted", 5);
   block.set("bytesReceived", 100);
   const row = block.row(0);
@@ -34,12 +14,11 @@ function count(scoreboard: Scoreboard, worker: number, active: number, requests:
   row[LISTENER_FIELDS.indexOf("opened")] = 5;
   row[LISTENER_FIELDS.indexOf("requests")] = requests;
   row[LISTENER_CLOSED + reasonIndex("peer-closed")] = 5 - active;
-  scoreboard.admission[worker] = active;
 }
 
 test("what a dead worker counted stays in the totals; its connections do not", () => {
-  const scoreboard = Scoreboard.create({ workers: 2, listeners: 1 });
-  const figures = new Figures(config, scoreboard);
+  const scoreboard = Scoreboard.create();
+  const figures = new Figures(scoreboard, () => ({ seats: [0, 1], rows: [0] }));
   count(scoreboard, 0, 2, 10);
   count(scoreboard, 1, 3, 20);
   const before = figures.totals();
@@ -50,16 +29,21 @@ test("what a dead worker counted stays in the totals; its connections do not", (
   assert.deepEqual(figures.totals(), { ...before, open: 3 });
   assert.equal(figures.worker(0).requests, 0);
   assert.equal(figures.closes()["peer-closed"], 5);
-  assert.deepEqual([...scoreboard.admission.subarray(0, 2)], [0, 3]);
+  assert.equal(figures.closes().killed, 2);
 
   count(scoreboard, 0, 1, 1);
-  const [listed] = figures.listeners(["127.0.0.1:9000"]);
-  assert.deepEqual(listed, {
-    name: "lines",
-    address: "127.0.0.1:9000",
-    service: "./game.js",
-    open: 4,
-    opened: 15,
-    requests: 31,
-  });
+  assert.deepEqual(figures.listener(0), { open: 4, opened: 15, requests: 31 });
+});
+
+test("the closes of a removed listener stay in the totals, and its row is empty for the next one", () => {
+  const scoreboard = Scoreboard.create();
+  let rows = [0, 1];
+  const figures = new Figures(scoreboard, () => ({ seats: [0], rows }));
+  count(scoreboard, 0, 2, 10);
+  scoreboard.block(0).row(1)[LISTENER_CLOSED + reasonIndex("drain")] = 4;
+  figures.retire(0);
+  rows = [0];
+  figures.forget(1);
+  assert.equal(figures.closes().drain, 4);
+  assert.deepEqual(figures.listener(1), { open: 0, opened: 0, requests: 0 });
 });

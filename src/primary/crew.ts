@@ -1,0 +1,287 @@
+/**
+ * The workers and what they work with: slots, seats, scoreboard, admission. Every change to the crew (start, crash,
+ * reload, scale, drain, upgrade) is made of the same few steps, each bounded in time:
+ *
+ *   hire ─► equip ─► open ─► install ─► (the predecessor:) retire ─► move ─► dismiss
+ *
+ * A worker is *installed* when its slot is its own; until then it may accept beside its predecessor, so that there is
+ * no moment in which nobody does. The crew makes no decision and keeps nobody alive: primary.ts hears of each end.
+ */
+
+import { HeadraceError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { Config, ListenerConfig } from "../config/config.ts";
+import type { Moved, ToWorker } from "../control/worker-messages.ts";
+import { type AdmissionTable, admissionColumn, halfOf } from "../os/admission-table.ts";
+import { closeDescriptor, openChannel } from "../os/descriptors.ts";
+import { NO_SEAT, Scoreboard, SEATS } from "../os/scoreboard.ts";
+import { Figures } from "./figures.ts";
+import type { Rows } from "./rows.ts";
+import type { Slots } from "./slots.ts";
+import { WorkerProcess } from "./worker-process.ts";
+
+/** For orders that are carried out in the turn in which they come: a worker that does not answer is stuck. */
+const ANSWER_MS = 5_000;
+/** Workers force what is open at the drain deadline; who is still there this much later is killed. */
+export const DRAIN_GRACE_MS = 1_000;
+
+export interface CrewOptions {
+  readonly generation: number;
+  readonly admission: AdmissionTable;
+  readonly slots: Slots;
+  readonly rows: Rows;
+  readonly log: Logger;
+  /** Workers log for people. */
+  readonly pretty: boolean;
+  /** A worker has ended; it has no seat and no slot any more. `owned`: its slot was its own. `open`: connections cut. */
+  onExit(worker: WorkerProcess, owned: boolean, open: number): void;
+}
+
+export class Crew {
+  readonly slots: Slots;
+  readonly rows: Rows;
+  readonly figures: Figures;
+  readonly admission: AdmissionTable;
+  readonly generation: number;
+  readonly #options: CrewOptions;
+  readonly #scoreboard: Scoreboard = Scoreboard.create();
+  readonly #all: Set<WorkerProcess> = new Set();
+  /** Per slot. */
+  readonly #owners: Map<number, WorkerProcess> = new Map();
+  readonly #restarts = new Map<number, number>();
+  #moves = 0;
+
+  constructor(options: CrewOptions) {
+    this.#options = options;
+    this.slots = options.slots;
+    this.rows = options.rows;
+    this.admission = options.admission;
+    this.generation = options.generation;
+    this.figures = new Figures(this.#scoreboard, () => ({
+      seats: [...this.#all].map(({ seat }) => seat),
+      rows: this.rows.used,
+    }));
+  }
+
+  /** Every living worker: owners, those that join, those that drain. */
+  get all(): WorkerProcess[] {
+    return [...this.#all];
+  }
+
+  /** The owners of slots, in the order of the slots. */
+  get owners(): WorkerProcess[] {
+    return [...this.#owners.values()].sort((a, b) => a.slot - b.slot);
+  }
+
+  ownerOf(slot: number): WorkerProcess | undefined {
+    return this.#owners.get(slot);
+  }
+
+  get accepting(): WorkerProcess[] {
+    return this.owners.filter(({ state }) => state === "accepting");
+  }
+
+  /** Those that are not, or no more, a slot's owner and still have connections. */
+  get draining(): WorkerProcess[] {
+    return this.all.filter((worker) => worker.acceptingSince !== undefined && this.ownerOf(worker.slot) !== worker);
+  }
+
+  restartsOf(slot: number): number {
+    return this.#restarts.get(slot) ?? 0;
+  }
+
+  countRestart(slot: number): void {
+    this.#restarts.set(slot, this.restartsOf(slot) + 1);
+  }
+
+  /** Clock (ms, CLOCK_MONOTONIC) of a worker's last tick. */
+  clockOf(worker: WorkerProcess): number {
+    return this.#scoreboard.block(worker.seat).get("clock");
+  }
+
+  openOf(worker: WorkerProcess): number {
+    return this.figures.worker(worker.seat).open;
+  }
+
+  /** Starts a worker for a slot. Throws when it cannot be forked. */
+  hire(slot: number, config: Config): WorkerProcess {
+    const seat = this.#freeSeat();
+    const rows = this.rows.assign(config.listeners);
+    const worker = new WorkerProcess(
+      {
+        type: "start",
+        slot,
+        seat,
+        column: admissionColumn(this.generation, seat),
+        generation: this.generation,
+        config,
+        rows,
+        pretty: this.#options.pretty,
+      },
+      { scoreboard: this.#scoreboard.fd, admission: this.admission.fd },
+    );
+    this.#all.add(worker);
+    void worker.exited.then(() => this.#bury(worker));
+    return worker;
+  }
+
+  /** Brings a hired worker as far as it can come without accepting. */
+  async equip(worker: WorkerProcess): Promise<void> {
+    await worker.loaded();
+    const bound = worker.answered("bound");
+    try {
+      worker.giveSockets(this.slots.indices, this.slots);
+    } catch (error) {
+      bound.catch(() => {});
+      throw error;
+    }
+    await bound;
+  }
+
+  /** Binds the sockets of a slot that has none yet, by its first worker. The others get copies. */
+  async bind(worker: WorkerProcess, exclusive: boolean): Promise<void> {
+    const { listeners } = worker;
+    const bound = worker.answered("bound");
+    worker.send({ type: "bind", exclusive, ports: listeners.map((listener) => this.slots.portOf(listener)) });
+    await bound;
+    const sockets = worker.receiveSockets();
+    for (const [index, listener] of listeners.entries()) this.slots.keep(worker.slot, listener, sockets[index] ?? -1);
+  }
+
+  /** Gives every worker the sockets that it lacks: those of a new slot. */
+  announce(): void {
+    for (const worker of this.all) if (worker.equipped) worker.giveSockets(this.slots.indices, this.slots);
+  }
+
+  /** Has it accept. Both it and whoever owns the slot do so from now on. */
+  async open(worker: WorkerProcess): Promise<void> {
+    const accepting = worker.answered("accepting");
+    worker.send({ type: "accept" });
+    await accepting;
+  }
+
+  /** Makes the slot its own. Returns the predecessor, if there is one. */
+  install(worker: WorkerProcess): WorkerProcess | undefined {
+    if (worker.state === "dead") throw worker.error();
+    const before = this.#owners.get(worker.slot);
+    this.#owners.set(worker.slot, worker);
+    this.#scoreboard.owners[worker.slot] = worker.seat;
+    return before;
+  }
+
+  /** Has it accept nothing any more. */
+  async retire(worker: WorkerProcess): Promise<void> {
+    await this.#ask(worker, { type: "retire" }, worker.answered("retired"));
+  }
+
+  /** Has it take over what can change in place. Returns why it cannot, if so; then it changed nothing. */
+  async configure(worker: WorkerProcess, config: Config): Promise<string | undefined> {
+    const { problem } = await this.#ask(worker, { type: "configure", config }, worker.answered("configured"));
+    if (problem === undefined) worker.config = config;
+    return problem;
+  }
+
+  /** Moves connections from one worker to another: all that can, or at most `most`. What goes wrong moves nothing. */
+  async move(
+    from: WorkerProcess,
+    to: WorkerProcess,
+    options: { readonly most?: number; readonly handOff: boolean },
+  ): Promise<Moved> {
+    const [source, target] = openChannel();
+    try {
+      return await this.give(from, source, options, () => this.receive(to, target));
+    } finally {
+      closeDescriptor(source);
+      closeDescriptor(target);
+    }
+  }
+
+  /** Has a worker give connections to whoever has the other end of `channel`. `meanwhile` starts the other side. */
+  async give(
+    from: WorkerProcess,
+    channel: number,
+    options: { readonly most?: number; readonly handOff: boolean },
+    meanwhile: () => unknown,
+  ): Promise<Moved> {
+    const id = ++this.#moves;
+    const answer = from.answered("moved", (message) => message.id === id);
+    answer.catch(() => {});
+    from.move({ type: "moveOut", id, ...options }, channel);
+    meanwhile();
+    return answer;
+  }
+
+  /** Has a worker take the connections that come through `channel`. */
+  receive(to: WorkerProcess, channel: number): void {
+    to.move({ type: "moveIn", id: ++this.#moves }, channel);
+  }
+
+  /** Has it end: drained, and killed when it does not keep the deadline. Resolves when it has gone. */
+  async dismiss(worker: WorkerProcess, drainMs: number, queued: boolean): Promise<void> {
+    const { log } = this.#options;
+    const late = setTimeout(() => {
+      log.warn({ worker: worker.slot, workerPid: worker.pid }, `worker did not stop within its ${drainMs} ms: killed`);
+      worker.kill();
+    }, drainMs + DRAIN_GRACE_MS);
+    if (worker.state === "starting" || worker.state === "loaded") worker.kill();
+    else if (worker.state !== "stopping") worker.send({ type: "stop", drainMs, queued });
+    await worker.exited;
+    clearTimeout(late);
+  }
+
+  /** Has everybody close the sockets of a slot that nobody gets connections for any more; its owner comes last. */
+  async drop(slot: number): Promise<void> {
+    this.slots.removeLast();
+    const holders = this.all.filter(({ state }) => state === "accepting" || state === "bound" || state === "retired");
+    const ask = async (worker: WorkerProcess): Promise<void> => {
+      const dropped = worker.answered("dropped", (message) => message.slot === slot);
+      // One that dies instead holds nothing either.
+      await this.#ask(worker, { type: "drop", slot }, dropped).catch(() => {});
+    };
+    const isOwner = (worker: WorkerProcess): boolean => this.ownerOf(slot) === worker;
+    await Promise.all(holders.filter((worker) => !isOwner(worker)).map(ask));
+    await Promise.all(holders.filter(isOwner).map(ask));
+  }
+
+  /** The slot has no owner any more. */
+  vacate(slot: number): void {
+    this.#owners.delete(slot);
+    this.#scoreboard.owners[slot] = NO_SEAT;
+  }
+
+  /** Frees what removed listeners had, once no worker is left that knew them. */
+  tidy(listeners: readonly ListenerConfig[]): void {
+    const known = [...listeners, ...this.all.flatMap((worker) => worker.listeners)];
+    for (const row of this.rows.keepOnly(known)) this.figures.forget(row);
+  }
+
+  async #ask<Answer>(worker: WorkerProcess, order: ToWorker<Config>, answer: Promise<Answer>): Promise<Answer> {
+    const late = setTimeout(() => worker.kill(), ANSWER_MS);
+    worker.send(order);
+    try {
+      return await answer;
+    } finally {
+      clearTimeout(late);
+    }
+  }
+
+  #freeSeat(): number {
+    const taken = new Set([...this.#all].map(({ seat }) => seat));
+    for (let seat = 0; seat < SEATS; seat++) {
+      if (taken.has(seat)) continue;
+      this.admission.setHighWater(halfOf(this.generation), Math.max(seat, ...taken) + 1);
+      return seat;
+    }
+    throw new HeadraceError("change-failed", `${SEATS} workers are there at once, counting those that drain`);
+  }
+
+  #bury(worker: WorkerProcess): void {
+    const owned = this.#owners.get(worker.slot) === worker;
+    if (owned) this.vacate(worker.slot);
+    const open = this.openOf(worker);
+    this.figures.retire(worker.seat);
+    this.admission.clearColumn(admissionColumn(this.generation, worker.seat));
+    this.#all.delete(worker);
+    this.#options.onExit(worker, owned, open);
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * More or fewer workers, and nobody is refused, reset or left waiting.
+ *
+ * More: a slot's first worker binds its sockets, everybody gets copies, it accepts; then the others give it a fair
+ * share of the connections. Fewer: the kernel is told to prefer the slots that stay (SO_ATTACH_REUSEPORT_CBPF), the
+ * last handshakes arrive, the queue is accepted, the last slot's sockets are closed by everybody, and its
+ * connections move to those that stay. Slots are removed from the end only: so a slot's number is its place in the
+ * kernel's group, which the steering needs.
+ */
+import { setTimeout as pause } from "node:timers/promises";
+import { HeadraceError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { Config } from "../config/config.ts";
+import { descriptorLimit } from "../engine/engine.ts";
+import { addon } from "../os/addon.ts";
+import { check } from "../os/errno.ts";
+import type { Crew } from "./crew.ts";
+import { within } from "./succession.ts";
+import type { WorkerProcess } from "./worker-process.ts";
+
+export interface ScaleOptions {
+  readonly crew: Crew;
+  readonly log: Logger;
+  readonly config: Config;
+  /** Each step: something goes on. */
+  readonly onStep: () => void;
+}
+
+/** For a handshake that began before the steering to end: the round trip of a distant client, with a repetition. */
+const SETTLE_MS = 1_000;
+/** What a worker needs beside connections: sockets of all slots, channels, the log, the service's own. */
+const RESERVED_DESCRIPTORS = 256;
+
+/** Refuses what would not fit, before anything is begun. `to`: workers that remain. */
+export function checkRoom(crew: Crew, to: number): void {
+  const open = crew.all.reduce((total, worker) => total + crew.openOf(worker), 0);
+  const limit = descriptorLimit();
+  const room = to * Math.max(0, limit - RESERVED_DESCRIPTORS);
+  if (open <= room) return;
+  throw new HeadraceError(
+    "change-failed",
+    `${open} connections do not fit ${to} worker${to === 1 ? "" : "s"}: each may hold ${limit} descriptors (RLIMIT_NOFILE), ${RESERVED_DESCRIPTORS} of them reserved`,
+    { option: "RLIMIT_NOFILE", given: String(open), allowed: String(room) },
+  );
+}
+
+/** Connections to each of the new ones, so that all have about the same. Returns how many moved. */
+async function rebalance(crew: Crew, fresh: readonly WorkerProcess[], log: Logger): Promise<number> {
+  const movable = crew.accepting.filter((worker) => !fresh.includes(worker) && !worker.handsOff);
+  const total = crew.accepting.reduce((sum, worker) => sum + crew.openOf(worker), 0);
+  const share = Math.floor(total / crew.accepting.length);
+  let moved = 0;
+  for (const to of fresh) {
+    for (const from of movable) {
+      const most = Math.min(crew.openOf(from) - share, share - crew.openOf(to));
+      if (most <= 0) continue;
+      try {
+        moved += (await crew.move(from, to, { most, handOff: false })).moved;
+      } catch (err) {
+        log.warn({ err, from: from.slot, to: to.slot }, "connections could not be moved; they stay");
+      }
+    }
+  }
+  return moved;
+}
+
+export async function grow(to: number, { crew, log, config, onStep }: ScaleOptions): Promise<number> {
+  const fresh: WorkerProcess[] = [];
+  for (let slot = crew.slots.count; slot < to; slot++) {
+    onStep();
+    const worker = crew.hire(slot, config);
+    try {
+      await worker.loaded();
+      await crew.bind(worker, false);
+      // It lacks the sockets of its siblings; they lack its own.
+      crew.announce();
+      await crew.open(worker);
+      crew.install(worker);
+    } catch (error) {
+      worker.kill();
+      throw error;
+    }
+    log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was added`);
+    fresh.push(worker);
+  }
+  return config.migration.enabled && config.migration.rebalance ? rebalance(crew, fresh, log) : 0;
+}
+
+/** `count`: sockets that go on getting connections; "off": as the kernel likes. */
+function steer(crew: Crew, { listeners }: Config, count: number | "off"): void {
+  for (const listener of listeners) {
+    if (crew.slots.shared(listener)) continue;
+    const fd = crew.slots.socket(0, listener);
+    check(count === "off" ? addon().socketUnsteer(fd) : addon().socketSteer(fd, count), "steering connections");
+  }
+}
+
+/** Gives what it has to those that stay: to one when a service has state of its own there, else to all alike. */
+async function spread(from: WorkerProcess, crew: Crew, log: Logger): Promise<number> {
+  const targets = crew.accepting.filter((worker) => worker !== from);
+  let moved = 0;
+  while (targets.length > 0) {
+    targets.sort((a, b) => crew.openOf(a) - crew.openOf(b));
+    const to = targets.shift() as WorkerProcess;
+    const last = from.handsOff || targets.length === 0;
+    const most = Math.ceil(crew.openOf(from) / (targets.length + 1));
+    try {
+      const options = last ? { handOff: true } : { handOff: false, most };
+      moved += (await crew.move(from, to, options)).moved;
+    } catch (err) {
+      log.warn({ err, from: from.slot, to: to.slot }, "connections could not be moved; they drain");
+    }
+    if (last) break;
+  }
+  return moved;
+}
+
+export async function shrink(to: number, { crew, log, config, onStep }: ScaleOptions): Promise<number> {
+  let total = 0;
+  steer(crew, config, to);
+  try {
+    await pause(SETTLE_MS);
+    for (let slot = crew.slots.count - 1; slot >= to; slot--) {
+      onStep();
+      await crew.drop(slot);
+      const worker = crew.ownerOf(slot);
+      crew.vacate(slot);
+      if (!worker) continue;
+      if (worker.state === "accepting") {
+        await crew.retire(worker).catch(() => {});
+        if (config.migration.enabled) {
+          const { moved } = await within(
+            config.drainMs,
+            spread(worker, crew, log).then((moved) => ({ moved, kept: 0 })),
+          );
+          total += moved;
+        }
+      }
+      void crew.dismiss(worker, config.drainMs, false);
+      log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was removed`);
+    }
+  } finally {
+    steer(crew, config, "off");
+  }
+  return total;
+}

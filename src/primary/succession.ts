@@ -1,0 +1,91 @@
+/**
+ * A worker takes another's place. Invariants: the predecessor accepts until the successor does, on the same sockets,
+ * so nobody is refused or left waiting; until `install` a failure of the successor changes nothing; after it the
+ * predecessor gives its connections away and drains what cannot move.
+ */
+import { setTimeout as pause } from "node:timers/promises";
+import { messageOf } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { Config } from "../config/config.ts";
+import type { Crew } from "./crew.ts";
+import type { WorkerProcess } from "./worker-process.ts";
+
+export interface Passed {
+  readonly moved: number;
+  /** Connections that could not move, and drain. */
+  readonly kept: number;
+}
+
+export interface SuccessionOptions {
+  readonly crew: Crew;
+  readonly log: Logger;
+  /** The successor accepts beside its predecessor for this long before it counts as sound. */
+  readonly proveMs: number;
+}
+
+/** How long a step waits for connections whose requests take long, before the next worker is replaced. */
+const MOVE_PATIENCE_MS = 10_000;
+
+const NOTHING: Passed = { moved: 0, kept: 0 };
+
+/** Rejects when the worker ends within `ms`. */
+async function survive(worker: WorkerProcess, ms: number): Promise<void> {
+  const proved = new AbortController();
+  const died = worker.exited.then(() => {
+    throw worker.error();
+  });
+  try {
+    await Promise.race([died, pause(ms, undefined, { signal: proved.signal })]);
+  } finally {
+    proved.abort();
+    died.catch(() => {});
+  }
+}
+
+/** Puts a new worker with `config` into a slot. Throws, and has changed nothing, when it fails before it is proved. */
+export async function succeed(slot: number, config: Config, options: SuccessionOptions): Promise<Passed> {
+  const { crew, log, proveMs } = options;
+  const next = crew.hire(slot, config);
+  let before: WorkerProcess | undefined;
+  try {
+    await crew.equip(next);
+    await crew.open(next);
+    if (proveMs > 0) await survive(next, proveMs);
+    before = crew.install(next);
+  } catch (error) {
+    next.kill();
+    throw error;
+  }
+  log.info({ worker: slot, workerPid: next.pid, replaces: before?.pid }, `worker ${slot} was replaced`);
+  if (!before) return NOTHING;
+  const passed = passOn(before, next, options);
+  return Promise.race([passed, pause(MOVE_PATIENCE_MS, NOTHING, { ref: false })]);
+}
+
+/** The predecessor stops accepting, gives its connections to its successor, and drains the rest in the background. */
+async function passOn(from: WorkerProcess, to: WorkerProcess, { crew, log }: SuccessionOptions): Promise<Passed> {
+  const { drainMs, migration } = from.config;
+  const started = Date.now();
+  let passed = NOTHING;
+  try {
+    await crew.retire(from);
+    if (migration.enabled) passed = await within(drainMs, crew.move(from, to, { handOff: true }));
+  } catch (error) {
+    if (from.state !== "dead" && from.state !== "stopping") {
+      log.warn({ worker: from.slot, reason: messageOf(error) }, "connections could not be moved; they drain");
+    }
+  }
+  void crew.dismiss(from, Math.max(0, drainMs - (Date.now() - started)), false);
+  return passed;
+}
+
+/** `moving`, or nothing after `ms`: what still waits for its requests is drained then. */
+export async function within(ms: number, moving: Promise<Passed>): Promise<Passed> {
+  const over = new AbortController();
+  try {
+    return await Promise.race([moving, pause(ms, NOTHING, { signal: over.signal })]);
+  } finally {
+    over.abort();
+    moving.catch(() => {});
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * USR2, on the side that arrives. It takes what upgrade.ts hands over, brings its workers up beside the old ones, and
+ * is the main primary when it is told so. Until then the old one decides: when it closes the channel this process
+ * ends. Afterwards the channel's end says that the old one has gone.
+ */
+import { HeadraceError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { Config } from "../config/config.ts";
+import { listenerKey } from "../config/listener-key.ts";
+import { HANDOVER_FD, HANDOVER_PROTOCOL, type Manifest } from "../control/handover-messages.ts";
+import { AdmissionTable, halfOf } from "../os/admission-table.ts";
+import { closeDescriptor } from "../os/descriptors.ts";
+import { HandoverChannel, type Received } from "./handover-channel.ts";
+import type { Origin } from "./origin.ts";
+import type { Primary } from "./primary.ts";
+import { Rows } from "./rows.ts";
+import { Slots } from "./slots.ts";
+import type { Handed } from "./upgrade.ts";
+
+/** The old one reads and answers at once. */
+const ANSWER_MS = 10_000;
+/** It watches this one for its own proving time, which this one need not know. */
+const UNTIL_TOLD = Number.POSITIVE_INFINITY;
+
+export interface Takeover {
+  readonly channel: HandoverChannel;
+  readonly origin: Origin;
+  readonly handed: Handed;
+  /** As configured; but what it was scaled to at run time stays, unless the new configuration wants another number. */
+  readonly workers: number;
+  /** The generation before. */
+  readonly before: { readonly generation: number; readonly pid: number };
+}
+
+/** Takes the sockets of listeners that `config` has too; the others are the old one's to close. */
+export async function beginTakeover(config: Config, version: string): Promise<Takeover> {
+  const channel = new HandoverChannel(HANDOVER_FD);
+  await channel.send({ type: "hello", protocol: HANDOVER_PROTOCOL, pid: process.pid, version });
+  const { message: manifest } = await channel.receive("manifest", "the manifest", ANSWER_MS);
+  const slots = await receiveSockets(channel, manifest, config);
+  const { fds } = await channel.receive("state", "the old primary's state", ANSWER_MS);
+  const [table = -1, control = -1, lock = -1] = fds;
+  const generation = manifest.generation + 1;
+  const admission = AdmissionTable.attach(table) ?? AdmissionTable.create();
+  admission.claimHalf(generation);
+  return {
+    channel,
+    origin: { generation, admission, rows: new Rows(manifest.rows), slots },
+    handed: { control, lock, path: manifest.control },
+    workers: config.workers === manifest.workers ? manifest.slots : config.workers,
+    before: { generation: manifest.generation, pid: manifest.pid },
+  };
+}
+
+async function receiveSockets(channel: HandoverChannel, manifest: Manifest, config: Config): Promise<Slots> {
+  const { listeners } = manifest;
+  const total = manifest.slots * listeners.length;
+  const all: number[] = [];
+  while (all.length < total) {
+    const { fds } = await channel.receive("sockets", "the listening sockets", ANSWER_MS);
+    if (fds.length === 0) throw new HeadraceError("change-failed", "the old primary sent no sockets");
+    all.push(...fds);
+  }
+  const wanted = new Set(config.listeners.map(listenerKey));
+  const slots = new Slots();
+  for (const { key, shared } of listeners) if (shared) slots.share(key);
+  for (const [index, fd] of all.entries()) {
+    const key = listeners[index % listeners.length]?.key ?? "";
+    if (wanted.has(key)) slots.keepAs(Math.floor(index / listeners.length), key, fd);
+    else closeDescriptor(fd);
+  }
+  return slots;
+}
+
+export interface TakeoverOptions {
+  readonly takeover: Takeover;
+  readonly primary: Primary;
+  readonly log: Logger;
+  /** Nobody restarts the service should both generations end. */
+  readonly alone: boolean;
+}
+
+/** Resolves `true` when this is the main primary, `false` when it is to end. Throws what its own start failed on. */
+export async function completeTakeover({ takeover, primary, log, alone }: TakeoverOptions): Promise<boolean> {
+  const { channel } = takeover;
+  if (!(await primary.arm())) return false;
+  try {
+    await channel.send({ type: "armed" });
+    await channel.receive("commit", "the order to accept", UNTIL_TOLD, primary.stopSignal);
+  } catch (error) {
+    if (primary.state === "stopping") return false;
+    // Where a service manager starts the service anew, two that each think they are it would be worse than none.
+    if (!alone) throw error;
+    log.error("the old primary has gone before it handed over: taking over at once");
+  }
+  if (!(await primary.open())) return false;
+  if (!channel.open) return true;
+  try {
+    await channel.send({ type: "accepting" });
+    await channel.receive("main", "the order to be the main process", UNTIL_TOLD, primary.stopSignal);
+  } catch (error) {
+    if (primary.state === "stopping") return false;
+    if (!alone || channel.open) throw error;
+    log.error("the old primary has gone before it handed over: taking over at once");
+  }
+  return true;
+}
+
+/** From now on: takes the connections that the old workers give. `onGone`: the old generation has ended. */
+export function serveDeparting(
+  { channel, before: { generation } }: Takeover,
+  primary: Primary,
+  log: Logger,
+  onGone: () => void,
+): void {
+  const { crew } = primary;
+  channel.listen(
+    (received) => takeConnections(received, primary, log),
+    () => {
+      channel.close();
+      crew.admission.clearHalf(halfOf(generation));
+      log.info({ generation }, `generation ${generation} has gone`);
+      onGone();
+    },
+  );
+}
+
+/** To the worker of the same slot, else to the one with the fewest connections. */
+function takeConnections({ message, fds }: Received<unknown>, { crew, state }: Primary, log: Logger): void {
+  const { type, slot } = message as { type: string; slot: number };
+  const [fd = -1] = fds;
+  const fewest = crew.accepting.toSorted((a, b) => crew.openOf(a) - crew.openOf(b))[0];
+  const owner = crew.ownerOf(slot);
+  const to = owner?.state === "accepting" ? owner : fewest;
+  try {
+    // Closing the end unused tells the giver that its connections stay with it, and drain.
+    if (type === "connections" && to && state !== "stopping") crew.receive(to, fd);
+  } catch (err) {
+    log.warn({ err }, "connections of the generation before could not be taken; they drain there");
+  } finally {
+    for (const each of fds) closeDescriptor(each);
+  }
+}
