@@ -3,6 +3,7 @@
  *
  * Reading order: scenario.ts (how peers alternate), measure.ts (one run), suites/ (the workloads), figures.ts (what is
  * promised), report.ts. peers.ts and server.ts start the servers, generator.ts the load, process/ reads /proc.
+ * handover/ is a comparison of another kind: what clients see while a server changes.
  *
  * Exit codes: 0 all runs were sound (whatever the verdicts), 1 some were not, 2 usage.
  */
@@ -10,6 +11,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { SuiteName } from "./figures.ts";
 import { type Bench, loadArguments } from "./generator.ts";
+import { HANDOVER_USAGE, type HandoverSuite, isHandoverSuite, parseHandover } from "./handover/options.ts";
+import { runSuite } from "./handover/suite.ts";
 import { onCores, pinSelf, readMachine } from "./machine.ts";
 import { type Options, parseOptions, USAGE, UsageError } from "./options.ts";
 import { type Absentee, HEADRACE_CONNECTIONS, type Peer, preparePeers } from "./peers.ts";
@@ -127,12 +130,33 @@ async function compareAll(options: Options): Promise<boolean> {
   return sound;
 }
 
+async function runHandover(suite: HandoverSuite, args: readonly string[]): Promise<boolean> {
+  const options = parseHandover(suite, args);
+  if (options === undefined) {
+    print(HANDOVER_USAGE);
+    return true;
+  }
+  const machine = readMachine();
+  pinSelf(machine);
+  print(`# headrace ${headraceVersion()}, ${suite}, ${new Date().toISOString()}\n`);
+  print(`${describeFacts(machine.facts)}\n`);
+  const { text, data, sound } = await runSuite(options, machine, progress);
+  print(text);
+  if (options.jsonFile !== undefined) writeFileSync(options.jsonFile, JSON.stringify({ machine, ...data }));
+  return sound;
+}
+
+const [word, ...others] = process.argv.slice(2);
 try {
-  const options = parseOptions(process.argv.slice(2));
-  if (options === undefined) print(USAGE);
-  else process.exitCode = (await compareAll(options)) ? 0 : 1;
+  if (isHandoverSuite(word)) {
+    process.exitCode = (await runHandover(word, others)) ? 0 : 1;
+  } else {
+    const options = parseOptions(process.argv.slice(2));
+    if (options === undefined) print(USAGE);
+    else process.exitCode = (await compareAll(options)) ? 0 : 1;
+  }
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
-  progress(`${error.message}\n\n${USAGE}`);
+  progress(`${error.message}\n\n${isHandoverSuite(word) ? HANDOVER_USAGE : USAGE}`);
   process.exitCode = 2;
 }

@@ -34,8 +34,8 @@ export interface Absentee {
 /** The one option of headrace that is not as shipped: its limit must be above what the suites open. */
 export const HEADRACE_CONNECTIONS = 20_000;
 
-const ROOT = join(import.meta.dirname, "..", "..");
-const SOURCES = join(ROOT, "bench", "peers");
+export const ROOT: string = join(import.meta.dirname, "..", "..");
+export const SOURCES: string = join(ROOT, "bench", "peers");
 export const COLLECT_MODULE: string = join(SOURCES, "collect.mjs");
 export const HEADRACE_MAIN: string = join(ROOT, "dist", "cli", "main.js");
 
@@ -70,11 +70,15 @@ function headrace(): Peer | Absentee {
   };
 }
 
+/** Path of the compiled C echo; undefined without a compiler. */
+export function buildEcho(): string | undefined {
+  if (firstLine("cc", "--version") === undefined) return undefined;
+  return build("echo-c", "cc", "-std=c11", "-O2", "-o", "OUTPUT", join(SOURCES, "echo.c"));
+}
+
 function c(): Peer | Absentee {
-  if (firstLine("cc", "--version") === undefined) {
-    return { id: "c", reason: "no C compiler (Debian: apt install build-essential)" };
-  }
-  const binary = build("echo-c", "cc", "-std=c11", "-O2", "-o", "OUTPUT", join(SOURCES, "echo.c"));
+  const binary = buildEcho();
+  if (binary === undefined) return { id: "c", reason: "no C compiler (Debian: apt install build-essential)" };
   return { id: "c", name: "C epoll", argv: () => [binary, "0"], env: {}, runsNode: false };
 }
 

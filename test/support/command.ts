@@ -10,6 +10,8 @@ const MAIN = fileURLToPath(import.meta.resolve("#src/cli/main.js"));
 export interface CommandOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
+  /** It must end within this. Default: 20 s. */
+  readonly patienceMs?: number;
 }
 
 /** Only what a program needs, so that nothing of the machine's own settings gets into a test. */
@@ -40,7 +42,7 @@ export async function headrace(args: readonly string[], options: CommandOptions 
   const exited = new Promise<number | null>((resolve) => child.once("exit", resolve));
   try {
     const all = Promise.all([exited, text(child.stdout), text(child.stderr)]);
-    const [code, stdout, stderr] = await within(`headrace ${args.join(" ")} ends`, all);
+    const [code, stdout, stderr] = await within(`headrace ${args.join(" ")} ends`, all, options.patienceMs);
     return { code, stdout, stderr };
   } finally {
     child.kill("SIGKILL");

@@ -175,7 +175,7 @@ export function openLoopback(t: TestContext, options: LoopbackOptions = {}): Loo
 
 /** Begins to accept, as listener 0. */
 export function accept(loopback: Loopback): void {
-  loopback.engine.listen(0, loopback.fd, {
+  loopback.engine.listen(0, 0, loopback.fd, {
     onAccept(slot, generation) {
       const recorder = new Recorder(loopback.engine);
       recorder.slot = slot;

@@ -20,6 +20,11 @@ export function markedProcesses(mark: string): number[] {
     .map(Number);
 }
 
+/** Its command line; empty when it has gone. */
+export function commandOf(pid: number): string {
+  return read(`/proc/${pid}/cmdline`).replaceAll("\0", " ").trim();
+}
+
 /** What each descriptor of a process is: "socket:[123]", "pipe:[5]", "/dev/null". */
 export function descriptorsOf(pid: number): string[] {
   return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {

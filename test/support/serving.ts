@@ -1,9 +1,10 @@
-/** openServer in the test's own process: one worker, one listener, real sockets, real figures. */
+/** openServer in the test's own process: one worker or several, one listener, real sockets, real figures. */
 import type { TestContext } from "node:test";
 import { type Logger, pino } from "pino";
 import { CLOSE_REASONS, type CloseReason } from "#src/base/reasons.js";
 import { DEFAULT_SOCKET, type Limits, type SocketOptions, type Timeouts } from "#src/base/settings.js";
 import { addon } from "#src/os/addon.js";
+import { AdmissionTable } from "#src/os/admission-table.js";
 import { boundPort } from "#src/os/descriptors.js";
 import { LISTENER_CLOSED, LISTENER_FIELDS, type ListenerField, Scoreboard } from "#src/os/scoreboard.js";
 import type { AnyService } from "#src/service/define.js";
@@ -17,11 +18,16 @@ export interface ServingOptions {
   /** Connections in all. */
   readonly connections?: number;
   readonly log?: Logger;
+  /** Another worker to stand beside: with the same scoreboard and admission table. */
+  readonly beside?: Serving;
 }
 
 export interface Serving {
   readonly server: WorkerServer;
   readonly scoreboard: Scoreboard;
+  readonly admission: AdmissionTable;
+  /** Seats that are taken, of all that stand side by side. */
+  readonly seats: { taken: number };
   readonly port: number;
   figure(field: ListenerField): number;
   /** Closes so far, by reason, those that are not 0. */
@@ -31,6 +37,7 @@ export interface Serving {
 export function listenerOf(service: AnyService, options: ServingOptions): ServedListener {
   return {
     service,
+    row: 0,
     config: {
       name: "test",
       address: { protocol: "tcp", host: "127.0.0.1", port: 0 },
@@ -43,23 +50,38 @@ export function listenerOf(service: AnyService, options: ServingOptions): Served
   };
 }
 
+function openTables(t: TestContext): Pick<Serving, "scoreboard" | "admission" | "seats"> {
+  const scoreboard = Scoreboard.create();
+  const admission = AdmissionTable.create();
+  t.after(() => {
+    addon().fdClose(scoreboard.fd);
+    addon().fdClose(admission.fd);
+  });
+  return { scoreboard, admission, seats: { taken: 0 } };
+}
+
 export async function openServing(t: TestContext, service: AnyService, options: ServingOptions = {}): Promise<Serving> {
   const fd = openListener(t, options.socket);
-  const scoreboard = Scoreboard.create({ workers: 1, listeners: 1 });
-  t.after(() => addon().fdClose(scoreboard.fd));
+  const { scoreboard, admission, seats } = options.beside ?? openTables(t);
+  const seat = seats.taken++;
+  admission.setHighWater(0, seats.taken);
   const server = await openServer({
     listeners: [listenerOf(service, options)],
-    scoreboard,
-    worker: 0,
+    block: scoreboard.block(seat),
+    admission: { words: admission.words, column: seat },
+    worker: seat,
+    idPrefix: String(seat),
     connections: options.connections ?? 1_000,
     log: options.log ?? pino({ level: "silent" }),
   });
   t.after(() => server.abort());
-  server.accept([fd]);
-  const row = scoreboard.block(0).row(0);
+  server.accept(seat, [fd]);
+  const row = scoreboard.block(seat).row(0);
   return {
     server,
     scoreboard,
+    admission,
+    seats,
     port: boundPort(fd),
     figure: (field) => row[LISTENER_FIELDS.indexOf(field)] as number,
     closes: () =>

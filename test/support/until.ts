@@ -14,10 +14,10 @@ export async function until<T>(what: string, ask: () => T | Promise<T>): Promise
 }
 
 /** `promise`, or an error that says what did not come. */
-export async function within<T>(what: string, promise: Promise<T>): Promise<T> {
+export async function within<T>(what: string, promise: Promise<T>, patienceMs: number = PATIENCE_MS): Promise<T> {
   const late = new AbortController();
-  const timeout = pause(PATIENCE_MS, undefined, { signal: late.signal }).then(() => {
-    throw new Error(`waited ${PATIENCE_MS} ms in vain: ${what}`);
+  const timeout = pause(patienceMs, undefined, { signal: late.signal }).then(() => {
+    throw new Error(`waited ${patienceMs} ms in vain: ${what}`);
   });
   try {
     return await Promise.race([promise, timeout]);
