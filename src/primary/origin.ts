@@ -17,5 +17,7 @@ export interface Origin {
 
 /** A first start, with nothing inherited. */
 export function freshOrigin(): Origin {
-  return { generation: FIRST_GENERATION, admission: AdmissionTable.create(), rows: new Rows(), slots: new Slots() };
+  const admission = AdmissionTable.create();
+  admission.claimHalf(FIRST_GENERATION);
+  return { generation: FIRST_GENERATION, admission, rows: new Rows(), slots: new Slots() };
 }

@@ -28,7 +28,7 @@ import type { SignalInbox } from "./signals.ts";
 import { serverStatus } from "./status.ts";
 import type { Launch } from "./successor.ts";
 import { beginTakeover, completeTakeover, serveDeparting, type Takeover } from "./takeover.ts";
-import { refuseAsInit, upgrade } from "./upgrade.ts";
+import { Aftermath, refuseAsInit, upgrade } from "./upgrade.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
 /** What is announced once every worker accepts. */
@@ -80,6 +80,7 @@ class ServerProcess {
   readonly #log: Logger;
   readonly #manager: ServiceManager;
   readonly #launch: Launch;
+  readonly #aftermath: Aftermath = new Aftermath();
   readonly #pins: PinnedPaths = new PinnedPaths();
   /** Services at the paths that their links led to when they were first seen. */
   readonly #config: Config;
@@ -281,6 +282,7 @@ class ServerProcess {
         primary,
         log: this.#log,
         launch: this.#launch,
+        aftermath: this.#aftermath,
         handed: { control: claim.descriptor, lock: claim.lock, path: claim.path },
         announce: (pid, status) => this.#manager.handOn(pid, status),
         onStep: () => this.#manager.onStep(),

@@ -6,11 +6,12 @@
  *   check ─► start ─► hello ─► sockets ─► armed ─► commit ─► accepting ─► proved ─► main ─► (drain, end)
  *      └────────┴────────┴────────┴─────────┴────────┴───────────┴──► new one ended, as before
  */
+import { setTimeout as pause } from "node:timers/promises";
 import { HeadraceError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { HANDOVER_PROTOCOL, type Manifest } from "../control/handover-messages.ts";
 import { SOCKETS_PER_MESSAGE } from "../control/worker-messages.ts";
-import { halfOf } from "../os/admission-table.ts";
+import { type AdmissionTable, type Half, halfOf } from "../os/admission-table.ts";
 import { closeDescriptor, openChannel } from "../os/descriptors.ts";
 import { HandoverChannel } from "./handover-channel.ts";
 import type { Primary } from "./primary.ts";
@@ -25,6 +26,7 @@ const ARMED_MS = 60_000;
 const ACCEPTING_MS = 5_000;
 /** An ended generation's workers leave at once, and are killed after 6 s at the latest. */
 const GONE_MS = 7_000;
+const LOOK_MS = 50;
 
 export interface Handed {
   /** Listening control socket and its lock. */
@@ -37,6 +39,8 @@ export interface UpgradeOptions {
   readonly primary: Primary;
   readonly log: Logger;
   readonly launch: Launch;
+  /** Of the upgrade before, if it failed. */
+  readonly aftermath: Aftermath;
   readonly handed: Handed;
   /** Tells the service manager who is the main process now. Resolves when it knows. */
   readonly announce: (pid: number, status: string) => Promise<void>;
@@ -57,6 +61,7 @@ export async function upgrade(options: UpgradeOptions): Promise<string> {
   const { crew, stopSignal } = primary;
   onStep();
   await checkSuccessor(launch, stopSignal);
+  await options.aftermath.over();
   const { pid, channel: fd } = await startSuccessor(launch);
   const channel = new HandoverChannel(fd);
   try {
@@ -113,7 +118,8 @@ async function handOver(channel: HandoverChannel, pid: number, options: UpgradeO
 }
 
 /** Ends the new generation: its workers see that their primary has gone, and leave. */
-function undo(pid: number, channel: HandoverChannel, { primary, log }: UpgradeOptions): void {
+function undo(pid: number, channel: HandoverChannel, options: UpgradeOptions): void {
+  const { primary, log } = options;
   const { crew } = primary;
   const half = halfOf(crew.generation + 1);
   const taken = crew.admission.countHalf(half, 0);
@@ -126,8 +132,32 @@ function undo(pid: number, channel: HandoverChannel, { primary, log }: UpgradeOp
   }
   channel.close();
   if (taken > 0) log.warn({ connections: taken }, `${taken} connections that the new generation had accepted end`);
-  // Its workers still hold connections for a moment; afterwards nobody would take their places back.
-  setTimeout(() => crew.admission.clearHalf(half), GONE_MS).unref();
+  options.aftermath.begin(crew.admission, half);
+}
+
+/**
+ * After a failed upgrade: the ended generation's workers finish what they had accepted, and count it in the half of
+ * the admission table that the next attempt needs.
+ */
+export class Aftermath {
+  #over: Promise<void> = Promise.resolve();
+
+  begin(admission: AdmissionTable, half: Half): void {
+    this.#over = this.#watch(admission, half);
+  }
+
+  /** Resolves when the half is free: GONE_MS after the failure at the latest. */
+  over(): Promise<void> {
+    return this.#over;
+  }
+
+  async #watch(admission: AdmissionTable, half: Half): Promise<void> {
+    for (let waited = 0; waited < GONE_MS && admission.countHalf(half, 0) !== 0; waited += LOOK_MS) {
+      await pause(LOOK_MS, undefined, { ref: false });
+    }
+    // A worker that was killed gives nothing back by itself.
+    admission.clearHalf(half);
+  }
 }
 
 /** A worker's connections, to whichever worker the new primary chooses. */
