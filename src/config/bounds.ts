@@ -7,12 +7,13 @@ import {
   type Limits,
   MAX_WORKERS,
   type Migration,
+  type ServerLimits,
   type ServerTimeouts,
   type SocketOptions,
   type Timeouts,
 } from "../base/settings.ts";
 import { BOOLEAN, type Kind, type NumericKind, numeric } from "./kinds.ts";
-import { COUNT, DURATION, SIZE } from "./units.ts";
+import { COUNT, DURATION, PERCENT, SIZE } from "./units.ts";
 
 const SECOND = 1_000;
 const LONGEST_MS = 576 * 3_600 * SECOND;
@@ -35,6 +36,14 @@ export const LIMIT_KINDS: NumericKinds<Limits> = {
   highWater: bytes,
   lowWater: bytes,
   buffered: bytes,
+  minRate: numeric(SIZE, 1, GiB, "off"),
+};
+
+/** Less would not hold what two connections with default limits may. */
+const LEAST_BUFFER_MEMORY = 16 * 1024 ** 2;
+
+export const SERVER_LIMIT_KINDS: NumericKinds<ServerLimits> = {
+  bufferMemory: numeric(SIZE, LEAST_BUFFER_MEMORY, 1024 * GiB),
 };
 
 export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {
@@ -42,6 +51,9 @@ export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {
   frame: deadline,
   idle: deadline,
   writeStall: deadline,
+  age: deadline,
+  ageJitter: numeric(PERCENT, 1, 100, "off"),
+  heartbeat: numeric(DURATION, 100, LONGEST_MS, "off"),
 };
 
 /** Below a second a busy machine would look like a hung worker. */

@@ -6,7 +6,13 @@
  * file, HEADRACE_* variables, flags.
  */
 import { availableParallelism } from "node:os";
-import { DEFAULT_LIMITS, DEFAULT_MIGRATION, DEFAULT_SERVER_TIMEOUTS, MAX_WORKERS } from "../base/settings.ts";
+import {
+  DEFAULT_LIMITS,
+  DEFAULT_MIGRATION,
+  DEFAULT_SERVER_LIMITS,
+  DEFAULT_SERVER_TIMEOUTS,
+  MAX_WORKERS,
+} from "../base/settings.ts";
 import type { Config, Flags } from "./config.ts";
 import { type Finding, refuse } from "./finding.ts";
 import { type Read, readListeners } from "./listener.ts";
@@ -82,6 +88,7 @@ export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
     hangMs: last(({ timeouts }) => timeouts?.hang) ?? hang,
     proveMs: last(({ timeouts }) => timeouts?.prove) ?? prove,
     connections,
+    bufferMemory: last(({ limits }) => limits?.bufferMemory) ?? DEFAULT_SERVER_LIMITS.bufferMemory,
     migration: {
       enabled: last(({ migration }) => migration?.enabled) ?? enabled,
       rebalance: last(({ migration }) => migration?.rebalance) ?? rebalance,

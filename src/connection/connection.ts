@@ -12,9 +12,11 @@ import { INVALID, NEED_MORE } from "../codec/codec.ts";
 import { isPeerReset, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
 import { COUNTER, TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
-import type { Connection, SendResult } from "../service/connection.ts";
+import type { Connection, ConnectionTimeouts, SendResult } from "../service/connection.ts";
 import type { Reply } from "../service/define.ts";
-import { type Due, nextDue } from "./due.ts";
+import { Beat, NO_BEAT } from "./beat.ts";
+import { type Deadlines, NONE_OWN, OwnDeadlines } from "./deadlines.ts";
+import { agesAt, type Due, drawOpenedAt, nextDue } from "./due.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { Held } from "./held.ts";
 import type { Arriving, Leaving } from "./move.ts";
@@ -35,6 +37,8 @@ interface Extras {
   waiters: { resolve(): void; reject(error: Error): void }[];
   order: OrderedReplies | undefined;
   pausedByUser: boolean;
+  /** Clock (ms) at which it ends whatever is in flight, once it has reached its age. */
+  endsAt: number;
   /** As it was before a move, where the kernel no longer says it. */
   remote: { readonly host: string; readonly port: number } | undefined;
 }
@@ -55,6 +59,12 @@ type Outcome = "reply" | "error" | "encoded";
 /** What a borrowed frame is overwritten with. */
 const POISON = 0xdb;
 const NEVER = Number.POSITIVE_INFINITY;
+/** A peer that takes nothing, or is not there, is not waited for. */
+const HOW: Partial<Record<CloseReason, "reset">> = {
+  "write-stall": "reset",
+  "heartbeat-missed": "reset",
+  "max-age": "reset",
+};
 /** How late a busy worker may come to read the rest of a frame, ms. */
 const LATE_MS = 1_000;
 
@@ -73,7 +83,13 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   /** Of this endpoint; or the whole id, of a connection that came from another worker. */
   readonly #serial: number | string;
   #phase: Phase = "open";
+  /** While it drains: what it will have ended by. */
   #endedBy: Ending = "server-close";
+  /** Clock (ms) of its accept, with the lot of its age below the point (due.ts). */
+  #openedAt: number;
+  /** The listener's, or its own over them. */
+  #deadlines: Deadlines;
+  #beat: Beat | undefined;
   #hasState = false;
   #held: Held | undefined;
   #inFlight = 0;
@@ -96,6 +112,10 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     this.#slot = slot;
     this.#generation = generation;
     this.#serial = id ?? ++endpoint.opened;
+    const { now } = endpoint.transport;
+    this.#openedAt = drawOpenedAt(now);
+    this.#deadlines = endpoint;
+    this.#beat = endpoint.service.heartbeat && new Beat({ ...NO_BEAT, activeAt: now });
     this.state = undefined as State;
   }
 
@@ -162,6 +182,13 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     else this.#unblock();
   }
 
+  setTimeouts(timeouts: ConnectionTimeouts): void {
+    const deadlines = this.#deadlines instanceof OwnDeadlines ? this.#deadlines : new OwnDeadlines(this.endpoint);
+    deadlines.set(timeouts);
+    this.#deadlines = deadlines;
+    this.#lookAgain();
+  }
+
   close(reason: CloseReason = "server-close"): void {
     if (this.#arriving) this.#arriving.ending ??= { reason, how: "close" };
     else this.#end(reason, "close");
@@ -173,9 +200,10 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   }
 
   /** The worker stops: says goodbye where the service can, and ends once nothing is in flight. */
-  drain(): void {
+  drain(reason: CloseReason = "drain"): void {
     if (this.#phase !== "open") return;
     this.#phase = "draining";
+    this.#endedBy = reason;
     const { service, env } = this.endpoint;
     try {
       const goodbye = service.onDraining?.(this, env) as Out | PromiseLike<Out> | undefined;
@@ -240,8 +268,8 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   }
 
   onBlocked(): void {
-    const { transport, wheel, writeStallMs } = this.endpoint;
-    if (!this.closed) wheel.schedule(this.#slot, transport.now + writeStallMs);
+    const { transport, wheel } = this.endpoint;
+    if (!this.closed) wheel.schedule(this.#slot, transport.now + this.#deadlines.writeStallMs);
   }
 
   /** The wheel has come round: ends the connection if something is due, else says when to look again (ms). */
@@ -254,24 +282,62 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     if (at > now) return at;
     // The peer's bytes are there and this worker has not come to read them: the delay is ours. Of a frame nobody
     // knows whether it is all there, so that one is waited for no longer than LATE_MS.
-    const certain = reason === "write-stall" || !this.#reading || (reason === "frame-timeout" && now >= at + LATE_MS);
-    if (!certain && transport.unread(this.#slot, this.#generation) > 0) return now + TICK_MS;
-    this.#end(reason, reason === "write-stall" ? "reset" : "close");
-    return NEVER;
+    const certain = reason === "write-stall" || reason === "max-age" || !this.#reading;
+    const late = reason === "frame-timeout" && now >= at + LATE_MS;
+    if (!certain && !late && transport.unread(this.#slot, this.#generation) > 0) return now + TICK_MS;
+    if (reason === "max-age" && this.#phase === "open") this.#age(now);
+    else if (reason !== "heartbeat-missed" || !this.#ping(now)) this.#end(reason, HOW[reason] ?? "close");
+    return this.closed ? NEVER : this.#nextDue(now).at;
+  }
+
+  /** It has reached its age. */
+  #age(now: number): void {
+    this.#extra().endsAt = now + this.endpoint.drainMs;
+    this.drain("max-age");
+  }
+
+  /** False when the peer has missed too many, and the connection is to end. */
+  #ping(now: number): boolean {
+    const { transport, service, env } = this.endpoint;
+    const at = this.#slot * COUNTER.words;
+    const receivedAt = transport.counters[at + COUNTER.receivedAt] as number;
+    const progressAt = transport.counters[at + COUNTER.progressAt] as number;
+    const standing = { busyUntil: this.#busyUntil, inFrame: this.#frameSince !== 0, most: service.missed };
+    if (!this.#beat?.ping(now, { receivedAt, progressAt }, standing)) return false;
+    try {
+      const ping = service.heartbeat?.ping(this, env) as Out;
+      this.send(ping);
+    } catch (error) {
+      this.#handlerFailed(error);
+    }
+    return true;
   }
 
   /** The endpoint's settings have changed: a deadline may have become shorter, and the log's level another. */
   reconfigured(): void {
-    const { transport, wheel, log } = this.endpoint;
-    if (this.#extras?.log) this.#extras.log.level = log.level;
-    if (!this.closed) wheel.schedule(this.#slot, this.#nextDue(transport.now).at);
+    if (this.#extras?.log) this.#extras.log.level = this.endpoint.log.level;
+    this.#lookAgain();
+  }
+
+  /** A deadline may fall due earlier than the wheel would look. */
+  #lookAgain(): void {
+    const { transport, wheel } = this.endpoint;
+    if (this.#phase !== "open" && this.#phase !== "draining") return;
+    wheel.schedule(this.#slot, this.#nextDue(transport.now).at);
   }
 
   #nextDue(now: number): Due {
+    const open = this.#phase === "open";
+    const held = this.#held;
     return nextDue(this.endpoint, this.#slot, now, {
+      deadlines: this.#deadlines,
       busy: this.#inFlight > 0 || this.#blocked,
+      blocked: this.#blocked,
       busyUntil: this.#busyUntil,
       frameSince: this.#frameSince,
+      frameBytes: held ? held.to - held.from : 0,
+      endsAt: open ? agesAt(this.endpoint, this.#deadlines, this.#openedAt) : (this.#extras?.endsAt ?? NEVER),
+      beat: open ? this.#beat : undefined,
     });
   }
 
@@ -381,6 +447,9 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     this.#inputEnded = moved.inputEnded;
     this.#reading = moved.reading;
     if (moved.pausedByUser) this.#extra().pausedByUser = true;
+    this.#openedAt = moved.openedAt;
+    if (moved.own.length > 0) this.#deadlines = new OwnDeadlines(endpoint, moved.own);
+    if (this.#beat && moved.beat.activeAt > 0) this.#beat = new Beat(moved.beat);
     if (moved.held.length > 0) this.#held = new Held(moved.held, 0, moved.held.length);
     this.#block();
     try {
@@ -456,6 +525,9 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
       requests,
       seen: this.seen,
       mode: this.mode,
+      openedAt: this.#openedAt,
+      own: this.#deadlines instanceof OwnDeadlines ? this.#deadlines.own : NONE_OWN,
+      beat: this.#beat ?? NO_BEAT,
       frameSince: frameSince === 0 ? 0 : frameSince + transport.now - since,
       busyUntil: this.#busyUntil,
       backedUp: this.#backedUp,
@@ -542,9 +614,9 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
       this.#frameSince = 0;
       return;
     }
-    const { transport, wheel, frameMs } = this.endpoint;
+    const { transport, wheel } = this.endpoint;
     this.#frameSince = transport.now;
-    wheel.schedule(this.#slot, this.#frameSince + frameMs);
+    wheel.schedule(this.#slot, this.#frameSince + this.#deadlines.frameMs);
   }
 
   /** Nothing is held, but the codec may be in the midst of something (dropping an oversized line). */
@@ -584,7 +656,7 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     }
     if (this.#inFlight > 0 || this.#blocked) return;
     if (this.#inputEnded) this.#end("peer-closed", "close");
-    else if (this.#phase === "draining" && !this.#held) this.#end("drain", "close");
+    else if (this.#phase === "draining" && !this.#held) this.#end(this.#endedBy as CloseReason, "close");
   }
 
   /** Takes no input: the peer cannot be late with what it may not send. */
@@ -615,6 +687,7 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
 
   #request(message: unknown): void {
     const { endpoint } = this;
+    if (this.#beat && this.#isPong(this.#beat, message)) return;
     const context = new Request<State, Out, unknown>(this, ++endpoint.requests);
     count(endpoint.row, REQUESTS, 1);
     handlersRunning += 1;
@@ -629,6 +702,12 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     }
     handlersRunning -= 1;
     if (endpoint.poison && message instanceof Uint8Array) message.fill(POISON);
+  }
+
+  #isPong(beat: Beat, message: unknown): boolean {
+    if (this.endpoint.service.heartbeat?.isPong(message) === true) return true;
+    beat.activeAt = this.endpoint.transport.now;
+    return false;
   }
 
   #begin(): void {
@@ -783,7 +862,8 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
 
   #end(reason: CloseReason, how: "close" | "reset"): void {
     if (this.closed) return;
-    const { transport, flushMs, log } = this.endpoint;
+    const { transport, log } = this.endpoint;
+    const { flushMs } = this.#deadlines;
     if (log.isLevelEnabled("debug")) this.log.debug({ reason, remote: this.remote }, "connection closed");
     if (how === "reset") transport.reset(this.#slot, this.#generation);
     else transport.close(this.#slot, this.#generation, flushMs);
@@ -825,6 +905,7 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
       waiters: [],
       order: undefined,
       pausedByUser: false,
+      endsAt: NEVER,
       remote: undefined,
     };
     return this.#extras;

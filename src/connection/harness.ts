@@ -5,7 +5,13 @@
 import { pino } from "pino";
 import type { Logger } from "../base/log.ts";
 import { CLOSE_REASONS, type CloseReason } from "../base/reasons.ts";
-import { DEFAULT_LIMITS, DEFAULT_TIMEOUTS, type Limits, type Timeouts } from "../base/settings.ts";
+import {
+  DEFAULT_LIMITS,
+  DEFAULT_SERVER_TIMEOUTS,
+  DEFAULT_TIMEOUTS,
+  type Limits,
+  type Timeouts,
+} from "../base/settings.ts";
 import { COUNTER } from "../engine/layout.ts";
 import { LISTENER_CLOSED } from "../os/scoreboard.ts";
 import type { Connection } from "../service/connection.ts";
@@ -125,6 +131,7 @@ function open<State, In, Out, Env>(
     wheel,
     limits: { ...DEFAULT_LIMITS, ...service.limits, ...options.limits },
     timeouts: { ...DEFAULT_TIMEOUTS, ...service.timeouts, ...options.timeouts },
+    drainMs: DEFAULT_SERVER_TIMEOUTS.drain,
     coalesce: true,
     row,
     log: options.log ?? pino({ level: "silent" }),

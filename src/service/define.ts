@@ -11,7 +11,8 @@ import type { Codec } from "../codec/codec.ts";
 import { LIMIT_KINDS, TIMEOUT_KINDS } from "../config/bounds.ts";
 import { type NumericKind, Wrong } from "../config/kinds.ts";
 import { nearest } from "../config/nearest.ts";
-import type { Connection, ConnectionInfo, Context } from "./connection.ts";
+import type { Connection, ConnectionInfo, Context, Duration } from "./connection.ts";
+import { checkHeartbeat, DEFAULT_MISSED, type Heartbeat } from "./heartbeat.ts";
 
 /** The reply, or nothing, now or later. */
 // biome-ignore lint/suspicious/noConfusingVoidType: a handler without a return statement returns void
@@ -28,8 +29,6 @@ export type Middleware<State, In, Out, Env> = (
   next: (message: In) => Reply<Out>,
 ) => Reply<Out>;
 
-/** "10s", "500ms", "2m", "1h" or "off". */
-export type Duration = `${number}${"ms" | "s" | "m" | "h"}` | "off";
 /** Bytes, or "64KiB", "1MiB", "1GiB". */
 export type Size = number | `${number}${"KiB" | "MiB" | "GiB"}`;
 
@@ -41,9 +40,12 @@ export interface ServiceLimits {
   readonly highWater?: Size;
   readonly lowWater?: Size;
   readonly buffered?: Size;
+  readonly minRate?: Size | "off";
 }
 
-export type ServiceTimeouts = { readonly [Name in keyof Timeouts]?: Duration };
+export type ServiceTimeouts = { readonly [Name in Exclude<keyof Timeouts, "ageJitter">]?: Duration } & {
+  readonly ageJitter?: `${number}%` | "off";
+};
 
 /** The worker that a service runs in. */
 export interface WorkerInfo {
@@ -107,6 +109,8 @@ export interface ServiceDefinition<State, In, Out, Env> {
   readonly stateVersion?: number;
   /** False: connections of this service never move, but are drained. Default true. */
   readonly migrate?: boolean;
+  /** For protocols that have a ping and a pong. */
+  readonly heartbeat?: Heartbeat<State, In, Out, Env>;
   readonly use?: readonly Middleware<State, In, Out, Env>[];
   readonly concurrency?: Concurrency;
   readonly limits?: ServiceLimits;
@@ -126,6 +130,8 @@ export interface Service<State = unknown, In = unknown, Out = unknown, Env = unk
   readonly migrate: boolean;
   readonly limits: Partial<Limits>;
   readonly timeouts: Partial<Timeouts>;
+  /** Pings without an answer after which a connection ends. */
+  readonly missed: number;
   readonly [SERVICE]: typeof CONTRACT;
 }
 
@@ -154,6 +160,7 @@ const PROPERTIES: readonly string[] = [
   ...FUNCTIONS,
   "stateVersion",
   "migrate",
+  "heartbeat",
   "use",
   "concurrency",
   "limits",
@@ -234,6 +241,10 @@ export function defineService<In, Out, State = undefined, Env = undefined>(
     throw new HeadraceError("service-invalid", "defineService: expects an object with codec and onMessage");
   }
   checkShape(definition as unknown as Record<string, unknown>);
+  const { heartbeat } = definition;
+  checkHeartbeat(heartbeat, definition.timeouts?.heartbeat, invalid);
+  const timeouts =
+    heartbeat?.every === undefined ? definition.timeouts : { ...definition.timeouts, heartbeat: heartbeat.every };
   return {
     ...definition,
     name: definition.name ?? definition.codec.name,
@@ -241,7 +252,8 @@ export function defineService<In, Out, State = undefined, Env = undefined>(
     stateVersion: definition.stateVersion ?? 1,
     migrate: definition.migrate ?? true,
     limits: readGroup<Limits>("limits", definition.limits, LIMIT_KINDS),
-    timeouts: readGroup<Timeouts>("timeouts", definition.timeouts, TIMEOUT_KINDS),
+    timeouts: readGroup<Timeouts>("timeouts", timeouts, TIMEOUT_KINDS),
+    missed: heartbeat?.missed ?? DEFAULT_MISSED,
     [SERVICE]: CONTRACT,
   };
 }

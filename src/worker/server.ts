@@ -39,6 +39,8 @@ export interface ServerOptions {
   readonly idPrefix: string;
   /** Connections in all workers together. */
   readonly connections: number;
+  /** `timeouts.drain`, ms. */
+  readonly drainMs: number;
   readonly log: Logger;
 }
 
@@ -119,6 +121,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         index: row,
         transport: engine,
         wheel,
+        drainMs: options.drainMs,
         coalesce: config.socket.coalesce,
         row: block.row(row),
         idPrefix: `${idPrefix}-${index}`,
@@ -181,7 +184,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     });
     for (const [index, { settings, config: listener }] of changed.entries()) {
       const endpoint = endpoints[index];
-      endpoint?.configure({ ...settings, coalesce: listener.socket.coalesce });
+      endpoint?.configure({ ...settings, drainMs: config.drainMs, coalesce: listener.socket.coalesce });
       // A child logger keeps the level it was made with.
       if (endpoint) endpoint.log.level = config.logLevel;
     }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { pino } from "pino";
 import { CLOSE_REASONS, type CloseReason } from "#src/base/reasons.js";
-import { DEFAULT_LIMITS } from "#src/base/settings.js";
+import { DEFAULT_LIMITS, DEFAULT_TIMEOUTS } from "#src/base/settings.js";
 import { line } from "#src/codec/line.js";
 import { ServedConnection } from "#src/connection/connection.js";
 import { Endpoint } from "#src/connection/endpoint.js";
@@ -42,7 +42,8 @@ test("a message sent after a silence by a timer of the same turn in which the de
     transport: engine,
     wheel,
     limits: DEFAULT_LIMITS,
-    timeouts: { firstByte: "off", frame: "off", idle: 100, writeStall },
+    timeouts: { ...DEFAULT_TIMEOUTS, firstByte: "off", frame: "off", idle: 100, writeStall },
+    drainMs: 1_000,
     coalesce: true,
     row: new Float64Array(LISTENER_CLOSED + CLOSE_REASONS.length),
     log: pino({ level: "silent" }),

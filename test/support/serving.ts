@@ -17,6 +17,8 @@ export interface ServingOptions {
   readonly socket?: Partial<SocketOptions>;
   /** Connections in all. */
   readonly connections?: number;
+  /** `timeouts.drain`. */
+  readonly drainMs?: number;
   readonly log?: Logger;
   /** Another worker to stand beside: with the same scoreboard and admission table. */
   readonly beside?: Serving;
@@ -72,6 +74,7 @@ export async function openServing(t: TestContext, service: AnyService, options: 
     worker: seat,
     idPrefix: String(seat),
     connections: options.connections ?? 1_000,
+    drainMs: options.drainMs ?? 30_000,
     log: options.log ?? pino({ level: "silent" }),
   });
   t.after(() => server.abort());
