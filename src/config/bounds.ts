@@ -39,11 +39,8 @@ export const LIMIT_KINDS: NumericKinds<Limits> = {
   minRate: numeric(SIZE, 1, GiB, "off"),
 };
 
-/** Less would not hold what two connections with default limits may. */
-const LEAST_BUFFER_MEMORY = 16 * 1024 ** 2;
-
 export const SERVER_LIMIT_KINDS: NumericKinds<ServerLimits> = {
-  bufferMemory: numeric(SIZE, LEAST_BUFFER_MEMORY, 1024 * GiB),
+  bufferMemory: numeric(SIZE, 1024 ** 2, 1024 * GiB),
 };
 
 export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {

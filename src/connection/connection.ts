@@ -1,8 +1,8 @@
 /**
  * One served connection: bytes → frames → handler → reply. It owns its engine slot from accept until `#end`,
  * which happens once, or until another worker has it (`suspend`, `gone`; there: `arrive`, `begin`). Between the two
- * it is in one of the phases below; whether it takes input is `#blocked`, which has four causes (handlers in flight,
- * output backed up, the user's pause, a move) and one effect: bytes are held, and reading stops at the next arrival.
+ * it is in one of the phases below; whether it takes input is `#blocked`, which has five causes (handlers in flight,
+ * output backed up, the user's pause, a move, the worker's buffers) and one effect: bytes are held, and reading stops at the next arrival.
  */
 
 import { HeadraceError } from "../base/errors.ts";
@@ -15,6 +15,7 @@ import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
 import type { Connection, ConnectionTimeouts, SendResult } from "../service/connection.ts";
 import type { Reply } from "../service/define.ts";
 import { Beat, NO_BEAT } from "./beat.ts";
+import type { BufferHolder } from "./buffer-memory.ts";
 import { type Deadlines, NONE_OWN, OwnDeadlines } from "./deadlines.ts";
 import { agesAt, type Due, drawOpenedAt, nextDue } from "./due.ts";
 import type { Endpoint } from "./endpoint.ts";
@@ -71,7 +72,9 @@ const LATE_MS = 1_000;
 /** Handlers on the stack: more than one when one of them makes another connection go on. */
 let handlersRunning = 0;
 
-export class ServedConnection<State = unknown, Out = unknown> implements Connection<State, Out>, SlotOwner {
+export class ServedConnection<State = unknown, Out = unknown>
+  implements Connection<State, Out>, SlotOwner, BufferHolder
+{
   readonly endpoint: Endpoint;
   state: State;
   /** Cursor of the codec. */
@@ -98,6 +101,8 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   /** Clock (whole ms) until which it was this side that kept the connection from going on. */
   #busyUntil = 0;
   #blocked = false;
+  /** The worker's buffers are full, and it is one of those that hold most. */
+  #heldBack = false;
   #backedUp = false;
   #reading = true;
   #inputEnded = false;
@@ -214,6 +219,26 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     }
     this.stay();
     if (!this.closed) this.#settle();
+  }
+
+  // ---- what the worker's budget says (buffer-memory.ts) ----
+
+  /** Bytes that it holds: received and not used, waiting for their turn, and unsent. */
+  get heldBytes(): number {
+    if (this.closed) return 0;
+    return (this.#held?.bytes.length ?? 0) + (this.#extras?.order?.bytes ?? 0) + this.bufferedBytes;
+  }
+
+  holdBack(): void {
+    if (this.closed) return;
+    this.#heldBack = true;
+    this.#block();
+    this.#settle();
+  }
+
+  goOn(): void {
+    this.#heldBack = false;
+    this.#unblock();
   }
 
   // ---- what the engine says ----
@@ -450,7 +475,7 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     this.#openedAt = moved.openedAt;
     if (moved.own.length > 0) this.#deadlines = new OwnDeadlines(endpoint, moved.own);
     if (this.#beat && moved.beat.activeAt > 0) this.#beat = new Beat(moved.beat);
-    if (moved.held.length > 0) this.#held = new Held(moved.held, 0, moved.held.length);
+    if (moved.held.length > 0) this.#held = new Held(endpoint.memory, moved.held, 0, moved.held.length);
     this.#block();
     try {
       unpackState(this as ServedConnection, endpoint, moved.state, stateVersion);
@@ -604,7 +629,7 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   }
 
   #hold(bytes: Buffer, from: number, to: number): void {
-    this.#held = new Held(bytes, from, to);
+    this.#held = new Held(this.endpoint.memory, bytes, from, to);
     this.#frameBegun();
   }
 
@@ -633,10 +658,11 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
       const used = this.#consume(held.bytes, held.from, held.to);
       if (this.closed) return;
       if (used === held.to) {
+        held.drop();
         this.#held = undefined;
         this.#noneHeld();
       } else if (used > held.from || this.#frameSince === 0) {
-        held.from = used;
+        held.use(used);
         this.#frameBegun();
       }
     }
@@ -647,7 +673,7 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   #settle(): void {
     if (this.#phase === "closed" || this.#consuming) return;
     const { transport } = this.endpoint;
-    if (this.#blocked && this.#reading && this.#held) {
+    if (this.#blocked && this.#reading && (this.#held || this.#heldBack)) {
       this.#reading = false;
       transport.pause(this.#slot, this.#generation);
     } else if (!this.#blocked && !this.#reading) {
@@ -677,6 +703,7 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     return (
       this.#inFlight >= this.endpoint.maxInFlight ||
       this.#backedUp ||
+      this.#heldBack ||
       this.#extras?.pausedByUser === true ||
       this.#leaving !== undefined ||
       this.#arriving !== undefined
@@ -735,8 +762,19 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   #place(outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
     if (this.closed) return;
     const place = this.#order().add();
-    place.conclude = () => this.#conclude(outcome, value, context);
+    const bytes = value instanceof Uint8Array && outcome === "encoded" ? value.length : 0;
+    this.#orderHolds(bytes);
+    place.conclude = () => {
+      this.#orderHolds(-bytes);
+      this.#conclude(outcome, value, context);
+    };
     this.#begin();
+  }
+
+  /** So many bytes more wait for their turn. */
+  #orderHolds(bytes: number): void {
+    this.#order().bytes += bytes;
+    this.endpoint.memory.add(bytes);
   }
 
   #finished(place: Place | undefined, outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
@@ -815,6 +853,9 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     const unsent = (transport.unsent[slot] as number) + written;
     if (unsent > limits.buffered) return "refused";
     transport.submit(slot, this.#generation, at, written, coalesce);
+    // The arena begins anew: of a broadcast, what went before may wait in buffers by now.
+    if (at === 0) this.endpoint.memory.guard();
+    if (this.closed) return "closed";
     return unsent > limits.highWater ? this.#slow() : "ok";
   }
 
@@ -842,6 +883,8 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     const { transport, limits } = this.endpoint;
     if ((transport.unsent[this.#slot] as number) + bytes.length > limits.buffered) return "refused";
     transport.sendLarge(this.#slot, this.#generation, bytes);
+    this.endpoint.memory.guard();
+    if (this.closed) return "closed";
     return (transport.unsent[this.#slot] as number) > limits.highWater ? this.#slow() : "ok";
   }
 
@@ -884,7 +927,10 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   #closeToHolders(reason: Ending): void {
     this.#phase = "closed";
     this.#endedBy = reason;
+    this.#held?.drop();
     this.#held = undefined;
+    if (this.#extras?.order) this.#orderHolds(-this.#extras.order.bytes);
+    if (this.#heldBack) this.endpoint.memory.forget(this);
     this.#extras?.abort?.abort(closedError(reason));
     for (const waiter of this.#extras?.waiters.splice(0) ?? []) waiter.reject(closedError(reason));
   }

@@ -6,6 +6,7 @@ import type { Logger } from "../base/log.ts";
 import type { Limits, Timeouts } from "../base/settings.ts";
 import type { AnyService } from "../service/define.ts";
 import { composeHandler, type Handler } from "../service/middleware.ts";
+import type { BufferMemory } from "./buffer-memory.ts";
 import { type Deadlines, flushMsOf, msOf } from "./deadlines.ts";
 import type { Transport } from "./transport.ts";
 import type { Wheel } from "./wheel.ts";
@@ -20,6 +21,7 @@ export interface EndpointOptions {
   readonly env: unknown;
   readonly transport: Transport;
   readonly wheel: Wheel;
+  readonly memory: BufferMemory;
   readonly limits: Limits;
   readonly timeouts: Timeouts;
   /** `timeouts.drain`: what a connection that has reached its age has for what is in flight, ms. */
@@ -45,6 +47,7 @@ export class Endpoint implements Deadlines {
   readonly env: unknown;
   readonly transport: Transport;
   readonly wheel: Wheel;
+  readonly memory: BufferMemory;
   readonly row: Float64Array;
   readonly log: Logger;
   limits!: Limits;
@@ -82,6 +85,7 @@ export class Endpoint implements Deadlines {
     this.env = options.env;
     this.transport = options.transport;
     this.wheel = options.wheel;
+    this.memory = options.memory;
     this.row = options.row;
     this.log = options.log;
     this.idPrefix = options.idPrefix;

@@ -75,6 +75,7 @@ export class FakeTransport implements Transport {
 
   reset(): void {
     this.#kept = [];
+    this.unsent[SLOT] = 0;
   }
 
   unread(): number {
@@ -100,6 +101,14 @@ export class FakeTransport implements Transport {
     if (counters) this.counters.set([counters.received, counters.sent, counters.receivedAt, counters.progressAt]);
     this.paused = false;
     return SLOT;
+  }
+
+  get bytesHeldOut(): number {
+    return this.unsent[SLOT] as number;
+  }
+
+  abandon(): number {
+    return 0;
   }
 
   leave(): void {}

@@ -7,15 +7,18 @@ import type { Logger } from "../base/log.ts";
 import { CLOSE_REASONS, type CloseReason } from "../base/reasons.ts";
 import {
   DEFAULT_LIMITS,
+  DEFAULT_SERVER_LIMITS,
   DEFAULT_SERVER_TIMEOUTS,
   DEFAULT_TIMEOUTS,
   type Limits,
+  type ServerLimits,
   type Timeouts,
 } from "../base/settings.ts";
 import { COUNTER } from "../engine/layout.ts";
-import { LISTENER_CLOSED } from "../os/scoreboard.ts";
+import { LISTENER_CLOSED, WORKER_FIELDS } from "../os/scoreboard.ts";
 import type { Connection } from "../service/connection.ts";
 import type { Service } from "../service/define.ts";
+import { BufferMemory } from "./buffer-memory.ts";
 import { ServedConnection } from "./connection.ts";
 import { Endpoint } from "./endpoint.ts";
 import { FakeTransport, GENERATION, SLOT } from "./fake-transport.ts";
@@ -26,7 +29,7 @@ export interface TestConnectionOptions<Env> {
   /** What the service's `env` would have made. */
   readonly env?: Env;
   /** Over the service's own and the defaults; bytes and counts. */
-  readonly limits?: Partial<Limits>;
+  readonly limits?: Partial<Limits & ServerLimits>;
   /** Over the service's own and the defaults; ms or "off". */
   readonly timeouts?: Partial<Timeouts>;
   readonly remote?: { readonly host: string; readonly port: number };
@@ -121,6 +124,14 @@ function open<State, In, Out, Env>(
   const pending: Pending = origin?.pending ?? { bytes: [], ending: false };
   const row = new Float64Array(LISTENER_CLOSED + CLOSE_REASONS.length);
   const wheel = new Wheel(transport.now, (_slot, now) => connection.onDue(now));
+  const log = options.log ?? pino({ level: "silent" });
+  const memory = new BufferMemory({
+    transport,
+    budget: options.limits?.bufferMemory ?? DEFAULT_SERVER_LIMITS.bufferMemory,
+    head: new Float64Array(WORKER_FIELDS.length),
+    log,
+    holders: () => [connection],
+  });
   const endpoint = new Endpoint({
     listener: "test",
     key: "test",
@@ -129,12 +140,13 @@ function open<State, In, Out, Env>(
     env: options.env,
     transport,
     wheel,
+    memory,
     limits: { ...DEFAULT_LIMITS, ...service.limits, ...options.limits },
     timeouts: { ...DEFAULT_TIMEOUTS, ...service.timeouts, ...options.timeouts },
     drainMs: DEFAULT_SERVER_TIMEOUTS.drain,
     coalesce: true,
     row,
-    log: options.log ?? pino({ level: "silent" }),
+    log,
     idPrefix: "test",
     poison: true,
   });
@@ -154,6 +166,7 @@ function open<State, In, Out, Env>(
     reporting = true;
     deliver();
     reporting = false;
+    memory.review();
   }
 
   function deliver(): void {

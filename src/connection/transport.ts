@@ -20,5 +20,7 @@ export interface Transport {
   generation(slot: number): number;
   release(slot: number, generation: number): ReleasedSlot;
   adopt(listener: number, fd: number, owner: SlotOwner, options: AdoptOptions): number;
+  readonly bytesHeldOut: number;
+  abandon(bytes: number): number;
   leave(listener: number, count: number): void;
 }

@@ -10,7 +10,7 @@ export type Health = "ok" | "degraded";
 export const WORKER_STATES = ["starting", "loaded", "bound", "accepting", "retired", "stopping", "dead"] as const;
 export type WorkerState = (typeof WORKER_STATES)[number];
 
-/** Counted since the server started, over all workers that ever were. `open` is now. */
+/** Counted since the server started, over all workers that ever were. `open` and what is held are now. */
 export interface Traffic {
   readonly open: number;
   readonly accepted: number;
@@ -18,6 +18,10 @@ export interface Traffic {
   readonly requests: number;
   readonly bytesReceived: number;
   readonly bytesSent: number;
+  /** Buffers now: received and not used yet, or replies that wait for their turn. */
+  readonly bytesHeldIn: number;
+  /** Buffers now: of unsent bytes. */
+  readonly bytesHeldOut: number;
 }
 
 export interface ListenerStatus {

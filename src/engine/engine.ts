@@ -20,6 +20,7 @@ import {
   OUTPUT_BYTES,
   OUTPUT_RECORDS,
   TICK_MS,
+  TOTAL_BYTES_HELD_OUT,
   TOTAL_CLOCK,
   TOTALS,
 } from "./layout.ts";
@@ -104,6 +105,7 @@ export class Engine {
   readonly #owners: (SlotOwner | undefined)[] = [];
   readonly #acceptors = new Map<number, Acceptor>();
   readonly #ticks: (() => void)[] = [];
+  readonly #rounds: (() => void)[] = [];
   readonly #timer: NodeJS.Timeout;
   #closed = false;
   /** Input records are being read: nothing may write new ones over them. */
@@ -149,6 +151,16 @@ export class Engine {
   /** Slots in use: connections, and closed ones whose last bytes are still on their way. */
   get open(): number {
     return this.#header[HEADER.open] as number;
+  }
+
+  /** Size of all buffers of unsent bytes, also of closed connections whose last bytes are on their way. */
+  get bytesHeldOut(): number {
+    return this.#totals[TOTAL_BYTES_HELD_OUT] as number;
+  }
+
+  /** Calls `done` after each round, when everything that came in it was heard. */
+  onRound(done: () => void): void {
+    this.#rounds.push(done);
   }
 
   /** Calls `tick` every TICK_MS, after the clock was advanced. */
@@ -234,6 +246,14 @@ export class Engine {
       receivedAt: counter(COUNTER.receivedAt),
       progressAt: counter(COUNTER.progressAt),
     };
+  }
+
+  /**
+   * Resets connections that are closed and hold unsent bytes, the oldest first, until so many bytes are free. Returns
+   * how many were freed.
+   */
+  abandon(bytes: number): number {
+    return this.#closed ? 0 : addon().engineAbandon(this.#handle, bytes);
   }
 
   /** Gives back the places of `count` released connections that were counted and live on elsewhere, or nowhere. */
@@ -394,6 +414,7 @@ export class Engine {
     } finally {
       this.#reading = false;
     }
+    for (const done of this.#rounds) done();
   }
 
   #read(count: number): void {

@@ -157,6 +157,11 @@ export interface Addon {
     slot: number,
     generation: number,
   ): { fd: number; unsent: Uint8Array; counted: boolean } | Errno;
+  /**
+   * Resets closing connections that hold unsent bytes, the oldest first, until at least `bytes` of buffers are free.
+   * Returns the bytes freed.
+   */
+  engineAbandon(engine: EngineHandle, bytes: number): number;
   /** Gives `count` places of released connections of `listener` back. Nothing once the engine is closed. */
   engineLeave(engine: EngineHandle, listener: number, count: number): void;
   /** Sends the output records now. Never calls into JavaScript. */

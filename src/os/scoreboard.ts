@@ -23,11 +23,13 @@ export const WORKER_FIELDS = [
   "sends",
   "receives",
   "open",
+  "bytesHeldOut",
   "pid",
   "startedAt",
   "accepting",
   "movedIn",
   "movedOut",
+  "bytesHeldIn",
 ] as const;
 
 /** Per listener, after the head; the close reasons follow in their order. */

@@ -7,6 +7,7 @@ import type { CloseReason } from "../base/reasons.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
 import { resolveSettings } from "../config/resolve.ts";
+import { BufferMemory } from "../connection/buffer-memory.ts";
 import { ServedConnection } from "../connection/connection.ts";
 import { Endpoint } from "../connection/endpoint.ts";
 import { Wheel } from "../connection/wheel.ts";
@@ -41,6 +42,8 @@ export interface ServerOptions {
   readonly connections: number;
   /** `timeouts.drain`, ms. */
   readonly drainMs: number;
+  /** `limits.bufferMemory`, bytes. */
+  readonly bufferMemory: number;
   readonly log: Logger;
 }
 
@@ -110,6 +113,15 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     return owner instanceof ServedConnection ? owner.onDue(now) : Number.POSITIVE_INFINITY;
   });
   engine.onTick(() => wheel.advance(engine.now));
+  const memory = new BufferMemory({
+    transport: engine,
+    budget: options.bufferMemory,
+    head: block.head,
+    log,
+    holders: connections,
+  });
+  engine.onRound(() => memory.review());
+  engine.onTick(() => memory.review());
 
   const endpoints = prepared.map(
     ({ config, settings, row, ...shared }, index) =>
@@ -121,6 +133,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         index: row,
         transport: engine,
         wheel,
+        memory,
         drainMs: options.drainMs,
         coalesce: config.socket.coalesce,
         row: block.row(row),
@@ -189,6 +202,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       if (endpoint) endpoint.log.level = config.logLevel;
     }
     limit(config.connections, changed);
+    memory.limit(config.bufferMemory);
     for (const connection of connections()) connection.reconfigured();
   }
 

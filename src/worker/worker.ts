@@ -146,6 +146,7 @@ class Worker {
       idPrefix: `${generation}.${slot}-${Date.now().toString(36)}`,
       connections: config.connections,
       drainMs: config.drainMs,
+      bufferMemory: config.bufferMemory,
       log,
     });
     const stack = watchStack(slot, config.hangMs, pretty);

@@ -17,6 +17,8 @@ export interface ServingOptions {
   readonly socket?: Partial<SocketOptions>;
   /** Connections in all. */
   readonly connections?: number;
+  /** `limits.bufferMemory`. */
+  readonly bufferMemory?: number;
   /** `timeouts.drain`. */
   readonly drainMs?: number;
   readonly log?: Logger;
@@ -75,6 +77,7 @@ export async function openServing(t: TestContext, service: AnyService, options: 
     idPrefix: String(seat),
     connections: options.connections ?? 1_000,
     drainMs: options.drainMs ?? 30_000,
+    bufferMemory: options.bufferMemory ?? 256 * 1024 ** 2,
     log: options.log ?? pino({ level: "silent" }),
   });
   t.after(() => server.abort());
