@@ -243,9 +243,12 @@ test("real sockets: replies that wait for their turn are counted, and not any mo
   const service = defineService({
     codec: line(),
     concurrency: "ordered",
-    onMessage: (text): string | Promise<string> =>
-      text === "slow" ? new Promise((resolve) => (release = () => resolve("slow"))) : "y".repeat(10_000),
+    onMessage: (text): string | Promise<string> => (text === "slow" ? slow() : "y".repeat(10_000)),
   });
+  const slow = (): Promise<string> =>
+    new Promise((resolve) => {
+      release = () => resolve("slow");
+    });
   const serving = await openServing(t, service);
   const { head } = serving.server.block;
   for (const finish of [true, false]) {
