@@ -431,6 +431,7 @@ void engine_flush(engine *self) {
     touched.last = index;
   }
   header[HEADER_OUTPUT_RECORDS] = 0;
+  header[HEADER_FLUSHES]++;
   for (int32_t index = touched.first; index != NONE;) {
     slot *conn = &self->slots[index];
     index = conn->next_touched;

@@ -28,7 +28,7 @@
 
 /* ---- what is shared with JavaScript: keep in step with src/engine/layout.ts ---- */
 
-enum { HEADER_OUTPUT_RECORDS, HEADER_OUTPUT_BYTES, HEADER_OPEN, HEADER_WORDS };
+enum { HEADER_OUTPUT_RECORDS, HEADER_OUTPUT_BYTES, HEADER_OPEN, HEADER_FLUSHES, HEADER_WORDS };
 
 /* The order of WORKER_FIELDS in src/os/scoreboard.ts. */
 enum {

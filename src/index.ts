@@ -26,6 +26,7 @@ export {
   type ServiceLimits,
   type ServiceTimeouts,
   type Size,
+  type TopicOptions,
   type WorkerInfo,
 } from "./service/define.ts";
 export type { Heartbeat } from "./service/heartbeat.ts";

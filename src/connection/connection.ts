@@ -24,7 +24,9 @@ import type { Arriving, Leaving } from "./move.ts";
 import { MOVED_BYTES_MAX, type MovedConnection, type PackedState, packState, unpackState } from "./moved.ts";
 import { OrderedReplies, type Place } from "./ordered.ts";
 import { Request } from "./request.ts";
+import { Subscriptions } from "./subscriptions.ts";
 import { isThenable } from "./thenable.ts";
+import type { Subscriber } from "./topics.ts";
 
 const ACTIVE = LISTENER_FIELDS.indexOf("active");
 const OPENED = LISTENER_FIELDS.indexOf("opened");
@@ -38,6 +40,7 @@ interface Extras {
   waiters: { resolve(): void; reject(error: Error): void }[];
   order: OrderedReplies | undefined;
   pausedByUser: boolean;
+  topics: Subscriptions | undefined;
   /** Clock (ms) at which it ends whatever is in flight, once it has reached its age. */
   endsAt: number;
   /** As it was before a move, where the kernel no longer says it. */
@@ -59,6 +62,7 @@ type Outcome = "reply" | "error" | "encoded";
 
 /** What a borrowed frame is overwritten with. */
 const POISON = 0xdb;
+const NO_TOPICS: readonly string[] = [];
 const NEVER = Number.POSITIVE_INFINITY;
 /** A peer that takes nothing, or is not there, is not waited for. */
 const HOW: Partial<Record<CloseReason, "reset">> = {
@@ -73,7 +77,7 @@ const LATE_MS = 1_000;
 let handlersRunning = 0;
 
 export class ServedConnection<State = unknown, Out = unknown>
-  implements Connection<State, Out>, SlotOwner, BufferHolder
+  implements Connection<State, Out>, SlotOwner, BufferHolder, Subscriber
 {
   readonly endpoint: Endpoint;
   state: State;
@@ -187,6 +191,21 @@ export class ServedConnection<State = unknown, Out = unknown>
     else this.#unblock();
   }
 
+  subscribe(topic: string): void {
+    if (this.closed) return;
+    const extras = this.#extra();
+    extras.topics ??= new Subscriptions(this.endpoint.topics, this.endpoint.service, this);
+    extras.topics.add(topic);
+  }
+
+  unsubscribe(topic: string): void {
+    this.#extras?.topics?.remove(topic);
+  }
+
+  publish(topic: string, message: Out): void {
+    this.endpoint.publish(topic, message);
+  }
+
   setTimeouts(timeouts: ConnectionTimeouts): void {
     const deadlines = this.#deadlines instanceof OwnDeadlines ? this.#deadlines : new OwnDeadlines(this.endpoint);
     deadlines.set(timeouts);
@@ -241,6 +260,53 @@ export class ServedConnection<State = unknown, Out = unknown>
     this.#unblock();
   }
 
+  // ---- what its topics say (topics.ts) ----
+
+  deliver(message: Buffer): void {
+    const topics = this.#extras?.topics;
+    if (this.#arriving) this.#deliverEarly(this.#arriving, message);
+    else if (this.closed || !topics) this.endpoint.topics.drop(1);
+    else if (!this.#backedUp) this.#writeShared(message);
+    else if (!topics.wait(message)) this.#end("slow-consumer", "reset");
+  }
+
+  #deliverEarly(arriving: Arriving, message: Buffer): void {
+    if (arriving.bytes + message.length > this.endpoint.limits.buffered) {
+      this.endpoint.topics.drop(1);
+      return;
+    }
+    arriving.early.push(message);
+    arriving.bytes += message.length;
+  }
+
+  /** What has waited, until it waits again. */
+  #sendWaiting(topics: Subscriptions): void {
+    while (!this.#backedUp && !this.closed) {
+      const message = topics.next();
+      if (!message) return;
+      this.#writeShared(message);
+    }
+  }
+
+  /** Sends bytes that others get too, and that are in the arena once for all of them. */
+  #writeShared(message: Buffer): void {
+    const { transport, limits } = this.endpoint;
+    const slot = this.#slot;
+    if ((transport.unsent[slot] as number) + message.length > limits.highWater) transport.flush();
+    const at = transport.share(message);
+    if ((transport.unsent[slot] as number) + message.length > limits.buffered) {
+      this.endpoint.topics.drop(1);
+      return;
+    }
+    if (at < 0) {
+      this.#writeBytes(message);
+      return;
+    }
+    transport.submitShared(slot, this.#generation, at, message.length);
+    if (at === 0) this.endpoint.memory.guard();
+    if (!this.closed && (transport.unsent[slot] as number) > limits.highWater) this.#slow();
+  }
+
   // ---- what the engine says ----
 
   onOpen(): void {
@@ -289,6 +355,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     } catch (error) {
       this.#handlerFailed(error);
     }
+    if (this.#extras?.topics) this.#sendWaiting(this.#extras.topics);
     this.#unblock();
   }
 
@@ -477,6 +544,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (this.#beat && moved.beat.activeAt > 0) this.#beat = new Beat(moved.beat);
     if (moved.held.length > 0) this.#held = new Held(endpoint.memory, moved.held, 0, moved.held.length);
     this.#block();
+    for (const topic of moved.topics) this.subscribe(topic);
     try {
       unpackState(this as ServedConnection, endpoint, moved.state, stateVersion);
       this.#hasState = true;
@@ -531,9 +599,12 @@ export class ServedConnection<State = unknown, Out = unknown>
       });
     }
     try {
-      const moved = { ...record, ...transport.release(this.#slot, this.#generation) };
+      const released = transport.release(this.#slot, this.#generation);
       this.#phase = "away";
-      return moved;
+      // What waited of its topics is as good as sent now.
+      const waiting = this.#extras?.topics?.takeAll() ?? [];
+      const unsent = waiting.length === 0 ? released.unsent : Buffer.concat([released.unsent, ...waiting]);
+      return { ...record, ...released, unsent };
     } catch (error) {
       // The socket has failed, which the next round reports.
       if (error instanceof HeadraceError && error.fields.errno === "EBADF") return undefined;
@@ -553,6 +624,7 @@ export class ServedConnection<State = unknown, Out = unknown>
       openedAt: this.#openedAt,
       own: this.#deadlines instanceof OwnDeadlines ? this.#deadlines.own : NONE_OWN,
       beat: this.#beat ?? NO_BEAT,
+      topics: this.#extras?.topics?.names ?? NO_TOPICS,
       frameSince: frameSince === 0 ? 0 : frameSince + transport.now - since,
       busyUntil: this.#busyUntil,
       backedUp: this.#backedUp,
@@ -931,6 +1003,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     this.#held = undefined;
     if (this.#extras?.order) this.#orderHolds(-this.#extras.order.bytes);
     if (this.#heldBack) this.endpoint.memory.forget(this);
+    this.#extras?.topics?.end();
     this.#extras?.abort?.abort(closedError(reason));
     for (const waiter of this.#extras?.waiters.splice(0) ?? []) waiter.reject(closedError(reason));
   }
@@ -951,6 +1024,7 @@ export class ServedConnection<State = unknown, Out = unknown>
       waiters: [],
       order: undefined,
       pausedByUser: false,
+      topics: undefined,
       endsAt: NEVER,
       remote: undefined,
     };

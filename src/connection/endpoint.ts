@@ -8,6 +8,7 @@ import type { AnyService } from "../service/define.ts";
 import { composeHandler, type Handler } from "../service/middleware.ts";
 import type { BufferMemory } from "./buffer-memory.ts";
 import { type Deadlines, flushMsOf, msOf } from "./deadlines.ts";
+import type { Topics } from "./topics.ts";
 import type { Transport } from "./transport.ts";
 import type { Wheel } from "./wheel.ts";
 
@@ -22,6 +23,7 @@ export interface EndpointOptions {
   readonly transport: Transport;
   readonly wheel: Wheel;
   readonly memory: BufferMemory;
+  readonly topics: Topics;
   readonly limits: Limits;
   readonly timeouts: Timeouts;
   /** `timeouts.drain`: what a connection that has reached its age has for what is in flight, ms. */
@@ -48,6 +50,7 @@ export class Endpoint implements Deadlines {
   readonly transport: Transport;
   readonly wheel: Wheel;
   readonly memory: BufferMemory;
+  readonly topics: Topics;
   readonly row: Float64Array;
   readonly log: Logger;
   limits!: Limits;
@@ -86,6 +89,7 @@ export class Endpoint implements Deadlines {
     this.transport = options.transport;
     this.wheel = options.wheel;
     this.memory = options.memory;
+    this.topics = options.topics;
     this.row = options.row;
     this.log = options.log;
     this.idPrefix = options.idPrefix;
@@ -93,6 +97,10 @@ export class Endpoint implements Deadlines {
     this.handle = composeHandler(service);
     this.configure(options);
     this.ordered = service.concurrency === "ordered";
+  }
+
+  publish(topic: string, message: unknown): void {
+    this.topics.publish(this.service, topic, message, this.limits.frame);
   }
 
   /** Logs what thousands of connections may have in common for the first of them only. */

@@ -23,6 +23,7 @@ import { ServedConnection } from "./connection.ts";
 import { Endpoint } from "./endpoint.ts";
 import { FakeTransport, GENERATION, SLOT } from "./fake-transport.ts";
 import type { MovedConnection } from "./moved.ts";
+import { Topics } from "./topics.ts";
 import { Wheel } from "./wheel.ts";
 
 export interface TestConnectionOptions<Env> {
@@ -57,6 +58,8 @@ export interface TestConnection<State, Out, Env = unknown> {
   resumeWrites(): void;
   /** The worker begins to stop. */
   drain(): void;
+  /** Somebody publishes to a topic, in whatever worker. */
+  publish(topic: string, message: Out): void;
   /**
    * Moves it to another worker, whose `env` is given or the same, and returns it there: `suspend` and `resume` are
    * called as in a reload, and this one is closed. Throws what they throw, and when it cannot move: a request is in
@@ -125,13 +128,15 @@ function open<State, In, Out, Env>(
   const row = new Float64Array(LISTENER_CLOSED + CLOSE_REASONS.length);
   const wheel = new Wheel(transport.now, (_slot, now) => connection.onDue(now));
   const log = options.log ?? pino({ level: "silent" });
+  const head = new Float64Array(WORKER_FIELDS.length);
   const memory = new BufferMemory({
     transport,
     budget: options.limits?.bufferMemory ?? DEFAULT_SERVER_LIMITS.bufferMemory,
-    head: new Float64Array(WORKER_FIELDS.length),
+    head,
     log,
     holders: () => [connection],
   });
+  const topics = new Topics({ flush() {}, hold: (bytes) => memory.add(bytes), head, log });
   const endpoint = new Endpoint({
     listener: "test",
     key: "test",
@@ -141,6 +146,7 @@ function open<State, In, Out, Env>(
     transport,
     wheel,
     memory,
+    topics,
     limits: { ...DEFAULT_LIMITS, ...service.limits, ...options.limits },
     timeouts: { ...DEFAULT_TIMEOUTS, ...service.timeouts, ...options.timeouts },
     drainMs: DEFAULT_SERVER_TIMEOUTS.drain,
@@ -247,6 +253,10 @@ function open<State, In, Out, Env>(
     },
     drain() {
       connection.drain();
+    },
+    publish(topic, message) {
+      endpoint.publish(topic, message);
+      report();
     },
     moved,
     async settle() {

@@ -38,6 +38,8 @@ export interface ConnectionRecord extends SlotCounters {
   /** Deadlines of its own, in the order of OWN_DEADLINES, or none. */
   readonly own: readonly number[];
   readonly beat: BeatRecord;
+  /** That it has subscribed to. */
+  readonly topics: readonly string[];
   readonly frameSince: number;
   readonly busyUntil: number;
   readonly backedUp: boolean;

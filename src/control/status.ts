@@ -22,6 +22,10 @@ export interface Traffic {
   readonly bytesHeldIn: number;
   /** Buffers now: of unsent bytes. */
   readonly bytesHeldOut: number;
+  /** Messages published to topics. */
+  readonly published: number;
+  /** Messages of topics that did not get to a subscriber that was too slow, or to a whole worker. */
+  readonly dropped: number;
 }
 
 export interface ListenerStatus {

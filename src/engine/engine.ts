@@ -107,6 +107,10 @@ export class Engine {
   readonly #ticks: (() => void)[] = [];
   readonly #rounds: (() => void)[] = [];
   readonly #timer: NodeJS.Timeout;
+  /** What `share` wrote last, where, and after which flush. */
+  #shared: Uint8Array | undefined;
+  #sharedAt = 0;
+  #sharedFlush = -1;
   #closed = false;
   /** Input records are being read: nothing may write new ones over them. */
   #reading = false;
@@ -328,6 +332,31 @@ export class Engine {
     this.#header[HEADER.outputRecords] = count + 1;
   }
 
+  /**
+   * Offset of `bytes` in the arena, for `submitShared`, or -1 when they do not fit. Written there once for all who send
+   * them before the next flush.
+   */
+  share(bytes: Uint8Array): number {
+    const header = this.#header;
+    const full = (header[HEADER.outputRecords] as number) >= OUTPUT_RECORDS;
+    if (this.#shared === bytes && this.#sharedFlush === header[HEADER.flushes] && !full) return this.#sharedAt;
+    const at = this.reserve(bytes.length);
+    if (at < 0) return at;
+    this.output.set(bytes, at);
+    header[HEADER.outputBytes] = at + bytes.length;
+    this.#shared = bytes;
+    this.#sharedAt = at;
+    this.#sharedFlush = header[HEADER.flushes] as number;
+    return at;
+  }
+
+  /** Sends `output[at, at + size)` as shared. */
+  submitShared(slot: number, generation: number, at: number, size: number): void {
+    if (this.#generations[slot] !== generation) return;
+    this.unsent[slot] = (this.unsent[slot] as number) + size;
+    this.#command(OUTPUT.send, slot, generation, at, size);
+  }
+
   /** Sends a message too large for the arena, at once. */
   sendLarge(slot: number, generation: number, bytes: Uint8Array): void {
     if (this.#generations[slot] !== generation) return;
@@ -382,7 +411,7 @@ export class Engine {
     addon().engineClose(this.#handle);
   }
 
-  #command(kind: number, slot: number, generation: number, a: number): void {
+  #command(kind: number, slot: number, generation: number, a: number, b = 0): void {
     let count = this.#header[HEADER.outputRecords] as number;
     if (count >= OUTPUT_RECORDS) {
       this.flush();
@@ -393,6 +422,7 @@ export class Engine {
     this.#records[index + 1] = slot;
     this.#records[index + 2] = generation;
     this.#records[index + 3] = a;
+    this.#records[index + 4] = b;
     this.#header[HEADER.outputRecords] = count + 1;
   }
 

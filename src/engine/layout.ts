@@ -4,7 +4,7 @@
  */
 
 /** Control words. */
-export const HEADER = { outputRecords: 0, outputBytes: 1, open: 2, words: 3 } as const;
+export const HEADER = { outputRecords: 0, outputBytes: 1, open: 2, flushes: 3, words: 4 } as const;
 
 /** Input records: kind, slot, a, b. */
 export const INPUT = {

@@ -18,6 +18,9 @@ export type EngineHandle = { readonly engine: unique symbol };
 /** Opaque handle of a watched channel. */
 export type ChannelWatch = { readonly channel: unique symbol };
 
+/** Opaque handle of a bell that is listened to. */
+export type Bell = { readonly bell: unique symbol };
+
 /** The memory that engine and JavaScript share; src/engine/layout.ts says what stands where. */
 export interface EngineMemory {
   /** Control words, engine and JavaScript both write. */
@@ -106,8 +109,18 @@ export interface Addon {
   exitWithPeer(channel: number, afterMs: number): Errno;
   /** A zeroed memfd of `size` bytes. */
   memoryCreate(name: string, size: number): Errno;
-  /** Maps it shared. Throws when it cannot. Unmapped when collected; the descriptor may be closed at once. */
-  memoryMap(fd: number, size: number): ArrayBuffer;
+  /** Maps `size` bytes of it shared, from `offset`, a multiple of the page size. Throws when it cannot. Unmapped when collected; the descriptor may be closed at once. */
+  memoryMap(fd: number, size: number, offset: number): ArrayBuffer;
+
+  // Bells (native/addon_bell.c): two words of shared memory
+  /**
+   * Has `onRing` called in the event loop, which it does not keep alive, once for each `bellArm`. The bell begins at
+   * `word` of the memory `fd`, which may be closed at once; it must be in the first page.
+   */
+  bellListen(fd: number, word: number, onRing: () => void): Bell | Errno;
+  /** The next ring calls back. What was rung before is for the caller to look at, afterwards. */
+  bellArm(bell: Bell): void;
+  bellRing(words: Int32Array): void;
 
   // Unix sockets (native/unix.c)
   /** A bound, listening, non-blocking stream socket; its file is 0600 from the start and the caller's to remove. */

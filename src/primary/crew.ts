@@ -28,6 +28,7 @@ export const DRAIN_GRACE_MS = 1_000;
 export interface CrewOptions {
   readonly generation: number;
   readonly admission: AdmissionTable;
+  readonly topics: number;
   readonly slots: Slots;
   readonly rows: Rows;
   readonly log: Logger;
@@ -42,6 +43,8 @@ export class Crew {
   readonly rows: Rows;
   readonly figures: Figures;
   readonly admission: AdmissionTable;
+  /** Memory of the topics. */
+  readonly topics: number;
   readonly generation: number;
   readonly #options: CrewOptions;
   readonly #scoreboard: Scoreboard = Scoreboard.create();
@@ -56,6 +59,7 @@ export class Crew {
     this.slots = options.slots;
     this.rows = options.rows;
     this.admission = options.admission;
+    this.topics = options.topics;
     this.generation = options.generation;
     this.figures = new Figures(this.#scoreboard, () => ({
       seats: [...this.#all].map(({ seat }) => seat),
@@ -118,7 +122,7 @@ export class Crew {
         rows,
         pretty: this.#options.pretty,
       },
-      { scoreboard: this.#scoreboard.fd, admission: this.admission.fd },
+      { scoreboard: this.#scoreboard.fd, admission: this.admission.fd, topics: this.topics },
     );
     this.#all.add(worker);
     void worker.exited.then(() => this.#bury(worker));

@@ -10,7 +10,10 @@ import { LISTENER_CLOSED, LISTENER_FIELDS, type ListenerField, type Scoreboard }
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 const NOW_NONE = { open: 0, bytesHeldIn: 0, bytesHeldOut: 0 } as const;
-const NONE: Traffic = { ...NOW_NONE, accepted: 0, rejected: 0, requests: 0, bytesReceived: 0, bytesSent: 0 };
+const NONE: Traffic = {
+  ...NOW_NONE,
+  ...{ accepted: 0, rejected: 0, requests: 0, bytesReceived: 0, bytesSent: 0, published: 0, dropped: 0 },
+};
 
 function add(into: Mutable<Traffic>, from: Traffic): void {
   for (const key of Object.keys(NONE) as (keyof Traffic)[]) into[key] += from[key];
@@ -54,6 +57,8 @@ export class Figures {
       requests: block.sum("requests", rows),
       bytesReceived: block.get("bytesReceived"),
       bytesSent: block.get("bytesSent"),
+      published: block.get("published"),
+      dropped: block.get("dropped"),
       bytesHeldIn: block.get("bytesHeldIn"),
       bytesHeldOut: block.get("bytesHeldOut"),
     };

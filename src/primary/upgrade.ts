@@ -109,7 +109,7 @@ async function handOver(channel: HandoverChannel, pid: number, options: UpgradeO
   for (let from = 0; from < sockets.length; from += SOCKETS_PER_MESSAGE) {
     await channel.send({ type: "sockets" }, sockets.slice(from, from + SOCKETS_PER_MESSAGE));
   }
-  await channel.send({ type: "state" }, [crew.admission.fd, handed.control, handed.lock]);
+  await channel.send({ type: "state" }, [crew.admission.fd, handed.control, handed.lock, crew.topics]);
   onStep();
   await channel.receive("armed", "the new workers are ready", ARMED_MS, stopSignal);
   await channel.send({ type: "commit" });

@@ -52,6 +52,17 @@ export interface Connection<State, Out> extends ConnectionInfo {
   pauseReads(): void;
   resumeReads(): void;
   /**
+   * Gets what is published to the topic from now on, by whatever worker. Moves with the connection. Idempotent. At most
+   * 1,000 topics, each of 1 to 255 bytes; else it throws `service-invalid`.
+   */
+  subscribe(topic: string): void;
+  unsubscribe(topic: string): void;
+  /**
+   * Sends a message to all connections of this service, in all workers, that have subscribed to the topic, this one
+   * too if it has. Encoded once; never waits for anyone. Throws when the message cannot be encoded.
+   */
+  publish(topic: string, message: Out): void;
+  /**
    * Deadlines of this connection, over those of its listener: say, a longer `idle` once it has logged in. Those that
    * are not named stay as they are. They move with the connection. Throws `service-invalid` for what is no timeout.
    */

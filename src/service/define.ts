@@ -48,12 +48,24 @@ export type ServiceTimeouts = { readonly [Name in Exclude<keyof Timeouts, "ageJi
 };
 
 /** The worker that a service runs in. */
-export interface WorkerInfo {
+export interface WorkerInfo<Out = unknown> {
   readonly index: number;
   readonly log: Logger;
   /** Aborted when the worker begins to stop; connections are still being drained then (see `closeEnv`). */
   readonly signal: AbortSignal;
+  /** As `connection.publish`: for what comes from elsewhere, a timer or a client that `env` made. */
+  publish(topic: string, message: Out): void;
 }
+
+/** What becomes of published messages that a subscriber is too slow for. */
+export interface TopicOptions {
+  /** Messages that wait for one subscriber whose output is backed up (`limits.highWater`). 1 to 65536, default 64. */
+  readonly queued?: number;
+  /** When as many wait: the oldest is dropped (default), or the connection closed (`slow-consumer`). */
+  readonly whenFull?: "drop-oldest" | "close";
+}
+
+const DEFAULT_TOPICS: Required<TopicOptions> = { queued: 64, whenFull: "drop-oldest" };
 
 /**
  * `serial` (default): a message waits until the reply before it is made. `ordered`: handlers run side by side,
@@ -67,7 +79,7 @@ export interface ServiceDefinition<State, In, Out, Env> {
   readonly name?: string;
   readonly codec: Codec<In, Out>;
   /** What the handlers share in one worker (clients, tables); made before the worker accepts. */
-  env?(worker: WorkerInfo): Env | Promise<Env>;
+  env?(worker: WorkerInfo<NoInfer<Out>>): Env | Promise<Env>;
   /** After the last connection of a stopping worker: ends what `env` made. Bounded by the drain deadline. */
   closeEnv?(env: Env): void | Promise<void>;
   /** State of a new connection. */
@@ -111,6 +123,7 @@ export interface ServiceDefinition<State, In, Out, Env> {
   readonly migrate?: boolean;
   /** For protocols that have a ping and a pong. */
   readonly heartbeat?: Heartbeat<State, In, Out, Env>;
+  readonly topics?: TopicOptions;
   readonly use?: readonly Middleware<State, In, Out, Env>[];
   readonly concurrency?: Concurrency;
   readonly limits?: ServiceLimits;
@@ -132,6 +145,7 @@ export interface Service<State = unknown, In = unknown, Out = unknown, Env = unk
   readonly timeouts: Partial<Timeouts>;
   /** Pings without an answer after which a connection ends. */
   readonly missed: number;
+  readonly topics: Required<TopicOptions>;
   readonly [SERVICE]: typeof CONTRACT;
 }
 
@@ -161,6 +175,7 @@ const PROPERTIES: readonly string[] = [
   "stateVersion",
   "migrate",
   "heartbeat",
+  "topics",
   "use",
   "concurrency",
   "limits",
@@ -233,6 +248,22 @@ function checkMoving({ suspend, resume, handOff, takeOver, stateVersion, migrate
   if (migrate !== undefined && typeof migrate !== "boolean") throw invalid("migrate", "not a boolean", "true or false");
 }
 
+function readTopics(given: unknown): Required<TopicOptions> {
+  if (given !== undefined && (typeof given !== "object" || given === null)) {
+    throw invalid("topics", "not an object", "{ queued, whenFull }");
+  }
+  const { queued, whenFull, ...unknown } = { ...DEFAULT_TOPICS, ...given };
+  const [odd] = Object.keys(unknown);
+  if (odd !== undefined) throw invalid(`topics.${odd}`, "unknown", "queued, whenFull");
+  if (!(Number.isSafeInteger(queued) && queued >= 1 && queued <= 65_536)) {
+    throw invalid("topics.queued", "not a number of messages", "1 to 65536");
+  }
+  if (whenFull !== "drop-oldest" && whenFull !== "close") {
+    throw invalid("topics.whenFull", "unknown", "drop-oldest, close");
+  }
+  return { queued, whenFull };
+}
+
 /** Checks a definition and completes it. Throws `service-invalid`, naming the property and what is allowed. */
 export function defineService<In, Out, State = undefined, Env = undefined>(
   definition: ServiceDefinition<State, In, Out, Env>,
@@ -253,6 +284,7 @@ export function defineService<In, Out, State = undefined, Env = undefined>(
     migrate: definition.migrate ?? true,
     limits: readGroup<Limits>("limits", definition.limits, LIMIT_KINDS),
     timeouts: readGroup<Timeouts>("timeouts", timeouts, TIMEOUT_KINDS),
+    topics: readTopics(definition.topics),
     missed: heartbeat?.missed ?? DEFAULT_MISSED,
     [SERVICE]: CONTRACT,
   };

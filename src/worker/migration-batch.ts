@@ -1,6 +1,6 @@
 /**
  * A batch of connections as bytes: one record after the other, each a fixed head (its sizes first), then id, host,
- * received bytes, unsent bytes and state. Pure; src/worker/migration.ts says who reads it when. Whoever decodes has
+ * received bytes, unsent bytes, state and topics (JSON). Pure; src/worker/migration.ts says who reads it when. Whoever decodes has
  * the same protocol version, so a batch that does not fit is a bug: it throws, and no connection of it is taken.
  */
 import { NONE_OWN, OWN_DEADLINES } from "../connection/deadlines.ts";
@@ -28,7 +28,19 @@ const BEAT = ["pingedAt", "missed", "activeAt"] as const;
 const FLAGS = ["backedUp", "pausedByUser", "inputEnded", "reading"] as const;
 
 /** Offsets in the head. */
-const AT = { endpoint: 0, flags: 2, kind: 3, id: 4, host: 6, port: 8, held: 12, unsent: 16, state: 20, numbers: 24 };
+const AT = {
+  endpoint: 0,
+  flags: 2,
+  kind: 3,
+  id: 4,
+  host: 6,
+  port: 8,
+  held: 12,
+  unsent: 16,
+  state: 20,
+  topics: 24,
+  numbers: 28,
+};
 const NUMBER_BYTES = Float64Array.BYTES_PER_ELEMENT;
 const BEAT_AT: number = AT.numbers + NUMBERS.length * NUMBER_BYTES;
 const OWN_AT: number = BEAT_AT + BEAT.length * NUMBER_BYTES;
@@ -39,6 +51,7 @@ const HAS_OWN: number = 1 << FLAGS.length;
 /** The parts of a record, to be written one behind the other. */
 export function encodeRecord({ endpoint, record }: BatchEntry): Uint8Array[] {
   const { held, unsent, state, remote, own } = record;
+  const topics = Buffer.from(record.topics.length > 0 ? JSON.stringify(record.topics) : "");
   const id = Buffer.from(record.id);
   const host = Buffer.from(remote.host);
   const head = Buffer.alloc(HEAD_BYTES);
@@ -54,10 +67,11 @@ export function encodeRecord({ endpoint, record }: BatchEntry): Uint8Array[] {
   head.writeUInt32LE(held.length, AT.held);
   head.writeUInt32LE(unsent.length, AT.unsent);
   head.writeUInt32LE(state.bytes.length, AT.state);
+  head.writeUInt32LE(topics.length, AT.topics);
   for (const [index, name] of NUMBERS.entries()) head.writeDoubleLE(record[name], AT.numbers + index * NUMBER_BYTES);
   for (const [index, name] of BEAT.entries()) head.writeDoubleLE(record.beat[name], BEAT_AT + index * NUMBER_BYTES);
   for (const [index, ms] of own.entries()) head.writeDoubleLE(ms, OWN_AT + index * NUMBER_BYTES);
-  return [head, id, host, held, unsent, state.bytes];
+  return [head, id, host, held, unsent, state.bytes, topics];
 }
 
 /** Cuts `bytes` up. Throws RangeError when they are not exactly `count` records. */
@@ -95,6 +109,7 @@ function decodeRecord(reader: Reader): BatchEntry {
   const held = reader.take(head.readUInt32LE(AT.held));
   const unsent = reader.take(head.readUInt32LE(AT.unsent));
   const bytes = reader.take(head.readUInt32LE(AT.state));
+  const topics = reader.take(head.readUInt32LE(AT.topics)).toString();
   const kind = STATE_KINDS[head.readUInt8(AT.kind)];
   if (!kind) throw new RangeError("migration: unknown kind of state");
   const number = (name: (typeof NUMBERS)[number]): number =>
@@ -123,9 +138,20 @@ function decodeRecord(reader: Reader): BatchEntry {
       pausedByUser: flag("pausedByUser"),
       inputEnded: flag("inputEnded"),
       reading: flag("reading"),
+      topics: topics === "" ? [] : topicsOf(topics),
       held,
       unsent,
       state: { kind, bytes },
     },
   };
+}
+
+function topicsOf(text: string): string[] {
+  try {
+    const topics: unknown = JSON.parse(text);
+    if (Array.isArray(topics) && topics.every((topic) => typeof topic === "string")) return topics;
+  } catch {
+    // Told below.
+  }
+  throw new RangeError("migration: topics that are none");
 }

@@ -10,10 +10,12 @@ import { resolveSettings } from "../config/resolve.ts";
 import { BufferMemory } from "../connection/buffer-memory.ts";
 import { ServedConnection } from "../connection/connection.ts";
 import { Endpoint } from "../connection/endpoint.ts";
+import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
 import { errnoName } from "../os/errno.ts";
 import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
+import type { TopicRings } from "../os/topic-rings.ts";
 import type { AnyService } from "../service/define.ts";
 
 export interface ServedListener {
@@ -44,6 +46,8 @@ export interface ServerOptions {
   readonly drainMs: number;
   /** `limits.bufferMemory`, bytes. */
   readonly bufferMemory: number;
+  /** To the topics of the other workers; without them they end here. */
+  readonly rings?: TopicRings;
   readonly log: Logger;
 }
 
@@ -97,12 +101,23 @@ const watchOf = (slot: number, row: number): number => slot * ROWS + row;
 export async function openServer(options: ServerOptions): Promise<WorkerServer> {
   const { block, admission, worker, idPrefix, log } = options;
   const stopping = new AbortController();
+  const topics = new Topics({
+    ...(options.rings ? { rings: options.rings } : {}),
+    // Not before there are subscribers.
+    flush: () => engine.flush(),
+    hold: (bytes) => memory.add(bytes),
+    head: block.head,
+    log,
+  });
   // Before anything is opened: what fails here leaves nothing behind.
   const prepared = await Promise.all(
     options.listeners.map(async ({ config, service, row }) => {
       const settings = resolveSettings(config, service);
       const serviceLog = log.child({ listener: config.name });
-      const env = await service.env?.({ index: worker, log: serviceLog, signal: stopping.signal });
+      const publish = (topic: string, message: unknown): void => {
+        topics.publish(service, topic, message, settings.limits.frame);
+      };
+      const env = await service.env?.({ index: worker, log: serviceLog, signal: stopping.signal, publish });
       return { config, service, row, settings, env, log: serviceLog };
     }),
   );
@@ -120,6 +135,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     log,
     holders: connections,
   });
+  engine.onTick(() => topics.read());
   engine.onRound(() => memory.review());
   engine.onTick(() => memory.review());
 
@@ -134,6 +150,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         transport: engine,
         wheel,
         memory,
+        topics,
         drainMs: options.drainMs,
         coalesce: config.socket.coalesce,
         row: block.row(row),

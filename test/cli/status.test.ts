@@ -13,6 +13,8 @@ const TRAFFIC = {
   bytesSent: 4096,
   bytesHeldIn: 0,
   bytesHeldOut: 512,
+  published: 0,
+  dropped: 0,
 };
 const worker = (index: number): WorkerStatus => ({
   ...TRAFFIC,

@@ -8,6 +8,7 @@ import { line } from "#src/codec/line.js";
 import { BufferMemory } from "#src/connection/buffer-memory.js";
 import { ServedConnection } from "#src/connection/connection.js";
 import { Endpoint } from "#src/connection/endpoint.js";
+import { Topics } from "#src/connection/topics.js";
 import { Wheel } from "#src/connection/wheel.js";
 import { boundPort } from "#src/os/descriptors.js";
 import { LISTENER_CLOSED } from "#src/os/scoreboard.js";
@@ -43,6 +44,7 @@ test("a message sent after a silence by a timer of the same turn in which the de
     env: undefined,
     transport: engine,
     wheel,
+    topics: new Topics({ flush() {}, hold() {}, head: new Float64Array(32), log }),
     memory: new BufferMemory({
       transport: engine,
       budget: 1 << 20,

@@ -32,6 +32,7 @@ const entry: fc.Arbitrary<BatchEntry> = fc.record(
             maxLength: OWN_DEADLINES.length,
           }),
         ),
+        topics: fc.array(fc.string({ unit: "grapheme", maxLength: 20 }), { maxLength: 4 }),
         beat: fc.record({ pingedAt: clock, missed: clock, activeAt: clock }, plain),
         backedUp: fc.boolean(),
         pausedByUser: fc.boolean(),
