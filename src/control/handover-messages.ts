@@ -20,7 +20,7 @@ export interface HandedListener {
   /** See src/config/listener-key.ts. */
   readonly key: string;
   readonly port: number;
-  /** All slots hold one and the same socket. */
+  /** Somebody else made its sockets, and keeps them. */
   readonly shared: boolean;
 }
 
@@ -30,8 +30,11 @@ export interface Manifest {
   readonly generation: number;
   readonly pid: number;
   readonly slots: number;
-  /** Workers that its configuration asks for: `slots` differs when it was scaled at run time. */
+  /** Slots that may not be removed. */
+  readonly least: number;
+  /** Workers that its configuration asks for, and those that it was scaled to at run time. */
   readonly workers: number;
+  readonly wanted: number;
   readonly listeners: readonly HandedListener[];
   /** Rows of all listeners that ever were and still have connections, by key. */
   readonly rows: readonly (readonly [string, number])[];

@@ -43,6 +43,8 @@ export class Crew {
   readonly figures: Figures;
   readonly admission: AdmissionTable;
   readonly generation: number;
+  /** Slots 0 to `wanted` - 1 have an owner of their own; more slots than that are served by siblings. */
+  wanted = 0;
   readonly #options: CrewOptions;
   readonly #scoreboard: Scoreboard = Scoreboard.create();
   readonly #all: Set<WorkerProcess> = new Set();

@@ -15,6 +15,7 @@
 import { formatAddress } from "../base/address.ts";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { MAX_WORKERS } from "../base/settings.ts";
 import type { Config } from "../config/config.ts";
 import type { ChangeKind, ChangeStatus, Health, PrimaryState } from "../control/status.ts";
 import { bindMissing } from "./binding.ts";
@@ -152,6 +153,7 @@ export class Primary {
       const { listeners } = this.#config;
       const { workers } = this.#options;
       this.#options.observer.onStep();
+      crew.wanted = workers;
       const inherited = crew.slots.count > 0;
       if (inherited) bindMissing(crew.slots, Math.max(crew.slots.count, workers), listeners);
       const hired = Array.from({ length: workers }, (_, slot) => crew.hire(slot, this.#config));
@@ -222,6 +224,9 @@ export class Primary {
 
   /** TTIN, TTOU, `scale N`. As `reload`. */
   scale(workers: number): Promise<string> {
+    if (workers > MAX_WORKERS) {
+      throw new HeadraceError("change-refused", `${workers} workers are too many; allowed: 1 to ${MAX_WORKERS}`);
+    }
     return this.change("scale", "scaling", () => this.#scaleTo(workers));
   }
 
@@ -292,7 +297,7 @@ export class Primary {
 
   async #scaleTo(workers: number): Promise<string> {
     const { crew } = this;
-    const from = crew.slots.count;
+    const from = crew.wanted;
     const options = {
       crew,
       log: this.#log,
@@ -300,8 +305,16 @@ export class Primary {
       onStep: () => this.#options.observer.onStep(),
     };
     checkRoom(crew, workers);
-    const moved = workers > from ? await grow(workers, options) : workers < from ? await shrink(workers, options) : 0;
+    const fewer = workers < from || crew.slots.count > workers;
+    const moved = workers > from ? await grow(workers, options) : fewer ? await shrink(workers, options) : 0;
     return `scaled from ${from} to ${many(workers, "worker")}, ${movedText(moved, 0)}`;
+  }
+
+  /** More slots were inherited than there are workers: siblings serve them until they are removed in order. */
+  trim(): void {
+    if (this.crew.slots.count > Math.max(this.crew.wanted, this.crew.slots.least)) {
+      this.scale(this.crew.wanted).catch(() => {});
+    }
   }
 
   /** An upgrade has made this the main primary. */

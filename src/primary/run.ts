@@ -9,7 +9,7 @@ import type { Config } from "../config/config.ts";
 import type { ChangeRequest } from "../control/protocol.ts";
 import { type ControlHandlers, ControlServer } from "../control/server.ts";
 import type { DrainingStatus } from "../control/status.ts";
-import { inheritedSockets } from "../os/activation.ts";
+import { type InheritedSocket, inheritedSockets } from "../os/activation.ts";
 import { halfOf } from "../os/admission-table.ts";
 import { peerOf } from "../os/descriptors.ts";
 import { openNotifier } from "../os/notify.ts";
@@ -79,6 +79,7 @@ class ServerProcess {
   readonly #options: RunOptions;
   readonly #log: Logger;
   readonly #manager: ServiceManager;
+  readonly #inherited: readonly InheritedSocket[];
   readonly #launch: Launch;
   readonly #aftermath: Aftermath = new Aftermath();
   readonly #pins: PinnedPaths = new PinnedPaths();
@@ -96,6 +97,8 @@ class ServerProcess {
     this.#config = this.#pins.pin(options.config);
     const notifier = openNotifier(process.env, process.pid, (problem) => log.warn(problem));
     this.#manager = new ServiceManager(notifier, !options.successor);
+    this.#inherited = inheritedSockets(process.env, process.pid, (problem) => log.warn(problem));
+    // After both, which take out of the environment what is meant for this process alone.
     this.#launch = { ...options.launch, env: { ...process.env, ...notifier.environment } };
   }
 
@@ -123,14 +126,16 @@ class ServerProcess {
     const primary = this.#createPrimary(origin);
     await this.#listenControl(primary, this.#claim);
     this.#manager.begin(primary.crew);
-    if (await primary.start()) this.#enterService(primary, this.#claim);
+    if (!(await primary.start())) return primary;
+    this.#enterService(primary, this.#claim);
+    primary.trim();
     return primary;
   }
 
   /** From the descriptor store or a socket unit, if this is a service that has either. */
   #inherit(): Origin {
     const config = this.#config;
-    const sockets = inheritedSockets(process.env, process.pid, (problem) => this.#log.warn(problem));
+    const sockets = this.#inherited;
     const origin = freshOrigin();
     for (const name of placeInherited(sockets, config, origin.slots)) this.#manager.forget(name);
     if (sockets.length > 0) this.#log.info({ sockets: sockets.length }, "sockets were inherited from systemd");
@@ -155,8 +160,7 @@ class ServerProcess {
     this.#enterService(primary, this.#claim);
     primary.arrived(`upgraded: process ${process.pid} serves, version ${this.#options.version}`);
     this.#serveDeparting(takeover, primary);
-    // More slots came than this configuration has workers: siblings serve them until they are removed in order.
-    if (primary.crew.slots.count > takeover.workers) primary.scale(takeover.workers).catch(() => {});
+    primary.trim();
     return primary;
   }
 
@@ -331,8 +335,8 @@ class ServerProcess {
       change: {
         SIGHUP: () => change("SIGHUP", () => primary.reload(false)),
         SIGUSR2: () => change("SIGUSR2", () => this.#upgrade(primary)),
-        SIGTTIN: () => change("SIGTTIN", () => primary.scale(primary.crew.slots.count + 1)),
-        SIGTTOU: () => change("SIGTTOU", () => primary.scale(Math.max(1, primary.crew.slots.count - 1))),
+        SIGTTIN: () => change("SIGTTIN", () => primary.scale(primary.crew.wanted + 1)),
+        SIGTTOU: () => change("SIGTTOU", () => primary.scale(Math.max(1, primary.crew.wanted - 1))),
       },
       other: (signal) => this.#log.warn({ signal }, `${signal} is not supported: ignored`),
     });

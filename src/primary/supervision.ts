@@ -57,14 +57,14 @@ export class Supervision {
     const { crew, log, stopSignal } = this.#options;
     for (;;) {
       await sleep(backoff.pauseMs(crew.accepting.length === 0), stopSignal);
-      if (stopSignal.aborted || crew.ownerOf(slot) || slot >= crew.slots.count) return;
+      if (stopSignal.aborted || crew.ownerOf(slot) || slot >= crew.wanted) return;
       let worker: WorkerProcess | undefined;
       try {
         worker = crew.hire(slot, config);
         crew.countRestart(slot);
         await crew.equip(worker);
         await crew.open(worker);
-        if (crew.ownerOf(slot) || slot >= crew.slots.count) return void crew.dismiss(worker, config.drainMs, false);
+        if (crew.ownerOf(slot) || slot >= crew.wanted) return void crew.dismiss(worker, config.drainMs, false);
         crew.install(worker);
         log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was replaced`);
         this.#judgeHealth();

@@ -47,7 +47,7 @@ export async function beginTakeover(config: Config, version: string): Promise<Ta
     channel,
     origin: { generation, admission, rows: new Rows(manifest.rows), slots },
     handed: { control, lock, path: manifest.control },
-    workers: config.workers === manifest.workers ? manifest.slots : config.workers,
+    workers: config.workers === manifest.workers ? manifest.wanted : config.workers,
     before: { generation: manifest.generation, pid: manifest.pid },
   };
 }
@@ -63,6 +63,7 @@ async function receiveSockets(channel: HandoverChannel, manifest: Manifest, conf
   }
   const wanted = new Set(config.listeners.map(listenerKey));
   const slots = new Slots();
+  slots.least = manifest.least;
   for (const { key, shared } of listeners) if (shared) slots.share(key);
   for (const [index, fd] of all.entries()) {
     const key = listeners[index % listeners.length]?.key ?? "";

@@ -213,7 +213,10 @@ class Worker {
     }
   }
 
-  async #move({ server }: Serving, order: Extract<ToWorker<Config>, { type: "moveOut" | "moveIn" }>): Promise<void> {
+  async #move(
+    { server, order: start }: Serving,
+    order: Extract<ToWorker<Config>, { type: "moveOut" | "moveIn" }>,
+  ): Promise<void> {
     const [channel = -1] = receiveDescriptors(WORKER_FDS.channel, MOVE_TAG, 1);
     const log = this.#log as Logger;
     const { id } = order;
@@ -222,7 +225,8 @@ class Worker {
       return report({ type: "moved", id, moved, kept: 0 });
     }
     const most = order.most === undefined ? {} : { most: order.most };
-    const { moved, kept } = await sendConnections({ channel, server, log, handOff: order.handOff, ...most });
+    const withinMs = start.config.drainMs;
+    const { moved, kept } = await sendConnections({ channel, server, log, handOff: order.handOff, withinMs, ...most });
     await report({ type: "moved", id, moved, kept });
   }
 
