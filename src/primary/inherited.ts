@@ -9,6 +9,7 @@ import { listenerKey } from "../config/listener-key.ts";
 import type { InheritedSocket } from "../os/activation.ts";
 import { addon } from "../os/addon.ts";
 import { closeDescriptor } from "../os/descriptors.ts";
+import { SLOTS_MAX } from "../os/scoreboard.ts";
 import type { Slots } from "./slots.ts";
 import { parseSocketName } from "./socket-names.ts";
 
@@ -18,6 +19,8 @@ interface Bound {
 }
 
 function boundTo(fd: number): Bound | undefined {
+  const kind = addon().socketKind(fd);
+  if (typeof kind === "number" || kind.type !== "stream") return undefined;
   const name = addon().socketName(fd, false);
   if (typeof name === "number") return undefined;
   const [host = "", port] = name.split(" ");
@@ -40,7 +43,7 @@ export function placeInherited(sockets: readonly InheritedSocket[], config: Conf
   for (const { name, fd } of sockets) {
     const place = parseSocketName(name);
     const listener = place ? undefined : listenerAt(fd, config);
-    if (place && known.has(place.key)) {
+    if (place && place.slot < SLOTS_MAX && known.has(place.key)) {
       slots.keepAs(place.slot, place.key, fd);
     } else if (listener) {
       activated.set(listener, [...(activated.get(listener) ?? []), fd]);

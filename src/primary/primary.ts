@@ -198,25 +198,30 @@ export class Primary {
   depart(give: (worker: WorkerProcess) => Promise<void>): void {
     this.#departing = true;
     this.#state = "stopping";
-    this.#stopHangWatch();
+    this.crew.closed = true;
     this.#stopSignal.abort();
     this.crew.slots.release();
     for (const worker of this.crew.all) void this.#depart(worker, give);
     this.#checkDone();
   }
 
-  /** HUP. Throws `busy` at once; rejects with why it failed, and then nothing has changed. */
+  /**
+   * HUP. Throws `busy` at once; rejects with why it failed. Then the configuration before is in force, but when only
+   * the number of workers could not be had: then all else is as asked.
+   */
   reload(replace: boolean): Promise<string> {
     return this.change("reload", "reloading", async () => {
       const { crew } = this;
       const before = this.#config;
       const after = this.#options.readConfig();
       const onStep = (): void => this.#options.observer.onStep();
+      const scaled = before.workers !== after.workers;
+      if (scaled) checkRoom(crew, after.workers);
       const { replaced, moved, kept, live } = await reload({ crew, log: this.#log, before, after, replace, onStep });
       this.#config = after;
       this.#configVersion += 1;
       this.#log.level = after.logLevel;
-      if (before.workers !== after.workers) await this.#scaleTo(after.workers);
+      if (scaled) await this.#scaleTo(after.workers);
       const done = replaced === 0 ? `${many(live, "option")} changed in place` : `${many(replaced, "worker")} replaced`;
       return `reloaded: configuration ${this.#configVersion}, ${done}, ${movedText(moved, kept)}`;
     });
@@ -342,7 +347,7 @@ export class Primary {
 
   #beginStop(): void {
     this.#state = "stopping";
-    this.#stopHangWatch();
+    this.crew.closed = true;
     this.#stopSignal.abort();
     this.crew.slots.release();
     for (const worker of this.crew.all) void this.crew.dismiss(worker, this.#config.drainMs, true);
@@ -350,21 +355,24 @@ export class Primary {
   }
 
   async #depart(worker: WorkerProcess, give: (worker: WorkerProcess) => Promise<void>): Promise<void> {
-    const started = Date.now();
+    const started = performance.now();
     const { drainMs } = this.#config;
     if (worker.state === "accepting") {
       try {
-        await this.crew.retire(worker);
-        await give(worker);
+        // Nobody takes over an address that the next generation does not have: what waits there is accepted first.
+        await this.crew.retire(worker, true);
+        await bounded(drainMs, give(worker));
       } catch (error) {
         this.#log.warn({ worker: worker.slot, reason: messageOf(error) }, "connections could not be moved; they drain");
       }
     }
-    await this.crew.dismiss(worker, Math.max(0, drainMs - (Date.now() - started)), false);
+    await this.crew.dismiss(worker, Math.max(0, drainMs - (performance.now() - started)), false);
   }
 
   #checkDone(): void {
-    if (this.#stopping() && this.crew.all.length === 0) this.#finish(this.#tally);
+    if (!this.#stopping() || this.crew.all.length > 0) return;
+    this.#stopHangWatch();
+    this.#finish(this.#tally);
   }
 
   #onExit(worker: WorkerProcess, owned: boolean, open: number): void {
@@ -389,4 +397,18 @@ function many(count: number, what: string): string {
 function movedText(moved: number, kept: number): string {
   const left = kept === 0 ? "" : `, ${many(kept, "connection")} left to drain`;
   return `${many(moved, "connection")} moved${left}`;
+}
+
+/** Rejects when `work` takes longer than `ms`. */
+async function bounded(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not within ${ms} ms`)), ms);
+  });
+  work.catch(() => {});
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

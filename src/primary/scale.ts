@@ -29,18 +29,19 @@ export interface ScaleOptions {
 
 /** For a handshake that began before the steering to end: the round trip of a distant client, with a repetition. */
 const SETTLE_MS = 1_000;
-/** What a worker needs beside connections: sockets of all slots, channels, the log, the service's own. */
+/** What a worker needs beside connections and listening sockets: channels, the log, the service's own. */
 const RESERVED_DESCRIPTORS = 256;
 
 /** Refuses what would not fit, before anything is begun. `to`: workers that remain. */
 export function checkRoom(crew: Crew, to: number): void {
   const open = crew.all.reduce((total, worker) => total + crew.openOf(worker), 0);
   const limit = descriptorLimit();
-  const room = to * Math.max(0, limit - RESERVED_DESCRIPTORS);
+  const reserved = RESERVED_DESCRIPTORS + crew.slots.count * crew.rows.used.length;
+  const room = to * Math.max(0, limit - reserved);
   if (open <= room) return;
   throw new HeadraceError(
     "change-failed",
-    `${open} connections do not fit ${to} worker${to === 1 ? "" : "s"}: each may hold ${limit} descriptors (RLIMIT_NOFILE), ${RESERVED_DESCRIPTORS} of them reserved`,
+    `${open} connections do not fit ${to} worker${to === 1 ? "" : "s"}: each may hold ${limit} descriptors (RLIMIT_NOFILE), ${reserved} of them reserved`,
     { option: "RLIMIT_NOFILE", given: String(open), allowed: String(room) },
   );
 }
@@ -56,7 +57,7 @@ async function rebalance(crew: Crew, fresh: readonly WorkerProcess[], log: Logge
       const most = Math.min(crew.openOf(from) - share, share - crew.openOf(to));
       if (most <= 0) continue;
       try {
-        moved += (await crew.move(from, to, { most, handOff: false })).moved;
+        moved += (await within(from.config.drainMs, crew.move(from, to, { most, handOff: false }))).moved;
       } catch (err) {
         log.warn({ err, from: from.slot, to: to.slot }, "connections could not be moved; they stay");
       }
@@ -70,7 +71,10 @@ async function equipFirst(worker: WorkerProcess, crew: Crew, { listeners }: Conf
   const { slots } = crew;
   const exists = worker.slot < slots.count;
   const shared = listeners.filter((listener) => slots.shared(listener));
-  if (exists) return crew.equip(worker);
+  if (exists) {
+    crew.announce();
+    return crew.equip(worker);
+  }
   await worker.loaded();
   if (shared.length > 0) {
     for (const listener of shared) slots.copyShared(worker.slot, listener);
@@ -139,7 +143,7 @@ async function letGo(slot: number, { crew, log, config }: ScaleOptions): Promise
   if (!worker) return 0;
   let passed = { moved: 0, kept: 0 };
   if (worker.state === "accepting") {
-    await crew.retire(worker).catch(() => {});
+    await crew.retire(worker, false).catch(() => {});
     const spreading = async (): Promise<typeof passed> => ({ moved: await spread(worker, crew, log), kept: 0 });
     if (config.migration.enabled) passed = await within(config.drainMs, spreading());
   }
@@ -154,8 +158,8 @@ export async function shrink(to: number, options: ScaleOptions): Promise<number>
   const removing = crew.slots.count > keep;
   let moved = 0;
   crew.wanted = to;
-  if (removing) steer(crew, config, keep);
   try {
+    if (removing) steer(crew, config, keep);
     if (removing) await pause(SETTLE_MS);
     for (let slot = crew.slots.count - 1; slot >= to; slot--) {
       onStep();

@@ -64,6 +64,8 @@ export class Slots {
   /** The same by key. */
   keepAs(slot: number, key: string, fd: number): void {
     while (this.#sockets.length <= slot) this.#sockets.push(new Map());
+    const before = this.#sockets[slot]?.get(key);
+    if (before !== undefined && before !== fd) closeDescriptor(before);
     this.#sockets[slot]?.set(key, fd);
     this.#ports.set(key, boundPort(fd));
     if (!this.#shared.has(key)) this.#observer?.onKept(key, slot, fd);
