@@ -16,7 +16,7 @@ export const HANDOVER_FD = 3;
 export const HANDOVER_VARIABLE = "HEADRACE_HANDOVER";
 
 /** A listener as its sockets know it. */
-export interface HandedListener {
+interface HandedListener {
   /** See src/config/listener-key.ts. */
   readonly key: string;
   readonly port: number;
@@ -41,7 +41,7 @@ export interface Manifest {
   readonly control: string;
 }
 
-export type ToSuccessor =
+type ToSuccessor =
   | Manifest
   /** Slot by slot, in the order of the manifest's listeners; as many messages as it takes. */
   | { readonly type: "sockets" }
@@ -52,7 +52,7 @@ export type ToSuccessor =
   /** One end of a channel: a worker gives its connections through the other. */
   | { readonly type: "connections"; readonly slot: number };
 
-export type ToPredecessor =
+type ToPredecessor =
   | { readonly type: "hello"; readonly protocol: number; readonly pid: number; readonly version: string }
   | { readonly type: "armed" }
   | { readonly type: "accepting" }

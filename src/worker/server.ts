@@ -23,7 +23,7 @@ export interface ServedListener {
 }
 
 /** The admission table as the engine wants it: shared words, and this worker's column. */
-export interface AdmissionPlace {
+interface AdmissionPlace {
   readonly words: Int32Array;
   readonly column: number;
 }
