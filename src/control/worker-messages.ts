@@ -87,6 +87,8 @@ export interface Moved {
   readonly moved: number;
   /** Connections that could not move and stayed. */
   readonly kept: number;
+  /** The other end went before its time: another attempt with another worker may do better. */
+  readonly cut: boolean;
 }
 
 export type FromWorker =

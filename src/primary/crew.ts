@@ -21,8 +21,11 @@ import type { Rows } from "./rows.ts";
 import type { Slots } from "./slots.ts";
 import { WorkerProcess } from "./worker-process.ts";
 
-/** For orders that are carried out in the turn in which they come: a worker that does not answer is stuck. */
-const ANSWER_MS = 5_000;
+/**
+ * For orders that are carried out in the turn in which they come. A worker that is busy answers later, and one that
+ * hangs is killed by the watch on hanging workers; this is for those that nobody watches (`timeouts.hang: off`).
+ */
+const ANSWER_MS = 60_000;
 /** Workers force what is open at the drain deadline; who is still there this much later is killed. */
 export const DRAIN_GRACE_MS = 1_000;
 
@@ -219,15 +222,17 @@ export class Crew {
     options: { readonly most?: number; readonly handOff: boolean },
   ): Promise<Moved> {
     const [source, target] = openChannel();
-    try {
-      return await this.give(from, source, options, () => this.receive(to, target));
-    } finally {
-      closeDescriptor(source);
-      closeDescriptor(target);
-    }
+    const answer = this.give(from, source, options, () => this.receive(to, target));
+    // Sent by now, and copies here would hide it from each worker when the other one dies.
+    closeDescriptor(source);
+    closeDescriptor(target);
+    return answer;
   }
 
-  /** Has a worker give connections to whoever has the other end of `channel`. `meanwhile` starts the other side. */
+  /**
+   * Has a worker give connections to whoever has the other end of `channel`, of which it has a copy when this returns
+   * its promise. `meanwhile` starts the other side.
+   */
   async give(
     from: WorkerProcess,
     channel: number,

@@ -15,6 +15,7 @@ import { closeDescriptor, openChannel } from "../os/descriptors.ts";
 import type { Aftermath } from "./aftermath.ts";
 import { HandoverChannel } from "./handover-channel.ts";
 import type { Primary } from "./primary.ts";
+import { moveAll } from "./succession.ts";
 import { checkSuccessor, type Launch, startSuccessor } from "./successor.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
@@ -135,11 +136,15 @@ function undo(pid: number, channel: HandoverChannel, options: UpgradeOptions): v
 /** A worker's connections, to whichever worker the new primary chooses. */
 async function giveAway(worker: WorkerProcess, channel: HandoverChannel, { crew, config }: Primary): Promise<void> {
   if (!config.migration.enabled) return;
-  const [own, theirs] = openChannel();
-  try {
-    await channel.send({ type: "connections", slot: worker.slot }, [theirs]).finally(() => closeDescriptor(theirs));
-    await crew.give(worker, own, { handOff: true }, () => {});
-  } finally {
-    closeDescriptor(own);
-  }
+  await moveAll(worker, async () => {
+    const [own, theirs] = openChannel();
+    try {
+      await channel.send({ type: "connections", slot: worker.slot }, [theirs]);
+      return crew.give(worker, own, { handOff: true }, () => {});
+    } finally {
+      // Copies here would hide it from each worker when the other one dies.
+      closeDescriptor(own);
+      closeDescriptor(theirs);
+    }
+  });
 }

@@ -225,12 +225,12 @@ class Worker {
     const log = this.#log as Logger;
     if (order.type === "moveIn") {
       const { moved } = await receiveConnections({ channel, server, log });
-      return report({ type: "moved", id: order.id, moved, kept: 0 });
+      return report({ type: "moved", id: order.id, moved, kept: 0, cut: false });
     }
     const { id, handOff, withinMs, most } = order;
     const choice = most === undefined ? { handOff } : { handOff, most };
-    const { moved, kept } = await sendConnections({ channel, server, log, withinMs, ...choice });
-    await report({ type: "moved", id, moved, kept });
+    const outcome = await sendConnections({ channel, server, log, withinMs, ...choice });
+    await report({ type: "moved", id, ...outcome });
   }
 
   async #configure({ server, stack }: Serving, config: Config): Promise<void> {
@@ -272,7 +272,7 @@ class Worker {
   }
 
   async #leave(code: number): Promise<never> {
-    if (this.#log) await closeLog(this.#log);
+    if (this.#log && !(await closeLog(this.#log))) addon().exitNow(code);
     process.exit(code);
   }
 }
