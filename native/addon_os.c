@@ -238,6 +238,13 @@ static napi_value exit_with_peer_js(napi_env env, napi_callback_info info) {
   return give_int(env, fds_exit_with_peer(channel, after_ms));
 }
 
+static napi_value exit_now_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  int code = take_int(&args, 0);
+  if (args.wrong) return throw_wrong(env);
+  _exit(code);
+}
+
 static napi_value memory_create_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   char name[64];
@@ -292,6 +299,7 @@ static const addon_export EXPORTS[] = {
     {"unixListen", unix_listen_js},
     {"unixSend", unix_send_js},
     {"exitWithPeer", exit_with_peer_js},
+    {"exitNow", exit_now_js},
     {"memoryCreate", memory_create_js},
     {"memoryMap", memory_map_js},
 };

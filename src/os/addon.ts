@@ -107,6 +107,8 @@ export interface Addon {
    * ends the process with code 1.
    */
   exitWithPeer(channel: number, afterMs: number): Errno;
+  /** Ends the process with nothing more done or waited for: not the thread pool, no exit handlers. */
+  exitNow(code: number): never;
   /** A zeroed memfd of `size` bytes. */
   memoryCreate(name: string, size: number): Errno;
   /** Maps `size` bytes of it shared, from `offset`, a multiple of the page size. Throws when it cannot. Unmapped when collected; the descriptor may be closed at once. */
