@@ -926,8 +926,10 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (unsent > limits.buffered) return "refused";
     transport.submit(slot, this.#generation, at, written, coalesce);
     // The arena begins anew: of a broadcast, what went before may wait in buffers by now.
-    if (at === 0) this.endpoint.memory.guard();
-    if (this.closed) return "closed";
+    if (at === 0) {
+      this.endpoint.memory.guard();
+      if (this.closed) return "closed";
+    }
     return unsent > limits.highWater ? this.#slow() : "ok";
   }
 

@@ -19,7 +19,7 @@ export type EngineHandle = { readonly engine: unique symbol };
 export type ChannelWatch = { readonly channel: unique symbol };
 
 /** Opaque handle of a bell that is listened to. */
-export type Bell = { readonly bell: unique symbol };
+type Bell = { readonly bell: unique symbol };
 
 /** The memory that engine and JavaScript share; src/engine/layout.ts says what stands where. */
 export interface EngineMemory {
