@@ -19,7 +19,7 @@ const AT = { version: 0, bell: 2, rings: 8 } as const;
 const BELL_WORDS = 2;
 const RING = { written: 0, reserved: 1, words: 2 } as const;
 const HEADER_BYTES = 64 * 1024;
-const RING_BYTES: number = 2 << 20;
+const RING_BYTES: number = 1 << 20;
 const UNIT = 8;
 const UNITS: number = RING_BYTES / UNIT;
 const SIZE: number = HEADER_BYTES + ADMISSION_COLUMNS * RING_BYTES;
@@ -33,6 +33,11 @@ const RECORD_BYTES_MAX: number = RING_BYTES / 4;
 
 /** A message and its topic may have so many bytes together. */
 export const TOPIC_MESSAGE_MAX: number = RECORD_BYTES_MAX - RECORD.words;
+
+// The addon takes sizes and offsets in 32 bits.
+if (SIZE > 2 ** 31 - 1 || AT.rings + ADMISSION_COLUMNS * RING.words > HEADER_BYTES / Int32Array.BYTES_PER_ELEMENT) {
+  throw new RangeError("topics: the memory is too small for a ring of every worker");
+}
 
 /** The caller's descriptor. */
 export function createTopicMemory(): number {
