@@ -92,6 +92,8 @@ test("what one worker publishes reaches the subscribers of all, through scale, r
   await command("reload", "--replace");
   await assertHeard(clients.values(), "room", "reloaded");
   await command("upgrade");
+  // Connections move after the command has returned, and one that moves may miss what is published meanwhile.
+  await until("all have moved", async () => (await server.status()).draining.length === 0);
   await assertHeard(clients.values(), "room", "upgraded");
   const [victim] = (await server.status()).workers;
   const there = await Promise.all([...clients.values()].map((client) => ask(client, "pid")));
