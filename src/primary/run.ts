@@ -18,9 +18,11 @@ import { openNotifier } from "../os/notify.ts";
 import { probeAddresses } from "./addresses.ts";
 import { Aftermath } from "./aftermath.ts";
 import { adoptControl, type ControlClaim, claimControl } from "./control-claim.ts";
+import { diagnose } from "./diagnosis.ts";
 import type { HandoverChannel } from "./handover-channel.ts";
 import { placeInherited } from "./inherited.ts";
 import { serviceLabel } from "./label.ts";
+import { readMachine } from "./machine.ts";
 import { freshOrigin, type Origin } from "./origin.ts";
 import { removePidFile, writePidFile } from "./pid-file.ts";
 import { PinnedPaths } from "./pinned-paths.ts";
@@ -123,7 +125,15 @@ class ServerProcess {
     }
   }
 
+  /** A configuration that cannot hold here is said before it has to. */
+  #warnOfMachine(): void {
+    for (const { severity, message, repair } of diagnose(this.#config, readMachine())) {
+      if (severity === "problem") this.#log.warn({ repair }, message);
+    }
+  }
+
   async #startFirst(): Promise<Primary> {
+    this.#warnOfMachine();
     const config = this.#config;
     const origin = this.#inherit();
     probeAddresses(config.listeners.filter((listener) => !origin.slots.has(0, listener)));
