@@ -2,10 +2,12 @@
 import type { Address } from "../base/address.ts";
 import type { Limits } from "../base/settings.ts";
 
+type Related = "lowWater" | "highWater" | "buffered";
+
 export interface Conflict {
-  readonly option: keyof Limits;
+  readonly option: Related;
   readonly relation: "must be below" | "must not be above";
-  readonly other: keyof Limits;
+  readonly other: Related;
 }
 
 /** Conflicts among the limits that are set. */

@@ -3,7 +3,13 @@
  * Options come from the file's top level, then the listener itself, then the environment.
  */
 import { basename, extname } from "node:path";
-import { DEFAULT_SOCKET, type Limits, type ServerTimeouts, type Timeouts } from "../base/settings.ts";
+import {
+  DEFAULT_ADMISSION,
+  DEFAULT_SOCKET,
+  type Limits,
+  type ServerTimeouts,
+  type Timeouts,
+} from "../base/settings.ts";
 import { LIMIT_KINDS } from "./bounds.ts";
 import { BUILTIN_SERVICES, type ListenerConfig, type ServiceRef } from "./config.ts";
 import { limitConflicts, overlap } from "./conflicts.ts";
@@ -139,6 +145,7 @@ export function readListeners(
       limits: limitsOf(limits, input.limits),
       timeouts: timeoutsOf(layersOf(sources, "timeouts", input, index)),
       socket: { ...DEFAULT_SOCKET, ...merge(layersOf(sources, "socket", input, index)) },
+      admission: { ...DEFAULT_ADMISSION, ...input.admission },
     };
   });
   checkPairs(listeners, sources.list, findings);

@@ -20,5 +20,5 @@ export interface Transport {
   generation(slot: number): number;
   release(slot: number, generation: number): ReleasedSlot;
   adopt(listener: number, fd: number, owner: SlotOwner, options: AdoptOptions): number;
-  leave(listener: number, count: number): void;
+  leave(listener: number, entry: number): void;
 }

@@ -42,7 +42,7 @@ export type ToSuccessor =
   | Manifest
   /** Slot by slot, in the order of the manifest's listeners; as many messages as it takes. */
   | { readonly type: "sockets" }
-  /** Admission table, control socket, its lock. */
+  /** Admission table, control socket, its lock, eventfd of the admission table. */
   | { readonly type: "state" }
   | { readonly type: "commit" }
   | { readonly type: "main" }

@@ -118,7 +118,7 @@ export class Crew {
         rows,
         pretty: this.#options.pretty,
       },
-      { scoreboard: this.#scoreboard.fd, admission: this.admission.fd },
+      { scoreboard: this.#scoreboard.fd, admission: this.admission.fd, wake: this.admission.wakeFd },
     );
     this.#all.add(worker);
     void worker.exited.then(() => this.#bury(worker));

@@ -109,7 +109,8 @@ async function handOver(channel: HandoverChannel, pid: number, options: UpgradeO
   for (let from = 0; from < sockets.length; from += SOCKETS_PER_MESSAGE) {
     await channel.send({ type: "sockets" }, sockets.slice(from, from + SOCKETS_PER_MESSAGE));
   }
-  await channel.send({ type: "state" }, [crew.admission.fd, handed.control, handed.lock]);
+  const { fd, wakeFd } = crew.admission;
+  await channel.send({ type: "state" }, [fd, handed.control, handed.lock, wakeFd]);
   onStep();
   await channel.receive("armed", "the new workers are ready", ARMED_MS, stopSignal);
   await channel.send({ type: "commit" });

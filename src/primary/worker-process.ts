@@ -59,6 +59,7 @@ interface Waiter {
 export interface Descriptors {
   readonly scoreboard: number;
   readonly admission: number;
+  readonly wake: number;
 }
 
 const ended = (message: string): WorkerFailure => ({ type: "failed", code: "worker-failed", message, fields: {} });
@@ -103,9 +104,9 @@ export class WorkerProcess {
     const [own, theirs] = openChannel();
     this.#channel = own;
     try {
-      const { scoreboard, admission } = descriptors;
+      const { scoreboard, admission, wake } = descriptors;
       this.#child = fork(WORKER_MAIN, [], {
-        stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission],
+        stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission, wake],
       });
     } catch (error) {
       closeDescriptor(own);

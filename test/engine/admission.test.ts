@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { type TestContext, test } from "node:test";
 import type { Engine } from "#src/engine/engine.js";
+import { ENTRY } from "#src/engine/layout.js";
 import { addon } from "#src/os/addon.js";
 import { ADMISSION_ROWS, AdmissionTable, admissionColumn } from "#src/os/admission-table.js";
 import { WORKER_FIELDS } from "#src/os/scoreboard.js";
@@ -39,7 +40,7 @@ interface Counting {
 function openCounting(t: TestContext, total: number, listener = 0): Counting {
   const table = openTable(t);
   const loopback = openLoopback(t, { accepting: true });
-  loopback.engine.limit(table.words, admissionColumn(1, 0), capsOf(total, listener));
+  loopback.engine.limit(table, admissionColumn(1, 0), capsOf(total, listener));
   return {
     loopback,
     table,
@@ -59,11 +60,11 @@ function openCounting(t: TestContext, total: number, listener = 0): Counting {
   };
 }
 
-const release = (from: Recorder): { fd: number; counted: boolean } => from.engine.release(from.slot, from.generation);
+const release = (from: Recorder): { fd: number; entry: number } => from.engine.release(from.slot, from.generation);
 
-function adopt(engine: Engine, fd: number, counted: boolean): Recorder {
+function adopt(engine: Engine, fd: number, entry: number): Recorder {
   const heir = new Recorder(engine);
-  heir.slot = engine.adopt(LISTENER, fd, heir, { counted });
+  heir.slot = engine.adopt(LISTENER, fd, heir, { entry });
   heir.generation = engine.generation(heir.slot);
   return heir;
 }
@@ -86,11 +87,11 @@ test("a released connection keeps its place until it is given back, or taken alo
   await attempt();
   await attempt();
   const released = release(loopback.accepted[0] as Recorder);
-  assert.equal(released.counted, true);
+  assert.equal(released.entry, ENTRY.none);
   assert.deepEqual(counts(), [2, 2]);
   assert.equal(await attempt(), false);
   // Taken back: the same place, not another.
-  const heir = adopt(engine, released.fd, true);
+  const heir = adopt(engine, released.fd, ENTRY.none);
   assert.deepEqual(counts(), [2, 2]);
   heir.reset();
   engine.flush();
@@ -98,7 +99,7 @@ test("a released connection keeps its place until it is given back, or taken alo
   const gone = release(loopback.accepted[1] as Recorder);
   addon().fdClose(gone.fd);
   assert.deepEqual(counts(), [1, 1]);
-  engine.leave(LISTENER, 1);
+  engine.leave(LISTENER, ENTRY.none);
   assert.deepEqual(counts(), [0, 0]);
 });
 
@@ -108,16 +109,16 @@ test("adopted from elsewhere: counted by force, above the cap too, in its own co
   await attempt();
   const elsewhere = openEngine(t);
   const column = admissionColumn(2, 3);
-  elsewhere.limit(table.words, column, capsOf(2));
+  elsewhere.limit(table, column, capsOf(2));
   const heirs = loopback.accepted.map((served) => {
-    const heir = adopt(elsewhere, release(served).fd, false);
+    const heir = adopt(elsewhere, release(served).fd, ENTRY.notCounted);
     // Both count it until its last owner lets go: too many for a moment, never too few.
     return heir;
   });
   assert.deepEqual(counts(), [4, 4]);
   assert.deepEqual([table.countHalf(0, 0), table.countHalf(1, 0)], [2, 2]);
   assert.equal(await attempt(), false);
-  loopback.engine.leave(LISTENER, 2);
+  for (let i = 0; i < 2; i++) loopback.engine.leave(LISTENER, ENTRY.none);
   assert.deepEqual([table.countHalf(0, 0), table.countHalf(1, 0)], [2, 0]);
   assert.equal(await attempt(), false);
   for (const heir of heirs) heir.reset();
@@ -131,11 +132,11 @@ test("what cannot be adopted is not counted", async (t) => {
   await attempt();
   const { fd } = release(loopback.accepted[0] as Recorder);
   const before = counts();
-  assert.throws(() => adopt(loopback.engine, -1, false));
-  assert.throws(() => adopt(loopback.engine, -1, true));
-  assert.throws(() => loopback.engine.adopt(64, fd, loopback.accepted[0] as Recorder, { counted: false }));
+  assert.throws(() => adopt(loopback.engine, -1, ENTRY.notCounted));
+  assert.throws(() => adopt(loopback.engine, -1, ENTRY.none));
+  assert.throws(() => loopback.engine.adopt(64, fd, loopback.accepted[0] as Recorder, { entry: ENTRY.notCounted }));
   assert.deepEqual(counts(), before);
-  adopt(loopback.engine, fd, true);
+  adopt(loopback.engine, fd, ENTRY.none);
   assert.deepEqual(counts(), before);
 });
 
@@ -145,7 +146,7 @@ test("an engine that shuts down gives back what it holds, not what was released 
   const { fd } = release(loopback.accepted[0] as Recorder);
   loopback.engine.shutdown();
   assert.deepEqual(counts(), [1, 1]);
-  loopback.engine.leave(LISTENER, 1);
+  loopback.engine.leave(LISTENER, ENTRY.none);
   assert.deepEqual(counts(), [1, 1], "an engine that is closed counts no more");
   table.clearColumn(admissionColumn(1, 0));
   assert.deepEqual(counts(), [0, 0]);
@@ -158,38 +159,38 @@ test("caps change while connections are open; the place does not", async (t) => 
   const column = admissionColumn(1, 0);
   await attempt();
   assert.equal(await attempt(), false);
-  engine.limit(table.words, column, capsOf(3, 2));
+  engine.limit(table, column, capsOf(3, 2));
   assert.equal(await attempt(), true);
   assert.equal(await attempt(), false, "the listener's own cap");
-  engine.limit(table.words, column, capsOf(3));
+  engine.limit(table, column, capsOf(3));
   assert.equal(await attempt(), true);
-  engine.limit(table.words, column, capsOf(1));
+  engine.limit(table, column, capsOf(1));
   assert.equal(await attempt(), false);
-  engine.limit(table.words, column, capsOf(0));
+  engine.limit(table, column, capsOf(0));
   assert.equal(await attempt(), true);
   const refused = (errno: string) => ({ code: "system", fields: { errno } });
-  assert.throws(() => engine.limit(table.words, admissionColumn(1, 1), capsOf(1)), refused("EBUSY"));
-  assert.throws(() => engine.limit(openTable(t).words, column, capsOf(1)), refused("EBUSY"));
-  assert.throws(() => engine.limit(table.words, column, new Int32Array(2)), refused("EINVAL"));
-  assert.throws(() => engine.limit(new Int32Array(100), column, capsOf(1)), refused("EINVAL"));
+  assert.throws(() => engine.limit(table, admissionColumn(1, 1), capsOf(1)), refused("EBUSY"));
+  assert.throws(() => engine.limit(openTable(t), column, capsOf(1)), refused("EBUSY"));
+  assert.throws(() => engine.limit(table, column, new Int32Array(2)), refused("EINVAL"));
+  assert.throws(() => engine.limit({ words: new Int32Array(100) }, column, capsOf(1)), refused("EINVAL"));
 });
 
 test("a seat above the high-water mark is no place to count in: nobody would see it", (t) => {
   const table = openTable(t);
   const engine = openEngine(t);
   table.setHighWater(0, 2);
-  assert.throws(() => engine.limit(table.words, admissionColumn(2, 2), capsOf(1)), { code: "system" });
-  engine.limit(table.words, admissionColumn(2, 1), capsOf(1));
+  assert.throws(() => engine.limit(table, admissionColumn(2, 2), capsOf(1)), { code: "system" });
+  engine.limit(table, admissionColumn(2, 1), capsOf(1));
 });
 
 test("without a table nothing is counted, and nothing has to be given back", async (t) => {
   const loopback = openLoopback(t);
   await openPeer(t, loopback.port);
   const released = release(await loopback.nth(0));
-  assert.equal(released.counted, false);
-  loopback.engine.leave(LISTENER, 1);
-  const heir = adopt(loopback.engine, released.fd, released.counted);
+  assert.equal(released.entry, ENTRY.notCounted);
+  loopback.engine.leave(LISTENER, ENTRY.none);
+  const heir = adopt(loopback.engine, released.fd, released.entry);
   const again = release(heir);
-  assert.equal(again.counted, false);
+  assert.equal(again.entry, ENTRY.notCounted);
   addon().fdClose(again.fd);
 });
