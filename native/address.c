@@ -156,25 +156,34 @@ static int64_t read_clock(const address_table *self, int32_t entry) {
   return __atomic_load_n(&self->clocks[entry], __ATOMIC_SEQ_CST);
 }
 
-/* Where the clock stands, at least now; at most what a burst may use up, which is less than it was
- * after a change of the limits. */
-static int64_t used_until(const address_rule *rule, int64_t clock, int64_t now) {
-  if (clock < now) return now;
-  return clock > now + rule->burst_ns ? now + rule->burst_ns : clock;
+/* The clock of an entry, brought back to what a burst may use up, should it be beyond: the limits
+ * were others when it got there. */
+static int64_t bounded_clock(address_table *self, const address_rule *rule, int32_t entry,
+                             int64_t now) {
+  int64_t clock = read_clock(self, entry), most = now + rule->burst_ns;
+  while (clock > most && !__atomic_compare_exchange_n(&self->clocks[entry], &clock, most, false,
+                                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+  }
+  return clock > most ? most : clock;
 }
 
-static bool is_too_fast(const address_rule *rule, int64_t clock, int64_t now) {
-  return used_until(rule, clock, now) + rule->interval_ns > now + rule->burst_ns;
+static int64_t after_one_more(const address_rule *rule, int64_t clock, int64_t now) {
+  return (clock < now ? now : clock) + rule->interval_ns;
+}
+
+static bool is_too_fast(address_table *self, const address_rule *rule, int32_t entry) {
+  int64_t now = clock_ns(), clock = bounded_clock(self, rule, entry, now);
+  return after_one_more(rule, clock, now) > now + rule->burst_ns;
 }
 
 /* Uses up one connect. The entry is counted in, so nobody takes it. */
 static bool charge(address_table *self, const address_rule *rule, int32_t entry) {
-  int64_t now = clock_ns(), clock = read_clock(self, entry);
+  int64_t now = clock_ns(), clock = bounded_clock(self, rule, entry, now);
   do {
-    if (is_too_fast(rule, clock, now)) return false;
+    if (after_one_more(rule, clock, now) > now + rule->burst_ns) return false;
   } while (!__atomic_compare_exchange_n(&self->clocks[entry], &clock,
-                                        used_until(rule, clock, now) + rule->interval_ns, false,
-                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+                                        after_one_more(rule, clock, now), false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST));
   return true;
 }
 
@@ -229,13 +238,12 @@ static int32_t count_in(address_table *self, const address_set *set) {
 }
 
 /* What can be refused without a write is: whoever floods must not disturb the counts of others. */
-static address_verdict judge_known(const address_table *self, const address_rule *rule,
+static address_verdict judge_known(address_table *self, const address_rule *rule,
                                    const address_set *set) {
   int32_t entry = find(self, set);
   if (entry == ADDRESS_NONE) return ADDRESS_ENTERED;
   if (rule->connections > 0 && reaches(self, set, entry, rule->connections)) return ADDRESS_FULL;
-  if (rule->interval_ns > 0 && is_too_fast(rule, read_clock(self, entry), clock_ns()))
-    return ADDRESS_FAST;
+  if (rule->interval_ns > 0 && is_too_fast(self, rule, entry)) return ADDRESS_FAST;
   return ADDRESS_ENTERED;
 }
 

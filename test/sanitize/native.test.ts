@@ -51,6 +51,13 @@ test("random operations, seeds that never change and one of today", (t) => {
   }
 });
 
+test("addresses: full sets, evictions, moves, and deaths at any moment, against a model", (t) => {
+  const binary = compile(t, "addresses");
+  for (const seed of ["1", "2", String(Date.now())]) {
+    t.diagnostic(run(binary, seed, "3000").trim().replaceAll("\n", ", "));
+  }
+});
+
 test("admission counts without a data race", (t) => {
   assert.match(run(compile(t, "modules", "-fsanitize=thread")), /done/);
 });
