@@ -2,11 +2,13 @@
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { type TestContext, test } from "node:test";
-import type { Engine } from "#src/engine/engine.js";
+import { REJECT_REASONS } from "#src/base/reasons.js";
+import { packRanges } from "#src/config/cidr.js";
+import type { ClientRule, Engine } from "#src/engine/engine.js";
 import { ENTRY } from "#src/engine/layout.js";
 import { addon } from "#src/os/addon.js";
 import { ADMISSION_ROWS, AdmissionTable, admissionColumn } from "#src/os/admission-table.js";
-import { WORKER_FIELDS } from "#src/os/scoreboard.js";
+import { WORKER_FIELDS, WORKER_REJECTED } from "#src/os/scoreboard.js";
 import { type Loopback, openEngine, openLoopback, Recorder } from "../support/loopback.js";
 import { openPeer } from "../support/peer.js";
 import { until } from "../support/until.js";
@@ -193,4 +195,109 @@ test("without a table nothing is counted, and nothing has to be given back", asy
   const again = release(heir);
   assert.equal(again.entry, ENTRY.notCounted);
   addon().fdClose(again.fd);
+});
+
+/** Loopback with a shared table, whose listener has this rule. */
+async function openLimited(
+  t: TestContext,
+  rule: Partial<ClientRule>,
+): Promise<{ loopback: Loopback; table: AdmissionTable; full: ClientRule; served: (count: number) => Promise<void> }> {
+  const table = openTable(t);
+  t.after(() => addon().fdClose(table.wakeFd));
+  const loopback = openLoopback(t);
+  loopback.engine.limit(table, admissionColumn(1, 0), capsOf(0));
+  const full: ClientRule = {
+    connections: "off",
+    rate: "off",
+    burst: 1,
+    space: 0,
+    ipv6Prefix: 64,
+    onLimit: "reset",
+    ...rule,
+  };
+  loopback.engine.rule(LISTENER, full);
+  const served = async (count: number): Promise<void> => {
+    await openPeer(t, loopback.port);
+    await loopback.nth(count - 1);
+  };
+  return { loopback, table, full, served };
+}
+
+async function refused(loopback: Loopback): Promise<number[]> {
+  const before = loopback.totals[REJECTED] as number;
+  const client = loopback.connect();
+  await until("a rejection", () => (loopback.totals[REJECTED] as number) > before);
+  client.close();
+  return REJECT_REASONS.map((_, index) => loopback.totals[WORKER_REJECTED + index] as number);
+}
+
+test("an address has its own limit, which a released connection still holds until it is given back", async (t) => {
+  const { loopback, served } = await openLimited(t, { connections: 2 });
+  await served(1);
+  await served(2);
+  assert.deepEqual(await refused(loopback), [0, 0, 1, 0, 0, 0]);
+  const released = release(loopback.accepted[0] as Recorder);
+  assert.ok(released.entry >= 0);
+  assert.deepEqual(await refused(loopback), [0, 0, 2, 0, 0, 0]);
+  // Taken back with its place, and given up for good.
+  const heir = adopt(loopback.engine, released.fd, released.entry);
+  assert.deepEqual(await refused(loopback), [0, 0, 3, 0, 0, 0]);
+  heir.reset();
+  loopback.engine.flush();
+  await served(3);
+  const gone = release(loopback.accepted[2] as Recorder);
+  addon().fdClose(gone.fd);
+  loopback.engine.leave(LISTENER, gone.entry);
+  await served(4);
+});
+
+test("in another worker it counts there, by the address that it had here", async (t) => {
+  const { loopback, table, full, served } = await openLimited(t, { connections: 3 });
+  const elsewhere = openEngine(t);
+  elsewhere.limit(table, admissionColumn(2, 3), capsOf(0));
+  elsewhere.rule(LISTENER, full);
+  await served(1);
+  await served(2);
+  const [first, second] = loopback.accepted as [Recorder, Recorder];
+  assert.equal(loopback.engine.admit(second.slot, second.generation, "192.0.2.1", 5), undefined);
+  assert.deepEqual(loopback.engine.peer(second.slot, second.generation), { host: "192.0.2.1", port: 5 });
+  for (const [moving, peer] of [
+    [first, { host: "127.0.0.1", port: 1 }],
+    [second, { host: "192.0.2.1", port: 5 }],
+  ] as const) {
+    const { fd, entry } = release(moving);
+    const heir = new Recorder(elsewhere);
+    heir.slot = elsewhere.adopt(LISTENER, fd, heir, { entry: ENTRY.notCounted, peer });
+    loopback.engine.leave(LISTENER, entry);
+    assert.deepEqual(elsewhere.peer(heir.slot, elsewhere.generation(heir.slot)), peer);
+  }
+  // Of 127.0.0.1 only the first is left, elsewhere: two more fit.
+  await served(3);
+  await served(4);
+  assert.deepEqual(await refused(loopback), [0, 0, 1, 0, 0, 0]);
+});
+
+test("admit: the client that a proxy names is listed and counted in the proxy's stead, or refused with the reason", async (t) => {
+  const { loopback, full, served } = await openLimited(t, { connections: 2 });
+  const { engine } = loopback;
+  for (const count of [1, 2]) await served(count);
+  assert.deepEqual(await refused(loopback), [0, 0, 1, 0, 0, 0]);
+  const [first, second] = loopback.accepted as [Recorder, Recorder];
+  const admit = (of: Recorder, host: string): unknown => engine.admit(of.slot, of.generation, host, 1);
+  assert.equal(admit(first, "2001:db8::1"), undefined);
+  assert.equal(admit(second, "2001:db8::ffff"), undefined);
+  // The proxy itself has nobody any more; the client's /64 is full.
+  await served(3);
+  await served(4);
+  assert.equal(admit(loopback.accepted[2] as Recorder, "2001:db8::2"), "per-address");
+  assert.equal(engine.peer(loopback.accepted[2]?.slot ?? 0, loopback.accepted[2]?.generation ?? 0).host, "127.0.0.1");
+  engine.list(LISTENER, packRanges([{ allow: [], deny: ["192.0.2.0/24"] }]));
+  assert.equal(admit(loopback.accepted[2] as Recorder, "192.0.2.7"), "denied");
+  engine.rule(LISTENER, { ...full, connections: "off", rate: 1, burst: 1 });
+  assert.equal(admit(first, "198.51.100.1"), undefined);
+  assert.equal(admit(second, "198.51.100.1"), "rate");
+  // One that has gone is nobody's concern.
+  first.reset();
+  engine.flush();
+  assert.equal(admit(first, "192.0.2.7"), undefined);
 });

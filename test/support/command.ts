@@ -10,8 +10,6 @@ const MAIN = fileURLToPath(import.meta.resolve("#src/cli/main.js"));
 export interface CommandOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
-  /** RLIMIT_NOFILE. */
-  readonly descriptors?: number;
   /** It must end within this. Default: 20 s. */
   readonly patienceMs?: number;
 }
@@ -23,12 +21,9 @@ function cleanEnvironment(more: NodeJS.ProcessEnv | undefined): NodeJS.ProcessEn
 
 export function spawnCommand(
   args: readonly string[],
-  { cwd, env, descriptors }: CommandOptions = {},
+  { cwd, env }: CommandOptions = {},
 ): ChildProcessByStdio<null, Readable, Readable> {
-  // The shell becomes the program: it has the same pid.
-  const limited = descriptors === undefined ? [] : ["sh", "-c", `ulimit -n ${descriptors}; exec "$@"`, "sh"];
-  const [program = "", ...words] = [...limited, process.execPath, MAIN, ...args];
-  return spawn(program, words, {
+  return spawn(process.execPath, [MAIN, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     env: cleanEnvironment(env),
     ...(cwd === undefined ? {} : { cwd }),
