@@ -251,6 +251,13 @@ static napi_value address_clear_js(napi_env env, napi_callback_info info) {
   return give_int(env, address_clear(fd, first, columns));
 }
 
+static napi_value exit_now_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  int code = take_int(&args, 0);
+  if (args.wrong) return throw_wrong(env);
+  _exit(code);
+}
+
 static napi_value memory_create_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   char name[64];
@@ -307,6 +314,7 @@ static const addon_export EXPORTS[] = {
     {"exitWithPeer", exit_with_peer_js},
     {"eventCreate", event_create_js},
     {"addressClear", address_clear_js},
+    {"exitNow", exit_now_js},
     {"memoryCreate", memory_create_js},
     {"memoryMap", memory_map_js},
 };

@@ -11,7 +11,7 @@
 #include "siphash.h"
 
 /* The lower bits of a key: who is about to take the entry (column + 1), or 0. */
-#define MARK_BITS 10
+#define MARK_BITS 11
 #define MARKS ((UINT64_C(1) << MARK_BITS) - 1)
 /* Who finds the table changing under its hands more often than this uses the overflow entry. */
 #define ATTEMPTS 64

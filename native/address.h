@@ -26,7 +26,7 @@
 
 /* The layout: keep in step with src/os/admission-table.ts. Keys, clocks, then a column per worker.
  */
-#define ADDRESS_OFFSET 196608
+#define ADDRESS_OFFSET 524288
 #define ADDRESS_WAYS 16
 #define ADDRESS_ENTRIES 262144
 #define ADDRESS_COLUMN_BYTES 1048576

@@ -108,6 +108,8 @@ export interface Addon {
   eventCreate(): Errno;
   /** Clears what `columns` columns from `first` on count of addresses, in the memory of an admission table. */
   addressClear(memory: number, first: number, columns: number): Errno;
+  /** Ends the process with nothing more done or waited for: not the thread pool, no exit handlers. */
+  exitNow(code: number): never;
   /** A zeroed memfd of `size` bytes. */
   memoryCreate(name: string, size: number): Errno;
   /** Maps it shared. Throws when it cannot. Unmapped when collected; the descriptor may be closed at once. */

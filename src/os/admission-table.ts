@@ -37,7 +37,7 @@ const ROWS_SIZE = WORDS * Int32Array.BYTES_PER_ELEMENT;
 const HASH_KEY_WORDS = 4;
 
 /** Entries of the table of addresses, and where it begins. An entry is a key, a clock, and a count in each column. */
-export const ADDRESSES = { offset: 196_608, entries: 262_144, ways: 16, columnBytes: 1_048_576 } as const;
+export const ADDRESSES = { offset: 524_288, entries: 262_144, ways: 16, columnBytes: 1_048_576 } as const;
 const ENTRY_BYTES = 2 * BigUint64Array.BYTES_PER_ELEMENT;
 /** Of the whole memory. */
 const SIZE = ADDRESSES.offset + ADDRESSES.entries * ENTRY_BYTES + ADMISSION_COLUMNS * ADDRESSES.columnBytes;

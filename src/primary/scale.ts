@@ -14,8 +14,9 @@ import type { Config } from "../config/config.ts";
 import { descriptorLimit } from "../engine/engine.ts";
 import { addon } from "../os/addon.ts";
 import { check } from "../os/errno.ts";
+import { bindMissing } from "./binding.ts";
 import type { Crew } from "./crew.ts";
-import { within } from "./succession.ts";
+import { type Attempt, moveAll, within } from "./succession.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
 export interface ScaleOptions {
@@ -28,18 +29,19 @@ export interface ScaleOptions {
 
 /** For a handshake that began before the steering to end: the round trip of a distant client, with a repetition. */
 const SETTLE_MS = 1_000;
-/** What a worker needs beside connections: sockets of all slots, channels, the log, the service's own. */
+/** What a worker needs beside connections and listening sockets: channels, the log, the service's own. */
 const RESERVED_DESCRIPTORS = 256;
 
 /** Refuses what would not fit, before anything is begun. `to`: workers that remain. */
 export function checkRoom(crew: Crew, to: number): void {
   const open = crew.all.reduce((total, worker) => total + crew.openOf(worker), 0);
   const limit = descriptorLimit();
-  const room = to * Math.max(0, limit - RESERVED_DESCRIPTORS);
+  const reserved = RESERVED_DESCRIPTORS + crew.slots.count * crew.rows.used.length;
+  const room = to * Math.max(0, limit - reserved);
   if (open <= room) return;
   throw new HeadraceError(
     "change-failed",
-    `${open} connections do not fit ${to} worker${to === 1 ? "" : "s"}: each may hold ${limit} descriptors (RLIMIT_NOFILE), ${RESERVED_DESCRIPTORS} of them reserved`,
+    `${open} connections do not fit ${to} worker${to === 1 ? "" : "s"}: each may hold ${limit} descriptors (RLIMIT_NOFILE), ${reserved} of them reserved`,
     { option: "RLIMIT_NOFILE", given: String(open), allowed: String(room) },
   );
 }
@@ -55,7 +57,7 @@ async function rebalance(crew: Crew, fresh: readonly WorkerProcess[], log: Logge
       const most = Math.min(crew.openOf(from) - share, share - crew.openOf(to));
       if (most <= 0) continue;
       try {
-        moved += (await crew.move(from, to, { most, handOff: false })).moved;
+        moved += (await within(from.config.drainMs, crew.move(from, to, { most, handOff: false }))).moved;
       } catch (err) {
         log.warn({ err, from: from.slot, to: to.slot }, "connections could not be moved; they stay");
       }
@@ -64,22 +66,44 @@ async function rebalance(crew: Crew, fresh: readonly WorkerProcess[], log: Logge
   return moved;
 }
 
+/** Brings a new slot's first worker to hold its sockets, and everybody else too. */
+async function equipFirst(worker: WorkerProcess, crew: Crew, { listeners }: Config): Promise<void> {
+  const { slots } = crew;
+  const exists = worker.slot < slots.count;
+  const shared = listeners.filter((listener) => slots.shared(listener));
+  if (exists) {
+    crew.announce();
+    return crew.equip(worker);
+  }
+  await worker.loaded();
+  if (shared.length > 0) {
+    for (const listener of shared) slots.copyShared(worker.slot, listener);
+    bindMissing(slots, slots.count, listeners);
+    crew.announce();
+    return crew.equip(worker);
+  }
+  await crew.bind(worker, false);
+  // It lacks the sockets of its siblings; they lack its own.
+  crew.announce();
+}
+
 export async function grow(to: number, { crew, log, config, onStep }: ScaleOptions): Promise<number> {
   const fresh: WorkerProcess[] = [];
-  for (let slot = crew.slots.count; slot < to; slot++) {
+  const from = crew.wanted;
+  for (let slot = from; slot < to; slot++) {
     onStep();
     const worker = crew.hire(slot, config);
     try {
-      await worker.loaded();
-      await crew.bind(worker, false);
-      // It lacks the sockets of its siblings; they lack its own.
-      crew.announce();
+      await equipFirst(worker, crew, config);
       await crew.open(worker);
       crew.install(worker);
     } catch (error) {
       worker.kill();
+      // Those that came before it go again.
+      if (!crew.closed) await shrink(from, { crew, log, config, onStep });
       throw error;
     }
+    crew.wanted = slot + 1;
     log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was added`);
     fresh.push(worker);
   }
@@ -96,51 +120,60 @@ function steer(crew: Crew, { listeners }: Config, count: number | "off"): void {
 }
 
 /** Gives what it has to those that stay: to one when a service has state of its own there, else to all alike. */
-async function spread(from: WorkerProcess, crew: Crew, log: Logger): Promise<number> {
+async function spread(from: WorkerProcess, crew: Crew): Promise<Attempt> {
   const targets = crew.accepting.filter((worker) => worker !== from);
-  let moved = 0;
+  const total = { moved: 0, kept: 0, cut: targets.length === 0 };
   while (targets.length > 0) {
     targets.sort((a, b) => crew.openOf(a) - crew.openOf(b));
     const to = targets.shift() as WorkerProcess;
     const last = from.handsOff || targets.length === 0;
     const most = Math.ceil(crew.openOf(from) / (targets.length + 1));
-    try {
-      const options = last ? { handOff: true } : { handOff: false, most };
-      moved += (await crew.move(from, to, options)).moved;
-    } catch (err) {
-      log.warn({ err, from: from.slot, to: to.slot }, "connections could not be moved; they drain");
-    }
+    const { moved, kept, cut } = await crew.move(from, to, last ? { handOff: true } : { handOff: false, most });
+    total.moved += moved;
+    total.kept = kept;
+    total.cut ||= cut;
     if (last) break;
   }
-  return moved;
+  return total;
 }
 
-export async function shrink(to: number, { crew, log, config, onStep }: ScaleOptions): Promise<number> {
-  let total = 0;
-  steer(crew, config, to);
+/** A slot's worker, if it has one, gives its connections away and ends. Returns how many moved. */
+async function letGo(slot: number, { crew, log, config }: ScaleOptions): Promise<number> {
+  const worker = crew.ownerOf(slot);
+  crew.vacate(slot);
+  if (!worker) return 0;
+  let passed = { moved: 0, kept: 0 };
+  if (worker.state === "accepting") {
+    await crew.retire(worker, false).catch(() => {});
+    if (config.migration.enabled) {
+      const moving = moveAll(worker, () => spread(worker, crew));
+      passed = await within(config.drainMs, moving).catch((err) => {
+        log.warn({ err, worker: slot }, "connections could not be moved; they drain");
+        return passed;
+      });
+    }
+  }
+  void crew.dismiss(worker, config.drainMs, false);
+  log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was removed`);
+  return passed.moved;
+}
+
+export async function shrink(to: number, options: ScaleOptions): Promise<number> {
+  const { crew, config, onStep } = options;
+  const keep = Math.max(to, crew.slots.least);
+  const removing = crew.slots.count > keep;
+  let moved = 0;
+  crew.wanted = to;
   try {
-    await pause(SETTLE_MS);
+    if (removing) steer(crew, config, keep);
+    if (removing) await pause(SETTLE_MS);
     for (let slot = crew.slots.count - 1; slot >= to; slot--) {
       onStep();
-      await crew.drop(slot);
-      const worker = crew.ownerOf(slot);
-      crew.vacate(slot);
-      if (!worker) continue;
-      if (worker.state === "accepting") {
-        await crew.retire(worker).catch(() => {});
-        if (config.migration.enabled) {
-          const { moved } = await within(
-            config.drainMs,
-            spread(worker, crew, log).then((moved) => ({ moved, kept: 0 })),
-          );
-          total += moved;
-        }
-      }
-      void crew.dismiss(worker, config.drainMs, false);
-      log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was removed`);
+      if (slot >= keep) await crew.drop(slot);
+      moved += await letGo(slot, options);
     }
   } finally {
-    steer(crew, config, "off");
+    if (removing) steer(crew, config, "off");
   }
-  return total;
+  return moved;
 }

@@ -11,6 +11,7 @@ import { BUILTIN_SERVICES } from "../service/builtins.ts";
 import { type AnyService, isService } from "../service/define.ts";
 
 const TYPES_SINCE = "22.18";
+const THREW = "threw while it was loaded";
 
 function invalid(given: string, problem: string, cause?: unknown): HeadraceError {
   const options = cause === undefined ? {} : { cause };
@@ -40,7 +41,7 @@ function importProblem(path: string, given: string, error: unknown): string {
   const place = placeIn(path, given, stack);
   // defineService found the fault itself and names the property.
   if (text.startsWith("defineService: ")) return `${text}${place}`;
-  return `threw while it was loaded${place}: ${text}`;
+  return `${THREW}${place}: ${text}`;
 }
 
 function describe(value: unknown): string {
@@ -60,7 +61,7 @@ function checkFile(path: string, given: string): void {
   }
 }
 
-/** Throws `service-invalid`. */
+/** Throws `service-invalid`, or `service-failed` when the module itself throws. */
 export async function loadService(ref: ServiceRef): Promise<AnyService> {
   if (ref.kind === "builtin") {
     const service = BUILTIN_SERVICES.get(ref.name);
@@ -73,7 +74,10 @@ export async function loadService(ref: ServiceRef): Promise<AnyService> {
   try {
     module = await import(pathToFileURL(path).href);
   } catch (error) {
-    throw invalid(given, importProblem(path, given, error), error);
+    const problem = importProblem(path, given, error);
+    // Its own code ran and failed, perhaps for want of something that will be there the next time: no fault of usage.
+    const code = problem.startsWith(THREW) ? "service-failed" : "service-invalid";
+    throw new HeadraceError(code, `service ${given}: ${problem}`, { file: given }, { cause: error });
   }
   const service = module.default;
   if (isService(service)) return service;

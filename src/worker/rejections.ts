@@ -8,7 +8,7 @@ import { WORKER_REJECTED, type WorkerBlock } from "../os/scoreboard.ts";
 
 const EVERY_MS = 1_000;
 
-export type Rejections = Partial<Record<RejectReason, number>>;
+type Rejections = Partial<Record<RejectReason, number>>;
 
 export class RejectionLog {
   readonly #block: WorkerBlock;

@@ -137,9 +137,14 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
 
   function accept(slot: number, sockets: readonly number[]): void {
     accepting.add(slot);
-    for (const [index, { row, config }] of options.listeners.entries()) {
-      const [fd = -1, acceptor] = [sockets[index], acceptors[index]];
-      if (fd >= 0 && acceptor) engine.listen(watchOf(slot, row), row, fd, acceptor, config.socket.linger);
+    try {
+      for (const [index, { row, config }] of options.listeners.entries()) {
+        const [fd = -1, acceptor] = [sockets[index], acceptors[index]];
+        if (fd >= 0 && acceptor) engine.listen(watchOf(slot, row), row, fd, acceptor, config.socket.linger);
+      }
+    } catch (error) {
+      refuse(slot, { queued: false });
+      throw error;
     }
   }
 

@@ -130,7 +130,7 @@ const LATE_CALLS: Record<string, string> = {
   adopt: "try { engine.adopt(0, addon().fdDuplicate(fd), silent, { entry: -2 }) } catch {}",
   linger: "engine.linger(0, 10)",
   leave: "engine.leave(0, 1)",
-  limit: "try { engine.limit({ words: new Int32Array(41616) }, 0, new Int32Array(65)) } catch {}",
+  limit: "try { engine.limit({ words: new Int32Array(99856) }, 0, new Int32Array(65)) } catch {}",
 };
 
 for (const [name, call] of Object.entries(LATE_CALLS)) {

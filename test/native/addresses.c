@@ -239,7 +239,7 @@ static void test_overflow(void) {
   own.keys[entries[5]] |= 77;
   own.keys[entries[6]] |= 78;
   assert(address_enter(&own, &FIVE, clients[6].bytes, &entries[6]) == ADDRESS_ENTERED);
-  assert((own.keys[entries[6]] & 1023) == 0);
+  assert((own.keys[entries[6]] & 2047) == 0);
   assert(address_enter(&other, &FIVE, clients[ways + 11].bytes, &entries[7]) == ADDRESS_ENTERED);
   assert(entries[7] == entries[5]);
   address_close(&own);
