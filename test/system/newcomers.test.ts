@@ -69,7 +69,10 @@ test("onLimit: wait: newcomers queue, each is served when a place is free, nobod
   }
   const { totals } = await rig.status();
   assert.deepEqual([totals.rejected, totals.accepted, totals.open], [0, 40, 6]);
-  t.diagnostic(`a place is taken after ${waits.sort((a, b) => a - b)[17]?.toFixed(1)} ms (median)`);
+  // Told, and not found at the next tick: that would take 25 ms.
+  const median = waits.toSorted((a, b) => a - b)[waits.length >> 1] ?? 0;
+  t.diagnostic(`a place is taken after ${median.toFixed(1)} ms (median)`);
+  assert.ok(median < 15);
   // A killed worker's places are free as well.
   const late = from(t, rig);
   late.send("hello");
