@@ -275,10 +275,10 @@ static void unmap(napi_env env, void *memory, void *size) {
 static napi_value memory_map_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   int fd = take_int(&args, 0);
-  int32_t size = take_int(&args, 1);
+  int32_t size = take_int(&args, 1), offset = take_int(&args, 2);
   void *memory;
-  if (args.wrong || size <= 0) return throw_wrong(env);
-  int error = fds_map(fd, (size_t)size, &memory);
+  if (args.wrong || size <= 0 || offset < 0) return throw_wrong(env);
+  int error = fds_map(fd, (size_t)offset, (size_t)size, &memory);
   napi_value result = NULL;
   if (!error && napi_create_external_arraybuffer(env, memory, (size_t)size, unmap,
                                                  (void *)(size_t)size, &result) == napi_ok)

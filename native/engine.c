@@ -161,8 +161,7 @@ int engine_add(engine *self, int fd, slot_state state, uint8_t listener,
 static void forget(engine *self, slot *conn) {
   if (conn->state == SLOT_CLOSING) engine_unwatch_closing(self, conn);
   if (conn->flags & FLAG_COUNTED) admission_leave(&self->admission, conn->listener, conn->entry);
-  free(conn->unsent);
-  conn->unsent = NULL;
+  conn_drop_unsent(self, conn);
   conn->fd = -1;
   self->memory.header[HEADER_OPEN]--;
   self->memory.totals[TOTAL_OPEN] = self->memory.header[HEADER_OPEN];
@@ -252,7 +251,9 @@ int engine_release(engine *self, uint32_t index, uint32_t generation, engine_rel
       .length = conn->unsent_to - conn->unsent_from};
   if (released->length > 0)
     memmove(conn->unsent, conn->unsent + conn->unsent_from, released->length);
+  self->memory.totals[TOTAL_BYTES_HELD_OUT] -= conn->unsent_size;
   conn->unsent = NULL;
+  conn->unsent_from = conn->unsent_to = conn->unsent_size = 0;
   conn->flags &= (uint16_t)~FLAG_COUNTED;
   unwatch(self, conn);
   forget(self, conn);
@@ -267,7 +268,7 @@ void engine_leave(engine *self, int listener, int32_t entry) {
 
 void engine_count_rejected(engine *self, admission_verdict verdict) {
   self->memory.totals[TOTAL_REJECTED]++;
-  self->memory.totals[TOTAL_OPEN + verdict]++;
+  self->memory.totals[TOTAL_REJECTED_CONNECTIONS + verdict - REJECT_CONNECTIONS]++;
 }
 
 /* The place stays, and with it the number of all connections: only the address is another. */
@@ -312,6 +313,18 @@ int engine_rule(engine *self, int listener, const address_rule *rule, int on_lim
       conn->entry = address_force(&self->admission.addresses, rule, address);
   }
   return 0;
+}
+
+double engine_abandon(engine *self, double bytes) {
+  double freed = 0;
+  for (int32_t index = self->closing.first; index != NONE && freed < bytes;) {
+    slot *conn = &self->slots[index];
+    index = conn->close_after;
+    if (conn->unsent_size == 0) continue;
+    freed += conn->unsent_size;
+    conn_reset(self, conn);
+  }
+  return freed;
 }
 
 /* ---- lists ---- */
@@ -491,6 +504,7 @@ void engine_flush(engine *self) {
     touched.last = index;
   }
   header[HEADER_OUTPUT_RECORDS] = 0;
+  header[HEADER_FLUSHES]++;
   for (int32_t index = touched.first; index != NONE;) {
     slot *conn = &self->slots[index];
     index = conn->next_touched;

@@ -19,6 +19,9 @@ export const CLOSE_REASONS = [
   "drain",
   "killed",
   "io-error",
+  "max-age",
+  "heartbeat-missed",
+  "memory-pressure",
 ] as const;
 
 export type CloseReason = (typeof CLOSE_REASONS)[number];

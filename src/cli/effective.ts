@@ -1,7 +1,13 @@
 /** The configuration as it would be used, in the form of a configuration file. */
 import { stringify } from "yaml";
 import type { Admission } from "../base/settings.ts";
-import { LIMIT_KINDS, SERVER_TIMEOUT_KINDS, SOCKET_KINDS, TIMEOUT_KINDS } from "../config/bounds.ts";
+import {
+  LIMIT_KINDS,
+  SERVER_LIMIT_KINDS,
+  SERVER_TIMEOUT_KINDS,
+  SOCKET_KINDS,
+  TIMEOUT_KINDS,
+} from "../config/bounds.ts";
 import type { Config } from "../config/config.ts";
 import { resolveSettings } from "../config/resolve.ts";
 import { serviceLabel } from "../primary/label.ts";
@@ -46,7 +52,10 @@ export async function showEffective(config: Config): Promise<string> {
   }
   const effective = {
     workers: config.workers,
-    limits: { connections: config.connections },
+    limits: {
+      connections: config.connections,
+      ...written({ bufferMemory: config.bufferMemory }, SERVER_LIMIT_KINDS),
+    },
     timeouts: written({ drain: config.drainMs, hang: config.hangMs, prove: config.proveMs }, SERVER_TIMEOUT_KINDS),
     migration: config.migration,
     ...shownLists(config.admission),

@@ -9,12 +9,13 @@ import {
   MAX_WORKERS,
   type Migration,
   ON_LIMIT,
+  type ServerLimits,
   type ServerTimeouts,
   type SocketOptions,
   type Timeouts,
 } from "../base/settings.ts";
 import { BOOLEAN, type CheckedKind, CIDRS, choice, type Kind, type NumericKind, numeric } from "./kinds.ts";
-import { COUNT, DURATION, SIZE } from "./units.ts";
+import { COUNT, DURATION, PERCENT, SIZE } from "./units.ts";
 
 const SECOND = 1_000;
 const LONGEST_MS = 576 * 3_600 * SECOND;
@@ -42,6 +43,11 @@ export const LIMIT_KINDS: { readonly [Name in keyof Limits]: CheckedKind<Limits[
   highWater: bytes,
   lowWater: bytes,
   buffered: bytes,
+  minRate: numeric(SIZE, 1, GiB, "off"),
+};
+
+export const SERVER_LIMIT_KINDS: NumericKinds<ServerLimits> = {
+  bufferMemory: numeric(SIZE, 1024 ** 2, 1024 * GiB),
 };
 
 export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {
@@ -49,6 +55,9 @@ export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {
   frame: deadline,
   idle: deadline,
   writeStall: deadline,
+  age: deadline,
+  ageJitter: numeric(PERCENT, 1, 100, "off"),
+  heartbeat: numeric(DURATION, 100, LONGEST_MS, "off"),
 };
 
 /** Below a second a busy machine would look like a hung worker. */

@@ -43,6 +43,7 @@ function serverOptions(config: Config): Readonly<Record<string, unknown>> {
     "limits.connectRate": config.clients.connectRate,
     "limits.connectBurst": config.clients.connectBurst,
     "limits.ipv6Prefix": config.clients.ipv6Prefix,
+    "limits.bufferMemory": config.bufferMemory,
     "timeouts.drain": config.drainMs,
     "timeouts.hang": config.hangMs,
     "timeouts.prove": config.proveMs,

@@ -49,6 +49,8 @@ export interface Config {
   readonly hangMs: Deadline;
   /** How long both generations of an upgrade serve before the old one leaves, ms. */
   readonly proveMs: number;
+  /** Bytes that the connections of one worker may hold together. */
+  readonly bufferMemory: number;
   readonly migration: Readonly<Migration>;
   /** Connections open at once in all workers and listeners together. */
   readonly connections: number;

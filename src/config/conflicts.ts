@@ -2,16 +2,16 @@
 import type { Address } from "../base/address.ts";
 import type { Limits } from "../base/settings.ts";
 
-type Related = "lowWater" | "highWater" | "buffered";
+type Mark = "lowWater" | "highWater" | "buffered";
 
 export interface Conflict {
-  readonly option: Related;
+  readonly option: Mark;
   readonly relation: "must be below" | "must not be above";
-  readonly other: Related;
+  readonly other: Mark;
 }
 
 /** Conflicts among the limits that are set. */
-export function limitConflicts({ lowWater, highWater, buffered }: Partial<Limits>): Conflict[] {
+export function limitConflicts({ lowWater, highWater, buffered }: Partial<Pick<Limits, Mark>>): Conflict[] {
   const conflicts: Conflict[] = [];
   if (lowWater !== undefined && highWater !== undefined && lowWater >= highWater) {
     conflicts.push({ option: "lowWater", relation: "must be below", other: "highWater" });

@@ -2,7 +2,15 @@
  * How each option comes into effect when the configuration of a running server changes. Complete: a test walks the
  * schema, and the types of the groups leave nothing out. change.ts goes by it, and the documentation prints it.
  */
-import type { Admission, Limits, Migration, ServerTimeouts, SocketOptions, Timeouts } from "../base/settings.ts";
+import type {
+  Admission,
+  Limits,
+  Migration,
+  ServerLimits,
+  ServerTimeouts,
+  SocketOptions,
+  Timeouts,
+} from "../base/settings.ts";
 
 /**
  * live: running workers take the new value, open connections included where they can.
@@ -24,9 +32,20 @@ const LIMITS: Effects<Limits> = {
   highWater: "live",
   lowWater: "live",
   buffered: "live",
+  minRate: "live",
 };
 
-const TIMEOUTS: Effects<Timeouts> = { firstByte: "live", frame: "live", idle: "live", writeStall: "live" };
+const SERVER_LIMITS: Effects<ServerLimits> = { bufferMemory: "live" };
+
+const TIMEOUTS: Effects<Timeouts> = {
+  firstByte: "live",
+  frame: "live",
+  idle: "live",
+  writeStall: "live",
+  age: "live",
+  ageJitter: "live",
+  heartbeat: "live",
+};
 
 const SERVER_TIMEOUTS: Effects<ServerTimeouts> = { drain: "live", hang: "live", prove: "live" };
 
@@ -69,7 +88,7 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   ...grouped("listeners[].timeouts", TIMEOUTS),
   ...grouped("listeners[].socket", SOCKET),
   ...grouped("listeners[].admission", ADMISSION),
-  ...grouped("limits", LIMITS),
+  ...grouped("limits", { ...LIMITS, ...SERVER_LIMITS }),
   ...grouped("timeouts", { ...TIMEOUTS, ...SERVER_TIMEOUTS }),
   ...grouped("socket", SOCKET),
   ...grouped("migration", MIGRATION),

@@ -7,6 +7,7 @@ import {
   DEFAULT_ADMISSION,
   DEFAULT_SOCKET,
   type Limits,
+  type ServerLimits,
   type ServerTimeouts,
   type Timeouts,
 } from "../base/settings.ts";
@@ -53,7 +54,8 @@ function layersOf<Name extends keyof Groups>(
  */
 function limitsOf(layers: readonly Layer<Limits>[], own: Partial<Limits> | undefined): Partial<Limits> {
   const connections = own?.connections;
-  return { ...merge(layers), ...(connections === undefined ? {} : { connections }) };
+  const { bufferMemory: _, ...limits }: Partial<Limits & ServerLimits> = merge(layers);
+  return { ...limits, ...(connections === undefined ? {} : { connections }) };
 }
 
 function checkLimits(layers: readonly Layer<Limits>[], findings: Finding[]): void {

@@ -10,6 +10,7 @@ import {
   DEFAULT_ADMISSION,
   DEFAULT_LIMITS,
   DEFAULT_MIGRATION,
+  DEFAULT_SERVER_LIMITS,
   DEFAULT_SERVER_TIMEOUTS,
   MAX_WORKERS,
 } from "../base/settings.ts";
@@ -97,6 +98,7 @@ export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
     connections,
     clients: clientsOf(reads),
     admission: Object.assign({}, DEFAULT_ADMISSION, ...reads.map(({ input }) => input.admission)),
+    bufferMemory: last(({ limits }) => limits?.bufferMemory) ?? DEFAULT_SERVER_LIMITS.bufferMemory,
     migration: {
       enabled: last(({ migration }) => migration?.enabled) ?? enabled,
       rebalance: last(({ migration }) => migration?.rebalance) ?? rebalance,

@@ -67,7 +67,7 @@ export class AdmissionTable {
   private constructor(fd: number, wakeFd: number) {
     this.fd = fd;
     this.wakeFd = wakeFd;
-    this.words = new Int32Array(addon().memoryMap(fd, ROWS_SIZE));
+    this.words = new Int32Array(addon().memoryMap(fd, ROWS_SIZE, 0));
   }
 
   static create(): AdmissionTable {

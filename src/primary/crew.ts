@@ -32,6 +32,7 @@ export const DRAIN_GRACE_MS = 1_000;
 export interface CrewOptions {
   readonly generation: number;
   readonly admission: AdmissionTable;
+  readonly topics: number;
   readonly slots: Slots;
   readonly rows: Rows;
   readonly log: Logger;
@@ -46,6 +47,8 @@ export class Crew {
   readonly rows: Rows;
   readonly figures: Figures;
   readonly admission: AdmissionTable;
+  /** Memory of the topics. */
+  readonly topics: number;
   readonly generation: number;
   /** Slots 0 to `wanted` - 1 have an owner of their own; more slots than that are served by siblings. */
   wanted = 0;
@@ -66,6 +69,7 @@ export class Crew {
     this.slots = options.slots;
     this.rows = options.rows;
     this.admission = options.admission;
+    this.topics = options.topics;
     this.generation = options.generation;
     this.figures = new Figures(this.#scoreboard, () => ({
       seats: [...this.#all].map(({ seat }) => seat),
@@ -136,7 +140,12 @@ export class Crew {
         rows,
         pretty: this.#options.pretty,
       },
-      { scoreboard: this.#scoreboard.fd, admission: this.admission.fd, wake: this.admission.wakeFd },
+      {
+        scoreboard: this.#scoreboard.fd,
+        admission: this.admission.fd,
+        topics: this.topics,
+        wake: this.admission.wakeFd,
+      },
     );
     this.#all.add(worker);
     void worker.exited.then(() => this.#bury(worker));

@@ -15,7 +15,11 @@ import {
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-const NONE: Traffic = { open: 0, accepted: 0, rejected: 0, requests: 0, bytesReceived: 0, bytesSent: 0 };
+const NOW_NONE = { open: 0, bytesHeldIn: 0, bytesHeldOut: 0 } as const;
+const NONE: Traffic = {
+  ...NOW_NONE,
+  ...{ accepted: 0, rejected: 0, requests: 0, bytesReceived: 0, bytesSent: 0, published: 0, dropped: 0 },
+};
 
 function add(into: Mutable<Traffic>, from: Traffic): void {
   for (const key of Object.keys(NONE) as (keyof Traffic)[]) into[key] += from[key];
@@ -61,6 +65,10 @@ export class Figures {
       requests: block.sum("requests", rows),
       bytesReceived: block.get("bytesReceived"),
       bytesSent: block.get("bytesSent"),
+      published: block.get("published"),
+      dropped: block.get("dropped"),
+      bytesHeldIn: block.get("bytesHeldIn"),
+      bytesHeldOut: block.get("bytesHeldOut"),
     };
   }
 
@@ -105,7 +113,7 @@ export class Figures {
   retire(seat: number): void {
     const { rows } = this.#counted();
     const block = this.#scoreboard.block(seat);
-    add(this.#retired, { ...this.worker(seat), open: 0 });
+    add(this.#retired, { ...this.worker(seat), ...NOW_NONE });
     for (const index of this.#retiredRejections.keys()) {
       this.#retiredRejections[index] = (this.#retiredRejections[index] ?? 0) + this.#rejected(seat, index);
     }

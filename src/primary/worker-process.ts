@@ -60,6 +60,7 @@ interface Waiter {
 export interface Descriptors {
   readonly scoreboard: number;
   readonly admission: number;
+  readonly topics: number;
   readonly wake: number;
 }
 
@@ -106,9 +107,9 @@ export class WorkerProcess {
     const [own, theirs] = openChannel();
     this.#channel = own;
     try {
-      const { scoreboard, admission, wake } = descriptors;
+      const { scoreboard, admission, topics, wake } = descriptors;
       this.#child = fork(WORKER_MAIN, [], {
-        stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission, wake],
+        stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission, topics, wake],
       });
     } catch (error) {
       closeDescriptor(own);

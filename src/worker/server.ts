@@ -7,12 +7,15 @@ import type { CloseReason } from "../base/reasons.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
 import { resolveSettings } from "../config/resolve.ts";
+import { BufferMemory } from "../connection/buffer-memory.ts";
 import { ServedConnection } from "../connection/connection.ts";
 import { Endpoint } from "../connection/endpoint.ts";
+import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
 import { errnoName } from "../os/errno.ts";
 import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
+import type { TopicRings } from "../os/topic-rings.ts";
 import type { AnyService } from "../service/define.ts";
 import { type AdmissionPlace, applyAdmission, type ServerAdmission } from "./admission.ts";
 import { RejectionLog } from "./rejections.ts";
@@ -35,6 +38,12 @@ export interface ServerOptions {
   readonly idPrefix: string;
   /** What holds for all listeners together. */
   readonly config: ServerAdmission;
+  /** `timeouts.drain`, ms. */
+  readonly drainMs: number;
+  /** `limits.bufferMemory`, bytes. */
+  readonly bufferMemory: number;
+  /** To the topics of the other workers; without them they end here. */
+  readonly rings?: TopicRings;
   readonly log: Logger;
 }
 
@@ -88,12 +97,23 @@ const watchOf = (slot: number, row: number): number => slot * ROWS + row;
 export async function openServer(options: ServerOptions): Promise<WorkerServer> {
   const { block, admission, worker, idPrefix, log } = options;
   const stopping = new AbortController();
+  const topics = new Topics({
+    ...(options.rings ? { rings: options.rings } : {}),
+    // Not before there are subscribers.
+    flush: () => engine.flush(),
+    hold: (bytes) => memory.add(bytes),
+    head: block.head,
+    log,
+  });
   // Before anything is opened: what fails here leaves nothing behind.
   const prepared = await Promise.all(
     options.listeners.map(async ({ config, service, row }) => {
       const settings = resolveSettings(config, service);
       const serviceLog = log.child({ listener: config.name });
-      const env = await service.env?.({ index: worker, log: serviceLog, signal: stopping.signal });
+      const publish = (topic: string, message: unknown): void => {
+        topics.publish(service, topic, message, settings.limits.frame);
+      };
+      const env = await service.env?.({ index: worker, log: serviceLog, signal: stopping.signal, publish });
       return { config, service, row, settings, env, log: serviceLog };
     }),
   );
@@ -104,6 +124,16 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     return owner instanceof ServedConnection ? owner.onDue(now) : Number.POSITIVE_INFINITY;
   });
   engine.onTick(() => wheel.advance(engine.now));
+  const memory = new BufferMemory({
+    transport: engine,
+    budget: options.bufferMemory,
+    head: block.head,
+    log,
+    holders: connections,
+  });
+  engine.onTick(() => topics.read());
+  engine.onRound(() => memory.review());
+  engine.onTick(() => memory.review());
 
   const endpoints = prepared.map(
     ({ config, settings, row, ...shared }, index) =>
@@ -115,6 +145,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         index: row,
         transport: engine,
         wheel,
+        memory,
+        topics,
+        drainMs: options.drainMs,
         coalesce: config.socket.coalesce,
         row: block.row(row),
         idPrefix: `${idPrefix}-${index}`,
@@ -173,11 +206,12 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     });
     for (const [index, { settings, config: listener }] of changed.entries()) {
       const endpoint = endpoints[index];
-      endpoint?.configure({ ...settings, coalesce: listener.socket.coalesce });
+      endpoint?.configure({ ...settings, drainMs: config.drainMs, coalesce: listener.socket.coalesce });
       // A child logger keeps the level it was made with.
       if (endpoint) endpoint.log.level = config.logLevel;
     }
     applyAdmission(engine, admission, config, changed);
+    memory.limit(config.bufferMemory);
     for (const connection of connections()) connection.reconfigured();
   }
 

@@ -20,6 +20,7 @@ import { AdmissionTable } from "../os/admission-table.ts";
 import { receiveDescriptors } from "../os/descriptors.ts";
 import { check } from "../os/errno.ts";
 import { Scoreboard, type WorkerBlock } from "../os/scoreboard.ts";
+import { TopicRings } from "../os/topic-rings.ts";
 import { loadService } from "./load-service.ts";
 import { receiveConnections, sendConnections } from "./migration.ts";
 import { openServer, type ServedListener, type WorkerServer } from "./server.ts";
@@ -128,6 +129,8 @@ class Worker {
     if (!admission) throw new Error("worker: the admission table is another version's");
     check(addon().fdInherit(WORKER_FDS.wake), "the admission table's eventfd");
     closeSync(WORKER_FDS.scoreboard);
+    // Rings are mapped when they are first used.
+    check(addon().fdInherit(WORKER_FDS.topics), "topics");
     const block = scoreboard.block(seat);
     block.set("pid", process.pid);
     const listeners: ServedListener[] = [];
@@ -146,6 +149,9 @@ class Worker {
       worker: slot,
       idPrefix: `${generation}.${slot}-${Date.now().toString(36)}`,
       config,
+      drainMs: config.drainMs,
+      bufferMemory: config.bufferMemory,
+      rings: new TopicRings(WORKER_FDS.topics, order.column),
       log,
     });
     // The engine has mapped it.

@@ -34,6 +34,7 @@ const OTHER: Readonly<Record<string, string>> = {
   "limits.connectBurst": "7",
   "admission.allow": "[10.0.0.0/8]",
   "admission.deny": "[10.0.0.0/8]",
+  "limits.bufferMemory": "8MiB",
   "log.level": "debug",
   control: "/run/other.sock",
   pidFile: "/run/other.pid",

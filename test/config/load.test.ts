@@ -33,6 +33,7 @@ test("without a file, variables and flags there are two echo listeners and the d
     drainMs: 30_000,
     hangMs: 10_000,
     proveMs: 5_000,
+    bufferMemory: 256 * 1024 ** 2,
     migration: { enabled: true, rebalance: true },
     connections: 10_000,
     clients: { connectionsPerAddress: "off", connectRate: "off", connectBurst: 100, ipv6Prefix: 64 },

@@ -38,7 +38,7 @@ static int32_t *header;
 static void open_memory(int seats) {
   void *mapped;
   memory = fds_memory("addresses", address_memory_size());
-  assert(memory >= 0 && fds_map(memory, ADDRESS_OFFSET, &mapped) == 0);
+  assert(memory >= 0 && fds_map(memory, 0, ADDRESS_OFFSET, &mapped) == 0);
   header = mapped;
   header[ADMISSION_HIGH_WATER] = header[ADMISSION_HIGH_WATER1] = seats;
   for (int word = 0; word < 4; word++)

@@ -422,6 +422,7 @@ static void check_closing(int closing) {
 static void check_invariants(void) {
   int in_use = 0, counted = 0, closing = 0;
   int32_t addresses = 0;
+  double held = 0;
   for (uint32_t i = 0; i < core.used; i++) {
     const slot *conn = &core.slots[i];
     if (conn->state == SLOT_FREE) {
@@ -429,6 +430,7 @@ static void check_invariants(void) {
       continue;
     }
     in_use++;
+    held += conn->unsent_size;
     if (conn->state == SLOT_CLOSING) closing++;
     if (conn->flags & FLAG_COUNTED) counted++;
     if (conn->entry != ADDRESS_NONE) addresses++;
@@ -439,6 +441,7 @@ static void check_invariants(void) {
     assert(conn->unsent_from <= conn->unsent_to && conn->unsent_to <= conn->unsent_size);
     assert((conn->unsent == NULL) == (conn->unsent_size == 0));
   }
+  assert(totals[TOTAL_BYTES_HELD_OUT] == held);
   assert(in_use == header[HEADER_OPEN] && totals[TOTAL_OPEN] == in_use);
   assert(*cell(0, OWN_COLUMN) == counted);
   assert(*cell(1, OWN_COLUMN) + *cell(64, OWN_COLUMN) == counted);
@@ -476,7 +479,7 @@ static void open_engine(void) {
   void *memory_of_table;
   int shared = fds_memory("table", address_memory_size());
   wake_fd = fds_event();
-  assert(fds_map(shared, ADDRESS_OFFSET, &memory_of_table) == 0);
+  assert(fds_map(shared, 0, ADDRESS_OFFSET, &memory_of_table) == 0);
   table = memory_of_table;
   table[ADMISSION_HIGH_WATER] = 1;
   table[ADMISSION_HIGH_WATER1] = OWN_COLUMN % ADMISSION_SEATS + 1;

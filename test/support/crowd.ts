@@ -30,7 +30,7 @@ import { packSocketOptions } from ${moduleUrl("#src/os/socket.js")};
 const AT = ${JSON.stringify(AT)};
 const [port, wanted, each, all] = process.argv.slice(1, 5).map(Number);
 const hosts = process.argv.slice(5);
-const words = new BigInt64Array(addon().memoryMap(3, ${BYTES}));
+const words = new BigInt64Array(addon().memoryMap(3, ${BYTES}, 0));
 const options = packSocketOptions(DEFAULT_SOCKET);
 const engine = new Engine({ slots: 4096 });
 const held = [];
@@ -129,7 +129,7 @@ export class Crowd {
 
   constructor(t: TestContext, { port, wanted, cap = 0, capPerAddress = 0, hosts = ["127.0.0.1"] }: CrowdOptions) {
     const memory = check(addon().memoryCreate("crowd", BYTES), "memfd_create");
-    this.#words = new BigInt64Array(addon().memoryMap(memory, BYTES));
+    this.#words = new BigInt64Array(addon().memoryMap(memory, BYTES, 0));
     this.#mode(MODE.churn);
     const args = [port, wanted, capPerAddress, cap, ...hosts].map(String);
     this.#members = Array.from({ length: PROCESSES }, () => {

@@ -25,6 +25,10 @@ export interface ServingOptions {
   readonly socket?: Partial<SocketOptions>;
   /** Connections in all. */
   readonly connections?: number;
+  /** `limits.bufferMemory`. */
+  readonly bufferMemory?: number;
+  /** `timeouts.drain`. */
+  readonly drainMs?: number;
   readonly log?: Logger;
   /** Another worker to stand beside: with the same scoreboard and admission table. */
   readonly beside?: Serving;
@@ -88,6 +92,8 @@ export async function openServing(t: TestContext, service: AnyService, options: 
     worker: seat,
     idPrefix: String(seat),
     config: serverOf(options),
+    drainMs: options.drainMs ?? 30_000,
+    bufferMemory: options.bufferMemory ?? 256 * 1024 ** 2,
     log: options.log ?? pino({ level: "silent" }),
   });
   t.after(() => server.abort());
