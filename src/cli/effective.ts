@@ -1,5 +1,6 @@
 /** The configuration as it would be used, in the form of a configuration file. */
 import { stringify } from "yaml";
+import type { Admission } from "../base/settings.ts";
 import {
   LIMIT_KINDS,
   SERVER_LIMIT_KINDS,
@@ -23,6 +24,12 @@ function written(values: object, kinds: Writers): Record<string, unknown> {
   return Object.fromEntries(entries);
 }
 
+/** Lists that say something. */
+function shownLists(admission: Admission): { admission?: Partial<Admission> } {
+  const lists = Object.entries(admission).filter(([, blocks]) => blocks.length > 0);
+  return lists.length === 0 ? {} : { admission: Object.fromEntries(lists) };
+}
+
 /** Loads every service. Throws `service-invalid` or `config-invalid`. */
 export async function showEffective(config: Config): Promise<string> {
   const listeners: object[] = [];
@@ -40,6 +47,7 @@ export async function showEffective(config: Config): Promise<string> {
       limits: written(capped, LIMIT_KINDS),
       timeouts: written(timeouts, TIMEOUT_KINDS),
       socket: written(listener.socket, SOCKET_KINDS),
+      ...shownLists(listener.admission),
     });
   }
   const effective = {
@@ -50,6 +58,7 @@ export async function showEffective(config: Config): Promise<string> {
     },
     timeouts: written({ drain: config.drainMs, hang: config.hangMs, prove: config.proveMs }, SERVER_TIMEOUT_KINDS),
     migration: config.migration,
+    ...shownLists(config.admission),
     log: { level: config.logLevel },
     ...(config.control === undefined ? {} : { control: config.control }),
     ...(config.pidFile === undefined ? {} : { pidFile: config.pidFile }),

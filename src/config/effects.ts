@@ -2,7 +2,15 @@
  * How each option comes into effect when the configuration of a running server changes. Complete: a test walks the
  * schema, and the types of the groups leave nothing out. change.ts goes by it, and the documentation prints it.
  */
-import type { Limits, Migration, ServerLimits, ServerTimeouts, SocketOptions, Timeouts } from "../base/settings.ts";
+import type {
+  Admission,
+  Limits,
+  Migration,
+  ServerLimits,
+  ServerTimeouts,
+  SocketOptions,
+  Timeouts,
+} from "../base/settings.ts";
 
 /**
  * live: running workers take the new value, open connections included where they can.
@@ -14,6 +22,11 @@ type Effects<T> = { readonly [Name in keyof T]: Effect };
 
 const LIMITS: Effects<Limits> = {
   connections: "live",
+  onLimit: "live",
+  connectionsPerAddress: "live",
+  connectRate: "live",
+  connectBurst: "live",
+  ipv6Prefix: "live",
   frame: "live",
   inFlight: "live",
   highWater: "live",
@@ -37,6 +50,9 @@ const TIMEOUTS: Effects<Timeouts> = {
 const SERVER_TIMEOUTS: Effects<ServerTimeouts> = { drain: "live", hang: "live", prove: "live" };
 
 const MIGRATION: Effects<Migration> = { enabled: "live", rebalance: "live" };
+
+/** For newcomers: who is there already may stay. */
+const ADMISSION: Effects<Admission> = { allow: "live", deny: "live" };
 
 /** Set on the listening sockets that are there: connections accepted from then on inherit them (tcp(7)). */
 const SOCKET: Effects<SocketOptions> = {
@@ -71,10 +87,12 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   ...grouped("listeners[].limits", LIMITS),
   ...grouped("listeners[].timeouts", TIMEOUTS),
   ...grouped("listeners[].socket", SOCKET),
+  ...grouped("listeners[].admission", ADMISSION),
   ...grouped("limits", { ...LIMITS, ...SERVER_LIMITS }),
   ...grouped("timeouts", { ...TIMEOUTS, ...SERVER_TIMEOUTS }),
   ...grouped("socket", SOCKET),
   ...grouped("migration", MIGRATION),
+  ...grouped("admission", ADMISSION),
   "log.level": "live",
   control: "restart",
   pidFile: "restart",
