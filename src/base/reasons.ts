@@ -19,6 +19,8 @@ export const CLOSE_REASONS = [
   "drain",
   "killed",
   "io-error",
+  "request-timeout",
+  "overload",
 ] as const;
 
 export type CloseReason = (typeof CLOSE_REASONS)[number];

@@ -13,6 +13,8 @@ export interface Limits {
   frame: number;
   /** Requests in flight on one connection (`ordered` and `unordered` services). Past it reads pause. */
   inFlight: number;
+  /** Requests in flight in one worker, over all its connections: past it requests of this listener are shed. */
+  inFlightPerWorker: number;
   /** Unsent bytes at which reads of the same connection pause and `send()` says `slow`. */
   highWater: number;
   /** Unsent bytes at which they resume and `onWritable` is called. */
@@ -30,6 +32,8 @@ export interface Timeouts {
   idle: Deadline;
   /** With unsent bytes and no progress in sending them. */
   writeStall: Deadline;
+  /** From the arrival of a request to its reply. */
+  request: Deadline;
 }
 
 export interface SocketOptions {
@@ -74,6 +78,7 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   connections: 10_000,
   frame: MiB,
   inFlight: 64,
+  inFlightPerWorker: 10_000,
   highWater: 64 * KiB,
   lowWater: 32 * KiB,
   buffered: 8 * MiB,
@@ -84,6 +89,7 @@ export const DEFAULT_TIMEOUTS: Readonly<Timeouts> = {
   frame: 10_000,
   idle: 60_000,
   writeStall: 10_000,
+  request: "off",
 };
 
 export const DEFAULT_SOCKET: Readonly<SocketOptions> = {
@@ -130,6 +136,35 @@ export interface Migration {
 export const DEFAULT_MIGRATION: Readonly<Migration> = {
   enabled: true,
   rebalance: true,
+};
+
+/** Thread pools, of one worker. */
+export interface Tasks {
+  /** Threads of a pool. `auto`: the CPUs, divided by the workers; at least one. */
+  threads: number | "auto";
+  /** Tasks that wait in a pool. */
+  queue: number;
+}
+
+export const DEFAULT_TASKS: Readonly<Tasks> = {
+  threads: "auto",
+  queue: 1_024,
+};
+
+/** When a worker is overloaded, and sheds. */
+export interface Shed {
+  /** What a task may wait in a pool's queue while that is overloaded, ms; short tasks count at least four of their kind. */
+  queueDelay: Deadline;
+  /** How late the event loop may be for a while, ms. */
+  loopDelay: Deadline;
+  /** Resident memory of one worker, bytes. */
+  memory: number | "off";
+}
+
+export const DEFAULT_SHED: Readonly<Shed> = {
+  queueDelay: 10,
+  loopDelay: 250,
+  memory: "off",
 };
 
 /** Worker processes of one server. */

@@ -25,6 +25,8 @@ const WORKER_COLUMNS = [
   "restarts",
   "moved in",
   "moved out",
+  "shed",
+  "waiting",
 ];
 
 /** What stands above the tables. */
@@ -59,13 +61,14 @@ function leaving({ draining }: ServerStatus, now: number): string[] {
 export function showStatus(status: ServerStatus): string {
   const { totals, closes } = status;
   const now = Date.parse(status.startedAt) + status.uptimeMs;
-  const listeners = status.listeners.map(({ name, address, service, open, opened, requests }) => [
+  const listeners = status.listeners.map(({ name, address, service, open, opened, requests, shed }) => [
     name,
     address,
     service,
     open,
     opened,
     requests,
+    shed,
   ]);
   const workers = status.workers.map((worker) => [
     worker.index,
@@ -81,18 +84,20 @@ export function showStatus(status: ServerStatus): string {
     worker.restarts,
     worker.movedIn,
     worker.movedOut,
+    worker.shed,
+    worker.waiting,
   ]);
   const reasons = Object.entries(closes).filter(([, count]) => count > 0);
   const closed = reasons.map(([reason, count]) => `${reason} ${count}`).join(", ") || "none yet";
   return [
     ...heading(status, now),
     "",
-    ...table([["listener", "address", "service", "open", "accepted", "requests"], ...listeners]),
+    ...table([["listener", "address", "service", "open", "accepted", "requests", "shed"], ...listeners]),
     "",
     ...table([WORKER_COLUMNS, ...workers]),
     ...leaving(status, now),
     "",
-    `in all: ${totals.open} open, ${totals.accepted} accepted, ${totals.rejected} rejected, ${totals.requests} requests, ` +
+    `in all: ${totals.open} open, ${totals.accepted} accepted, ${totals.rejected} rejected, ${totals.requests} requests, ${totals.shed} shed, ` +
       `${showBytes(totals.bytesReceived)} received, ${showBytes(totals.bytesSent)} sent, ${totals.restarts} restarts`,
     `closed: ${closed}`,
     "",

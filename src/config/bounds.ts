@@ -4,11 +4,14 @@
  * connection in 32 bits, and timers hold 2^31 ms.
  */
 import {
+  type Deadline,
   type Limits,
   MAX_WORKERS,
   type Migration,
   type ServerTimeouts,
+  type Shed,
   type SocketOptions,
+  type Tasks,
   type Timeouts,
 } from "../base/settings.ts";
 import { BOOLEAN, type Kind, type NumericKind, numeric } from "./kinds.ts";
@@ -32,6 +35,7 @@ export const LIMIT_KINDS: NumericKinds<Limits> = {
   connections: numeric(COUNT, 1, 1_000_000),
   frame: bytes,
   inFlight: numeric(COUNT, 1, 65_536),
+  inFlightPerWorker: numeric(COUNT, 1, 1_000_000),
   highWater: bytes,
   lowWater: bytes,
   buffered: bytes,
@@ -42,6 +46,7 @@ export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {
   frame: deadline,
   idle: deadline,
   writeStall: deadline,
+  request: deadline,
 };
 
 /** Below a second a busy machine would look like a hung worker. */
@@ -56,6 +61,28 @@ export const SERVER_TIMEOUT_KINDS: NumericKinds<ServerTimeouts> = {
 export const MIGRATION_KINDS: { readonly [Name in keyof Migration]: Kind<boolean> } = {
   enabled: BOOLEAN,
   rebalance: BOOLEAN,
+};
+
+const MOST_THREADS = 256;
+
+export const TASK_KINDS: NumericKinds<Tasks> = {
+  threads: numeric(COUNT, 1, MOST_THREADS, "auto"),
+  queue: numeric(COUNT, 1, 1_000_000),
+};
+
+/** Below 16 MiB no worker runs. */
+const LEAST_MEMORY = 16 * 1024 ** 2;
+
+export const SHED_KINDS: NumericKinds<Shed> = {
+  queueDelay: numeric(DURATION, 1, 60 * SECOND, "off"),
+  loopDelay: numeric(DURATION, 1, 60 * SECOND, "off"),
+  memory: numeric(SIZE, LEAST_MEMORY, 1024 * GiB, "off"),
+};
+
+/** What `definePool` takes beside `TASK_KINDS`. */
+export const POOL_KINDS: NumericKinds<{ maxQueueDelay: Deadline; maxRunTime: Deadline }> = {
+  maxQueueDelay: deadline,
+  maxRunTime: deadline,
 };
 
 /** Worker processes as counted out. The configuration may also say `auto`. */

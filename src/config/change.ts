@@ -44,6 +44,11 @@ function serverOptions(config: Config): Readonly<Record<string, unknown>> {
     "timeouts.prove": config.proveMs,
     "migration.enabled": config.migration.enabled,
     "migration.rebalance": config.migration.rebalance,
+    "tasks.threads": config.tasks.threads,
+    "tasks.queue": config.tasks.queue,
+    "shed.queueDelay": config.shed.queueDelay,
+    "shed.loopDelay": config.shed.loopDelay,
+    "shed.memory": config.shed.memory,
     "log.level": config.logLevel,
   };
 }

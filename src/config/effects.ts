@@ -2,7 +2,7 @@
  * How each option comes into effect when the configuration of a running server changes. Complete: a test walks the
  * schema, and the types of the groups leave nothing out. change.ts goes by it, and the documentation prints it.
  */
-import type { Limits, Migration, ServerTimeouts, SocketOptions, Timeouts } from "../base/settings.ts";
+import type { Limits, Migration, ServerTimeouts, Shed, SocketOptions, Tasks, Timeouts } from "../base/settings.ts";
 
 /**
  * live: running workers take the new value, open connections included where they can.
@@ -16,16 +16,28 @@ const LIMITS: Effects<Limits> = {
   connections: "live",
   frame: "live",
   inFlight: "live",
+  inFlightPerWorker: "live",
   highWater: "live",
   lowWater: "live",
   buffered: "live",
 };
 
-const TIMEOUTS: Effects<Timeouts> = { firstByte: "live", frame: "live", idle: "live", writeStall: "live" };
+const TIMEOUTS: Effects<Timeouts> = {
+  firstByte: "live",
+  frame: "live",
+  idle: "live",
+  writeStall: "live",
+  request: "live",
+};
 
 const SERVER_TIMEOUTS: Effects<ServerTimeouts> = { drain: "live", hang: "live", prove: "live" };
 
 const MIGRATION: Effects<Migration> = { enabled: "live", rebalance: "live" };
+
+/** A pool's threads are made with it. */
+const TASKS: Effects<Tasks> = { threads: "workers", queue: "live" };
+
+const SHED: Effects<Shed> = { queueDelay: "live", loopDelay: "live", memory: "live" };
 
 /** Set on the listening sockets that are there: connections accepted from then on inherit them (tcp(7)). */
 const SOCKET: Effects<SocketOptions> = {
@@ -64,6 +76,8 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   ...grouped("timeouts", { ...TIMEOUTS, ...SERVER_TIMEOUTS }),
   ...grouped("socket", SOCKET),
   ...grouped("migration", MIGRATION),
+  ...grouped("tasks", TASKS),
+  ...grouped("shed", SHED),
   "log.level": "live",
   control: "restart",
   pidFile: "restart",

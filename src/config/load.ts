@@ -6,7 +6,13 @@
  * file, HEADRACE_* variables, flags.
  */
 import { availableParallelism } from "node:os";
-import { DEFAULT_LIMITS, DEFAULT_MIGRATION, DEFAULT_SERVER_TIMEOUTS, MAX_WORKERS } from "../base/settings.ts";
+import {
+  DEFAULT_LIMITS,
+  DEFAULT_MIGRATION,
+  DEFAULT_SERVER_TIMEOUTS,
+  DEFAULT_SHED,
+  MAX_WORKERS,
+} from "../base/settings.ts";
 import type { Config, Flags } from "./config.ts";
 import { type Finding, refuse } from "./finding.ts";
 import { type Read, readListeners } from "./listener.ts";
@@ -86,6 +92,8 @@ export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
       enabled: last(({ migration }) => migration?.enabled) ?? enabled,
       rebalance: last(({ migration }) => migration?.rebalance) ?? rebalance,
     },
+    tasks: Object.assign({}, ...reads.map(({ input }) => input.tasks)),
+    shed: Object.assign({ ...DEFAULT_SHED }, ...reads.map(({ input }) => input.shed)),
     logLevel: last(({ log }) => log?.level) ?? DEFAULT_LOG_LEVEL,
     ...controlOf(reads, findings),
     ...pidFileOf(reads),

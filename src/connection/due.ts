@@ -14,6 +14,8 @@ export interface Standing {
   readonly busyUntil: number;
   /** Clock (ms) since which the peer owes the rest of a frame; 0: it owes none. */
   readonly frameSince: number;
+  /** Clock (ms) by which the first of its requests must be answered; Infinity: there is none. */
+  readonly requestAt: number;
 }
 
 export interface Due {
@@ -44,5 +46,6 @@ export function nextDue(endpoint: Endpoint, slot: number, now: number, standing:
   if (frameSince !== 0 && frameSince + endpoint.frameMs < due.at) {
     due = { at: frameSince + endpoint.frameMs, reason: "frame-timeout" };
   }
+  if (standing.requestAt < due.at) due = { at: standing.requestAt, reason: "request-timeout" };
   return due;
 }

@@ -13,6 +13,7 @@ import type { Service } from "../service/define.ts";
 import { ServedConnection } from "./connection.ts";
 import { Endpoint } from "./endpoint.ts";
 import { FakeTransport, GENERATION, SLOT } from "./fake-transport.ts";
+import { Gate } from "./gate.ts";
 import type { MovedConnection } from "./moved.ts";
 import { Wheel } from "./wheel.ts";
 
@@ -127,6 +128,7 @@ function open<State, In, Out, Env>(
     timeouts: { ...DEFAULT_TIMEOUTS, ...service.timeouts, ...options.timeouts },
     coalesce: true,
     row,
+    gate: new Gate(),
     log: options.log ?? pino({ level: "silent" }),
     idPrefix: "test",
     poison: true,

@@ -28,10 +28,11 @@ export const WORKER_FIELDS = [
   "accepting",
   "movedIn",
   "movedOut",
+  "waiting",
 ] as const;
 
 /** Per listener, after the head; the close reasons follow in their order. */
-export const LISTENER_FIELDS = ["active", "opened", "requests", "inFlight"] as const;
+export const LISTENER_FIELDS = ["active", "opened", "requests", "inFlight", "shed"] as const;
 
 export type WorkerField = (typeof WORKER_FIELDS)[number];
 export type ListenerField = (typeof LISTENER_FIELDS)[number];

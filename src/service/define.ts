@@ -11,6 +11,8 @@ import type { Codec } from "../codec/codec.ts";
 import { LIMIT_KINDS, TIMEOUT_KINDS } from "../config/bounds.ts";
 import { type NumericKind, Wrong } from "../config/kinds.ts";
 import { nearest } from "../config/nearest.ts";
+import type { Pool } from "../tasks/define.ts";
+import type { Priority } from "../tasks/queue.ts";
 import type { Connection, ConnectionInfo, Context } from "./connection.ts";
 
 /** The reply, or nothing, now or later. */
@@ -38,6 +40,7 @@ export interface ServiceLimits {
   readonly connections?: number;
   readonly frame?: Size;
   readonly inFlight?: number;
+  readonly inFlightPerWorker?: number;
   readonly highWater?: Size;
   readonly lowWater?: Size;
   readonly buffered?: Size;
@@ -76,8 +79,21 @@ export interface ServiceDefinition<State, In, Out, Env> {
   /** After `send()` said `slow`: the unsent bytes fell below the low-water mark. */
   onWritable?(connection: Connection<State, Out>, env: Env): void;
   onClose?(connection: Connection<State, Out>, reason: CloseReason, env: Env): void;
-  /** A handler failed. Without `onError` the error is logged and the connection closed (`handler-error`). */
+  /**
+   * A handler failed. Without `onError` the error is logged and the connection closed (`handler-error`). A request that
+   * is refused is a `ServerBusy` here, one that is late (`timeouts.request`) a `DeadlineExceeded`.
+   */
   onError?(error: unknown, context: Context<State, Out, Env>): ErrorReply<NoInfer<Out>>;
+  /**
+   * The protocol's way to say "try again later": sent instead of the reply to a request that is refused because of
+   * overload (also one whose task a pool refused). Without it such a request goes to `onError` as a `ServerBusy`;
+   * without that either, the connection is closed (`overload`).
+   */
+  busy?(message: In): NoInfer<Out>;
+  /** How important a request is: in overload the least important are refused first. Must be quick. Default: normal. */
+  priority?(message: In): Priority;
+  /** Thread pools that its handlers use; started with the worker. */
+  readonly pools?: readonly Pool<never>[];
   /** The worker stops. What it returns is sent as a last message before the connection ends. */
   // biome-ignore lint/suspicious/noConfusingVoidType: as above
   onDraining?(connection: Connection<State, Out>, env: Env): Out | undefined | void;
@@ -119,13 +135,14 @@ const CONTRACT = 1;
 
 /** A checked definition. */
 export interface Service<State = unknown, In = unknown, Out = unknown, Env = unknown>
-  extends Omit<ServiceDefinition<State, In, Out, Env>, "limits" | "timeouts"> {
+  extends Omit<ServiceDefinition<State, In, Out, Env>, "limits" | "timeouts" | "pools"> {
   readonly name: string;
   readonly concurrency: Concurrency;
   readonly stateVersion: number;
   readonly migrate: boolean;
   readonly limits: Partial<Limits>;
   readonly timeouts: Partial<Timeouts>;
+  readonly pools: readonly Pool<never>[];
   readonly [SERVICE]: typeof CONTRACT;
 }
 
@@ -147,6 +164,8 @@ const FUNCTIONS = [
   "resume",
   "handOff",
   "takeOver",
+  "busy",
+  "priority",
 ] as const;
 const PROPERTIES: readonly string[] = [
   "name",
@@ -155,6 +174,7 @@ const PROPERTIES: readonly string[] = [
   "stateVersion",
   "migrate",
   "use",
+  "pools",
   "concurrency",
   "limits",
   "timeouts",
@@ -215,6 +235,10 @@ function checkShape(given: Readonly<Record<string, unknown>>): void {
   if (!Array.isArray(use) || use.some((middleware) => typeof middleware !== "function")) {
     throw invalid("use", "not a list of functions", "(message, context, next) => reply");
   }
+  const pools = given.pools ?? [];
+  if (!Array.isArray(pools) || pools.some((pool) => typeof pool?.run !== "function")) {
+    throw invalid("pools", "not a list of pools", "what definePool({ … }) returns");
+  }
 }
 
 function checkMoving({ suspend, resume, handOff, takeOver, stateVersion, migrate }: Record<string, unknown>): void {
@@ -242,6 +266,7 @@ export function defineService<In, Out, State = undefined, Env = undefined>(
     migrate: definition.migrate ?? true,
     limits: readGroup<Limits>("limits", definition.limits, LIMIT_KINDS),
     timeouts: readGroup<Timeouts>("timeouts", definition.timeouts, TIMEOUT_KINDS),
+    pools: definition.pools ?? [],
     [SERVICE]: CONTRACT,
   };
 }

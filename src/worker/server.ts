@@ -9,11 +9,14 @@ import { listenerKey } from "../config/listener-key.ts";
 import { resolveSettings } from "../config/resolve.ts";
 import { ServedConnection } from "../connection/connection.ts";
 import { Endpoint } from "../connection/endpoint.ts";
+import { Gate } from "../connection/gate.ts";
 import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
 import { errnoName } from "../os/errno.ts";
 import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
 import type { AnyService } from "../service/define.ts";
+import { closePools, configurePools, poolsOf, startPools, watchPools } from "./pools.ts";
+import { Shedding } from "./shedding.ts";
 
 export interface ServedListener {
   readonly config: ListenerConfig;
@@ -40,7 +43,11 @@ export interface ServerOptions {
   /** Connections in all workers together. */
   readonly connections: number;
   readonly log: Logger;
+  readonly tasks: TaskConfig;
 }
+
+/** What the whole configuration says of thread pools and of overload. */
+export type TaskConfig = Pick<Config, "tasks" | "shed" | "workers">;
 
 interface StopOutcome {
   /** Connections that ended by themselves or politely. */
@@ -93,6 +100,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   const { block, admission, worker, idPrefix, log } = options;
   const stopping = new AbortController();
   // Before anything is opened: what fails here leaves nothing behind.
+  const pools = poolsOf(options.listeners);
+  configurePools(pools, options.tasks);
+  await startPools(pools);
   const prepared = await Promise.all(
     options.listeners.map(async ({ config, service, row }) => {
       const settings = resolveSettings(config, service);
@@ -109,6 +119,19 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   });
   engine.onTick(() => wheel.advance(engine.now));
 
+  const gate = new Gate();
+  const shedding = new Shedding({ gate, log, memory: () => process.memoryUsage.rss() });
+  shedding.configure(options.tasks.shed);
+  engine.onTick(() => {
+    shedding.tick(engine.now);
+    if (pools.length > 0)
+      block.set(
+        "waiting",
+        pools.reduce((sum, pool) => sum + pool.waiting, 0),
+      );
+  });
+  watchPools(pools, gate, log);
+
   const endpoints = prepared.map(
     ({ config, settings, row, ...shared }, index) =>
       new Endpoint({
@@ -121,6 +144,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         wheel,
         coalesce: config.socket.coalesce,
         row: block.row(row),
+        gate,
         idPrefix: `${idPrefix}-${index}`,
         poison: process.env.NODE_ENV === "development",
       }),
@@ -186,6 +210,8 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       if (endpoint) endpoint.log.level = config.logLevel;
     }
     limit(config.connections, changed);
+    configurePools(pools, config);
+    shedding.configure(config.shed);
     for (const connection of connections()) connection.reconfigured();
   }
 
@@ -238,6 +264,8 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     const forced = await drained(drainMs);
     shut("drain");
     await closeEnvs(Math.max(LEAST_CLOSE_MS, drainMs - (performance.now() - started)));
+    // Last: until here somebody may still want something done.
+    await closePools(pools);
     return { closed: open - forced, forced };
   }
 

@@ -145,6 +145,7 @@ class Worker {
       worker: slot,
       idPrefix: `${generation}.${slot}-${Date.now().toString(36)}`,
       connections: config.connections,
+      tasks: config,
       log,
     });
     const stack = watchStack(slot, config.hangMs, pretty);
