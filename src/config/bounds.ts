@@ -74,8 +74,8 @@ export const TASK_KINDS: NumericKinds<Tasks> = {
 const LEAST_MEMORY = 16 * 1024 ** 2;
 
 export const SHED_KINDS: NumericKinds<Shed> = {
-  queueDelay: numeric(DURATION, 1, 60 * SECOND, "off"),
-  loopDelay: numeric(DURATION, 1, 60 * SECOND, "off"),
+  queueDelay: deadline,
+  loopDelay: deadline,
   memory: numeric(SIZE, LEAST_MEMORY, 1024 * GiB, "off"),
 };
 

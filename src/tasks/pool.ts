@@ -20,8 +20,10 @@ import { HAND_OVERS_PER_THREAD, Threads } from "./threads.ts";
 /** What one hand-over is meant to take, ms: some ten times what it costs. */
 const BATCH_MS = 0.25;
 const BATCH_TASKS = 64;
-/** A longer task is not handed over before a thread is idle: another one might be sooner. */
+/** While longer tasks run nothing is handed over before a thread is idle: another one might be sooner. */
 const AHEAD_MS = 2;
+/** How long a long one is remembered. */
+const FORGET = 0.95;
 /** Until it is known better. */
 const FIRST_COST_MS = 1;
 const LEAST_COST_MS = 0.0005;
@@ -85,6 +87,8 @@ export class TaskPool {
   #settings: PoolSettings;
   #threads: Threads | undefined;
   #loaded = false;
+  /** Waiting for the module is no overload, performance.now(). */
+  #loadedAt = 0;
   #starting: Promise<void> | undefined;
   #closed = false;
   /** Why it never started. */
@@ -176,6 +180,7 @@ export class TaskPool {
       return task;
     }
     this.#queue.push(task);
+    if (!this.#starting) void this.start().catch(() => {});
     this.#watch();
     this.#dispatchSoon();
     return task;
@@ -193,7 +198,6 @@ export class TaskPool {
     if (this.#failure) return this.#failure;
     if (this.#closed) return new ServerBusy("closing", `pool ${this.name} is closed`);
     if (this.#loaded && task.kind.index === undefined) return this.#unknown(task.kind.name);
-    if (!this.#starting) void this.start().catch(() => {});
     if (this.#queue.size >= this.#settings.queue) this.#press({ full: true });
     const problem = this.#pressed ? this.#problem(task.rank, this.#limitMs(task.kind.costMs)) : undefined;
     if (problem) {
@@ -284,14 +288,11 @@ export class TaskPool {
     for (let task = this.#queue.first(); task && tasks.length < most; task = this.#queue.first()) {
       if (this.#overdue(task, now)) continue;
       if (tasks.length === 0) {
-        const places = (task.costMs < AHEAD_MS ? HAND_OVERS_PER_THREAD * threads : threads) - this.#running.size;
+        const places = (this.#ahead(task) ? HAND_OVERS_PER_THREAD * threads : threads) - this.#running.size;
         if (places <= 0) break;
         most = Math.min(BATCH_TASKS, Math.ceil(this.#queue.size / places));
-        this.#overload.taken(now, now - task.at, this.#limitMs(task.kind.costMs));
-      } else {
-        if (costMs + task.costMs > BATCH_MS) break;
-        this.#overload.taken(now, now - task.at, this.#limitMs(task.kind.costMs));
-      }
+      } else if (costMs + task.costMs > BATCH_MS) break;
+      this.#overload.taken(now, this.#waited(task, now), this.#limitMs(task.kind.costMs));
       this.#queue.remove(task);
       costMs += task.costMs;
       tasks.push(task);
@@ -299,9 +300,20 @@ export class TaskPool {
     return tasks;
   }
 
+  #waited(task: Task, now: number): number {
+    return now - Math.max(task.at, this.#loadedAt);
+  }
+
+  /** Whether it may be handed over to a thread that is not idle yet: when all of it will be soon. */
+  #ahead(task: Task): boolean {
+    if (task.kind.mostMs > AHEAD_MS) return false;
+    for (const { tasks } of this.#running) if (tasks.some(({ kind }) => kind.mostMs > AHEAD_MS)) return false;
+    return true;
+  }
+
   /** Refuses a task that must not be begun any more. */
   #overdue(task: Task, now: number): boolean {
-    const waited = now - task.at;
+    const waited = this.#waited(task, now);
     if (task.deadlineAt <= now) {
       this.cancel(task, new DeadlineExceeded(`pool ${this.name}: the deadline passed while the task waited`));
     } else if (waited > this.#maxQueueMs || (this.#overload.overloaded && waited > this.#limitMs(task.kind.costMs))) {
@@ -368,6 +380,7 @@ export class TaskPool {
       const measured = kind.measured ? (kind.costMs * elapsedMs) / expected : meanMs;
       const next = kind.measured ? kind.costMs + NEWEST * (measured - kind.costMs) : measured;
       kind.costMs = Math.max(LEAST_COST_MS, next);
+      kind.mostMs = Math.max(elapsedMs, kind.measured ? FORGET * kind.mostMs : 0);
       kind.measured = true;
     }
     this.#meanMs += NEWEST * (meanMs - this.#meanMs);
@@ -381,7 +394,7 @@ export class TaskPool {
 
   #lookAround(now: number): void {
     // Long tasks may keep the threads for longer than anything may wait.
-    for (let late = true; late; ) late = this.#queue.heads().some((head) => this.#overdue(head, now));
+    for (let late = this.#loaded; late; ) late = this.#queue.heads().some((head) => this.#overdue(head, now));
     for (const batch of this.#running) this.#endLate(batch, now);
     this.#overload.look(now);
     this.#press({ full: this.#full && this.#queue.size > ROOM_AGAIN * this.#settings.queue });
@@ -418,6 +431,7 @@ export class TaskPool {
     }
     for (let place = 0; place < threads.count * HAND_OVERS_PER_THREAD; place++) this.#places.push(place);
     this.#loaded = true;
+    this.#loadedAt = performance.now();
     this.#dispatch();
   }
 
@@ -462,7 +476,13 @@ export class TaskPool {
   #kindOf(name: string): Kind {
     const known = this.#kinds.get(name);
     if (known) return known;
-    const kind: Kind = { name, index: undefined, costMs: FIRST_COST_MS, measured: false };
+    const kind: Kind = {
+      name,
+      index: undefined,
+      costMs: FIRST_COST_MS,
+      mostMs: Number.POSITIVE_INFINITY,
+      measured: false,
+    };
     // Once loaded there are no others, so that what a peer sends as a name is not kept.
     if (!this.#loaded) this.#kinds.set(name, kind);
     return kind;

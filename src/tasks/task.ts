@@ -8,6 +8,8 @@ export interface Kind {
   index: number | undefined;
   /** What one takes, as measured lately, ms. */
   costMs: number;
+  /** At most so long it took lately, and whatever was in the same batch, ms. */
+  mostMs: number;
   measured: boolean;
 }
 

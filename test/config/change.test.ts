@@ -30,6 +30,7 @@ const OTHER: Readonly<Record<string, string>> = {
   workers: "7",
   "limits.highWater": "40KiB",
   "limits.buffered": "1MiB",
+  "shed.memory": "1GiB",
   "log.level": "debug",
   control: "/run/other.sock",
   pidFile: "/run/other.pid",

@@ -34,6 +34,8 @@ test("without a file, variables and flags there are two echo listeners and the d
     hangMs: 10_000,
     proveMs: 5_000,
     migration: { enabled: true, rebalance: true },
+    tasks: {},
+    shed: { queueDelay: 10, loopDelay: 250, memory: "off" },
     connections: 10_000,
     logLevel: "info",
     source: "built-in defaults",

@@ -9,7 +9,7 @@ import { raw } from "#src/codec/raw.js";
 import { type TestConnection, testConnection } from "#src/connection/harness.js";
 import { type Concurrency, defineService } from "#src/service/define.js";
 
-const OFF: Timeouts = { firstByte: "off", frame: "off", idle: "off", writeStall: "off" };
+const OFF: Timeouts = { firstByte: "off", frame: "off", idle: "off", writeStall: "off", request: "off" };
 /** The wheel looks every 50 ms. */
 const TICK = 50;
 const LONG = 1_000_000;
@@ -213,7 +213,13 @@ test("write stall: nothing unsent, nothing stalls, however long ago the last byt
 
 for (const off of ["firstByte", "frame", "idle", "writeStall"] as const) {
   test(`${off}: off is off`, () => {
-    const all: Timeouts = { firstByte: LONG * 10, frame: LONG * 10, idle: LONG * 10, writeStall: LONG * 10 };
+    const all: Timeouts = {
+      firstByte: LONG * 10,
+      frame: LONG * 10,
+      idle: LONG * 10,
+      writeStall: LONG * 10,
+      request: "off",
+    };
     const harness = echo({ ...all, [off]: "off" });
     if (off === "frame") harness.push("unfin");
     if (off === "writeStall") {
@@ -236,7 +242,7 @@ test("all off: a connection that does nothing lives on, and one that begins a fr
 
 test("the first deadline that falls due gives the reason", () => {
   const harness = testConnection(defineService({ codec: frame(), onMessage: () => {} }), {
-    timeouts: { firstByte: 3_000, frame: 2_000, idle: 1_500, writeStall: 4_000 },
+    timeouts: { firstByte: 3_000, frame: 2_000, idle: 1_500, writeStall: 4_000, request: "off" },
   });
   harness.push(Buffer.of(0));
   harness.tick(1_400);

@@ -7,6 +7,7 @@ import { DEFAULT_LIMITS } from "#src/base/settings.js";
 import { line } from "#src/codec/line.js";
 import { ServedConnection } from "#src/connection/connection.js";
 import { Endpoint } from "#src/connection/endpoint.js";
+import { Gate } from "#src/connection/gate.js";
 import { Wheel } from "#src/connection/wheel.js";
 import { boundPort } from "#src/os/descriptors.js";
 import { LISTENER_CLOSED } from "#src/os/scoreboard.js";
@@ -42,11 +43,12 @@ test("a message sent after a silence by a timer of the same turn in which the de
     transport: engine,
     wheel,
     limits: DEFAULT_LIMITS,
-    timeouts: { firstByte: "off", frame: "off", idle: 100, writeStall },
+    timeouts: { firstByte: "off", frame: "off", idle: 100, writeStall, request: "off" },
     coalesce: true,
     row: new Float64Array(LISTENER_CLOSED + CLOSE_REASONS.length),
     log: pino({ level: "silent" }),
     idPrefix: "test",
+    gate: new Gate(),
     poison: false,
   });
   // What a user's timer does in the turn of the tick, before it: the bytes leave when the turn ends.

@@ -2,7 +2,15 @@
 import type { TestContext } from "node:test";
 import { type Logger, pino } from "pino";
 import { CLOSE_REASONS, type CloseReason } from "#src/base/reasons.js";
-import { DEFAULT_SOCKET, type Limits, type SocketOptions, type Timeouts } from "#src/base/settings.js";
+import {
+  DEFAULT_SHED,
+  DEFAULT_SOCKET,
+  type Limits,
+  type Shed,
+  type SocketOptions,
+  type Tasks,
+  type Timeouts,
+} from "#src/base/settings.js";
 import { addon } from "#src/os/addon.js";
 import { AdmissionTable } from "#src/os/admission-table.js";
 import { boundPort } from "#src/os/descriptors.js";
@@ -17,6 +25,8 @@ export interface ServingOptions {
   readonly socket?: Partial<SocketOptions>;
   /** Connections in all. */
   readonly connections?: number;
+  readonly tasks?: Partial<Tasks>;
+  readonly shed?: Partial<Shed>;
   readonly log?: Logger;
   /** Another worker to stand beside: with the same scoreboard and admission table. */
   readonly beside?: Serving;
@@ -72,6 +82,7 @@ export async function openServing(t: TestContext, service: AnyService, options: 
     worker: seat,
     idPrefix: String(seat),
     connections: options.connections ?? 1_000,
+    tasks: { workers: 1, tasks: options.tasks ?? {}, shed: { ...DEFAULT_SHED, ...options.shed } },
     log: options.log ?? pino({ level: "silent" }),
   });
   t.after(() => server.abort());
