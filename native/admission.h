@@ -13,8 +13,8 @@
 /* The layout: keep in step with src/os/admission-table.ts. A header, then the rows. */
 #define ADMISSION_HEADER_WORDS 8
 #define ADMISSION_HALVES 2
-#define ADMISSION_SEATS 320
-#define ADMISSION_COLUMNS 640
+#define ADMISSION_SEATS 768
+#define ADMISSION_COLUMNS 1536
 /* Row 0 is the server's total, row 1 + n is listener n's. */
 #define ADMISSION_ROWS 65
 #define ADMISSION_WORDS (ADMISSION_HEADER_WORDS + ADMISSION_ROWS * ADMISSION_COLUMNS)

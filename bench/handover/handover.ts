@@ -23,7 +23,7 @@ const SETTLE_MS = 2_000;
 const AFTERMATH_MS = 6_000;
 const HOUR_MS = 3_600_000;
 
-export interface Phase {
+interface Phase {
   readonly subject: string;
   readonly phase: string;
   readonly report: LoadReport;

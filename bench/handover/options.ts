@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { UsageError } from "../options.ts";
 import { SUBJECT_IDS, type SubjectId } from "./subject.ts";
 
-export const HANDOVER_SUITES = ["handover", "migrate", "respawn"] as const;
+const HANDOVER_SUITES = ["handover", "migrate", "respawn"] as const;
 export type HandoverSuite = (typeof HANDOVER_SUITES)[number];
 
 export interface HandoverOptions {

@@ -7,6 +7,7 @@ export type ErrorCode =
   | "config-invalid"
   | "usage"
   | "service-invalid"
+  | "service-failed"
   | "address-in-use"
   | "address-unavailable"
   | "permission-denied"

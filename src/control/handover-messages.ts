@@ -16,11 +16,11 @@ export const HANDOVER_FD = 3;
 export const HANDOVER_VARIABLE = "HEADRACE_HANDOVER";
 
 /** A listener as its sockets know it. */
-export interface HandedListener {
+interface HandedListener {
   /** See src/config/listener-key.ts. */
   readonly key: string;
   readonly port: number;
-  /** All slots hold one and the same socket. */
+  /** Somebody else made its sockets, and keeps them. */
   readonly shared: boolean;
 }
 
@@ -30,15 +30,18 @@ export interface Manifest {
   readonly generation: number;
   readonly pid: number;
   readonly slots: number;
-  /** Workers that its configuration asks for: `slots` differs when it was scaled at run time. */
+  /** Slots that may not be removed. */
+  readonly least: number;
+  /** Workers that its configuration asks for, and those that it was scaled to at run time. */
   readonly workers: number;
+  readonly wanted: number;
   readonly listeners: readonly HandedListener[];
   /** Rows of all listeners that ever were and still have connections, by key. */
   readonly rows: readonly (readonly [string, number])[];
   readonly control: string;
 }
 
-export type ToSuccessor =
+type ToSuccessor =
   | Manifest
   /** Slot by slot, in the order of the manifest's listeners; as many messages as it takes. */
   | { readonly type: "sockets" }
@@ -49,7 +52,7 @@ export type ToSuccessor =
   /** One end of a channel: a worker gives its connections through the other. */
   | { readonly type: "connections"; readonly slot: number };
 
-export type ToPredecessor =
+type ToPredecessor =
   | { readonly type: "hello"; readonly protocol: number; readonly pid: number; readonly version: string }
   | { readonly type: "armed" }
   | { readonly type: "accepting" }

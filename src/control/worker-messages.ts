@@ -47,14 +47,21 @@ export type ToWorker<Config> =
   | { readonly type: "take"; readonly slots: readonly number[]; readonly listeners: readonly number[] }
   /** Accept from the own slot, and from siblings' when their owners do not. */
   | { readonly type: "accept" }
-  /** A slot is removed: accept what is queued if it is the own one, and close its sockets. */
+  /** A slot is removed: accept what is queued there, if it accepts from it, and close its sockets. */
   | { readonly type: "drop"; readonly slot: number }
   /** Listeners, by key, are removed: accept what is queued, close their sockets, drain their connections. */
   | { readonly type: "unlist"; readonly keys: readonly string[] }
-  /** Accept nothing any more. Sockets stay open elsewhere. */
-  | { readonly type: "retire" }
+  /** Accept nothing any more, and close the sockets. `queued`: first what waits in those it accepts from. */
+  | { readonly type: "retire"; readonly queued: boolean }
   /** Give connections to the worker at the other end of the channel: all that can move, or at most `most`. */
-  | { readonly type: "moveOut"; readonly id: number; readonly most?: number; readonly handOff: boolean }
+  | {
+      readonly type: "moveOut";
+      readonly id: number;
+      readonly most?: number;
+      readonly handOff: boolean;
+      /** Those whose requests take longer stay. */
+      readonly withinMs: number;
+    }
   | { readonly type: "moveIn"; readonly id: number }
   /** Take over what can change in place. */
   | { readonly type: "configure"; readonly config: Config }

@@ -4,6 +4,7 @@ import { pathToFileURL } from "node:url";
 import { messageOf } from "../base/errors.ts";
 
 const TYPES_SINCE = "22.18";
+const THREW = "threw while it was loaded";
 
 /** Where in the module it happened: " (game.js:3)", or nothing when `trace` does not say. */
 function placeIn(path: string, given: string, trace: string): string {
@@ -30,5 +31,10 @@ export function importProblem(path: string, given: string, error: unknown): stri
   const place = placeIn(path, given, stack);
   // They found the fault themselves and name the property.
   if (/^define(Service|Pool): /.test(text)) return `${text}${place}`;
-  return `threw while it was loaded${place}: ${text}`;
+  return `${THREW}${place}: ${text}`;
+}
+
+/** Its own code ran and failed, perhaps for want of something that will be there the next time: no fault of usage. */
+export function importCode(problem: string): "service-failed" | "service-invalid" {
+  return problem.startsWith(THREW) ? "service-failed" : "service-invalid";
 }

@@ -39,8 +39,8 @@ export type ListenerField = (typeof LISTENER_FIELDS)[number];
 
 /** Slots at most: the largest number of workers. */
 export const SLOTS_MAX = 256;
-/** Worker processes of one primary at most: every slot's, and those that are being replaced. */
-export const SEATS = 320;
+/** Worker processes of one primary at most: every slot's, those being replaced, and those that still drain. */
+export const SEATS: number = 3 * SLOTS_MAX;
 /** Listeners at most; a listener's place in every block is its row. */
 export const ROWS = 64;
 

@@ -140,8 +140,12 @@ export function adoptControl(path: string, descriptor: number, lockFd: number): 
 }
 
 function own(path: string, descriptor: number, lockFd: number): ControlClaim {
-  ftruncateSync(lockFd);
-  writeSync(lockFd, `${process.pid}\n`, 0);
+  try {
+    ftruncateSync(lockFd);
+    writeSync(lockFd, `${process.pid}\n`, 0);
+  } catch {
+    // A full disk: the lock holds all the same, and only the error for a second server does without our pid.
+  }
   const socket = inode(path);
   const lockPath = `${path}.lock`;
   return {

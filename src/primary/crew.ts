@@ -8,7 +8,7 @@
  * no moment in which nobody does. The crew makes no decision and keeps nobody alive: primary.ts hears of each end.
  */
 
-import { HeadraceError } from "../base/errors.ts";
+import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import type { Moved, ToWorker } from "../control/worker-messages.ts";
@@ -16,6 +16,7 @@ import { type AdmissionTable, admissionColumn, halfOf } from "../os/admission-ta
 import { closeDescriptor, openChannel } from "../os/descriptors.ts";
 import { NO_SEAT, Scoreboard, SEATS } from "../os/scoreboard.ts";
 import { Figures } from "./figures.ts";
+import { whenLate } from "./late.ts";
 import type { Rows } from "./rows.ts";
 import type { Slots } from "./slots.ts";
 import { WorkerProcess } from "./worker-process.ts";
@@ -43,12 +44,18 @@ export class Crew {
   readonly figures: Figures;
   readonly admission: AdmissionTable;
   readonly generation: number;
+  /** Slots 0 to `wanted` - 1 have an owner of their own; more slots than that are served by siblings. */
+  wanted = 0;
+  /** Nobody is hired any more. */
+  closed = false;
   readonly #options: CrewOptions;
   readonly #scoreboard: Scoreboard = Scoreboard.create();
   readonly #all: Set<WorkerProcess> = new Set();
   /** Per slot. */
   readonly #owners: Map<number, WorkerProcess> = new Map();
   readonly #restarts = new Map<number, number>();
+  /** What a slot's worker runs by, and its replacement will. */
+  readonly #configs = new Map<number, Config>();
   #moves = 0;
 
   constructor(options: CrewOptions) {
@@ -103,8 +110,16 @@ export class Crew {
     return this.figures.worker(worker.seat).open;
   }
 
+  /** What a slot's next worker is to run by. */
+  configOf(slot: number): Config {
+    const config = this.#configs.get(slot);
+    if (!config) throw new Error(`crew: slot ${slot} never had a worker`);
+    return config;
+  }
+
   /** Starts a worker for a slot. Throws when it cannot be forked. */
   hire(slot: number, config: Config): WorkerProcess {
+    if (this.closed) throw new HeadraceError("change-failed", "the server stops");
     const seat = this.#freeSeat();
     const rows = this.rows.assign(config.listeners);
     const worker = new WorkerProcess(
@@ -150,7 +165,15 @@ export class Crew {
 
   /** Gives every worker the sockets that it lacks: those of a new slot. */
   announce(): void {
-    for (const worker of this.all) if (worker.equipped) worker.giveSockets(this.slots.indices, this.slots);
+    for (const worker of this.all.filter(({ equipped }) => equipped)) {
+      try {
+        worker.giveSockets(this.slots.indices, this.slots);
+      } catch (error) {
+        // It is dying, or so far behind that its channel is full: its replacement gets them all.
+        this.#options.log.warn({ worker: worker.slot, reason: messageOf(error) }, "worker takes no sockets: killed");
+        worker.kill();
+      }
+    }
   }
 
   /** Has it accept. Both it and whoever owns the slot do so from now on. */
@@ -165,20 +188,28 @@ export class Crew {
     if (worker.state === "dead") throw worker.error();
     const before = this.#owners.get(worker.slot);
     this.#owners.set(worker.slot, worker);
+    this.#configs.set(worker.slot, worker.config);
     this.#scoreboard.owners[worker.slot] = worker.seat;
     return before;
   }
 
-  /** Has it accept nothing any more. */
-  async retire(worker: WorkerProcess): Promise<void> {
-    await this.#ask(worker, { type: "retire" }, worker.answered("retired"));
+  /** Has it accept nothing any more, and close its sockets. `queued`: first what waits in those it accepts from. */
+  async retire(worker: WorkerProcess, queued: boolean): Promise<void> {
+    await this.#ask(worker, { type: "retire", queued }, worker.answered("retired"));
+  }
+
+  /** A slot that has no worker now will have one with `config`. */
+  intend(slot: number, config: Config): void {
+    this.#configs.set(slot, config);
   }
 
   /** Has it take over what can change in place. Returns why it cannot, if so; then it changed nothing. */
   async configure(worker: WorkerProcess, config: Config): Promise<string | undefined> {
     const { problem } = await this.#ask(worker, { type: "configure", config }, worker.answered("configured"));
-    if (problem === undefined) worker.config = config;
-    return problem;
+    if (problem !== undefined) return problem;
+    worker.config = config;
+    this.intend(worker.slot, config);
+    return undefined;
   }
 
   /** Moves connections from one worker to another: all that can, or at most `most`. What goes wrong moves nothing. */
@@ -206,7 +237,7 @@ export class Crew {
     const id = ++this.#moves;
     const answer = from.answered("moved", (message) => message.id === id);
     answer.catch(() => {});
-    from.move({ type: "moveOut", id, ...options }, channel);
+    from.move({ type: "moveOut", id, withinMs: from.config.drainMs, ...options }, channel);
     meanwhile();
     return answer;
   }
@@ -219,20 +250,20 @@ export class Crew {
   /** Has it end: drained, and killed when it does not keep the deadline. Resolves when it has gone. */
   async dismiss(worker: WorkerProcess, drainMs: number, queued: boolean): Promise<void> {
     const { log } = this.#options;
-    const late = setTimeout(() => {
+    const onTime = whenLate(drainMs + DRAIN_GRACE_MS, () => {
       log.warn({ worker: worker.slot, workerPid: worker.pid }, `worker did not stop within its ${drainMs} ms: killed`);
       worker.kill();
-    }, drainMs + DRAIN_GRACE_MS);
+    });
     if (worker.state === "starting" || worker.state === "loaded") worker.kill();
     else if (worker.state !== "stopping") worker.send({ type: "stop", drainMs, queued });
     await worker.exited;
-    clearTimeout(late);
+    onTime();
   }
 
   /** Has everybody close the sockets of a slot that nobody gets connections for any more; its owner comes last. */
   async drop(slot: number): Promise<void> {
     this.slots.removeLast();
-    const holders = this.all.filter(({ state }) => state === "accepting" || state === "bound" || state === "retired");
+    const holders = this.all.filter((worker) => worker.holds(slot));
     const ask = async (worker: WorkerProcess): Promise<void> => {
       const dropped = worker.answered("dropped", (message) => message.slot === slot);
       // One that dies instead holds nothing either.
@@ -256,12 +287,16 @@ export class Crew {
   }
 
   async #ask<Answer>(worker: WorkerProcess, order: ToWorker<Config>, answer: Promise<Answer>): Promise<Answer> {
-    const late = setTimeout(() => worker.kill(), ANSWER_MS);
+    const onTime = whenLate(ANSWER_MS, () => {
+      const told = { worker: worker.slot, workerPid: worker.pid };
+      this.#options.log.warn(told, `worker did not answer "${order.type}" within ${ANSWER_MS} ms: killed`);
+      worker.kill();
+    });
     worker.send(order);
     try {
       return await answer;
     } finally {
-      clearTimeout(late);
+      onTime();
     }
   }
 
@@ -272,7 +307,10 @@ export class Crew {
       this.admission.setHighWater(halfOf(this.generation), Math.max(seat, ...taken) + 1);
       return seat;
     }
-    throw new HeadraceError("change-failed", `${SEATS} workers are there at once, counting those that drain`);
+    throw new HeadraceError(
+      "change-failed",
+      `${SEATS} worker processes are there already, most of them draining: wait until some have ended`,
+    );
   }
 
   #bury(worker: WorkerProcess): void {

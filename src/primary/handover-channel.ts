@@ -2,7 +2,7 @@
  * One end of the channel between two generations: messages in order, each with its descriptors. A message that is
  * waited for has a deadline; the other end's going is an error for whoever waits, and an event for whoever does not.
  */
-import { HeadraceError } from "../base/errors.ts";
+import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { HandoverMessage } from "../control/handover-messages.ts";
 import { channelUnwatch, channelWatch, closeDescriptor, receiveMessage, sendMessage } from "../os/descriptors.ts";
 
@@ -127,28 +127,56 @@ export class HandoverChannel {
     for (const { fds } of this.#early.splice(0)) for (const fd of fds) closeDescriptor(fd);
   }
 
+  /** Called by the event loop: what the other end sends must not end this process. */
   #read(): void {
-    const result = receiveMessage(this.#fd, this.#into);
-    if (result === "empty") return;
-    if (result === "gone") {
-      this.#state = "gone";
-      channelUnwatch(this.#watch);
-      this.#waiter?.reject(broken("the other generation has gone"));
-      this.onGone();
+    let result: ReturnType<typeof receiveMessage>;
+    try {
+      result = receiveMessage(this.#fd, this.#into);
+    } catch (error) {
+      this.#lose(`what the other generation sent cannot be received: ${messageOf(error)}`);
       return;
     }
-    const message = JSON.parse(this.#into.toString("utf8", 0, result.length)) as HandoverMessage;
-    this.#deliver({ message, fds: result.fds });
+    if (result === "empty") return;
+    if (result === "gone") {
+      this.#lose("the other generation has gone");
+      return;
+    }
+    const message = parse(this.#into.toString("utf8", 0, result.length));
+    if (message) {
+      this.#deliver({ message, fds: result.fds });
+      return;
+    }
+    for (const fd of result.fds) closeDescriptor(fd);
+    this.#lose("the other generation sent something that is no message");
+  }
+
+  #lose(why: string): void {
+    this.#state = "gone";
+    channelUnwatch(this.#watch);
+    this.#waiter?.reject(broken(why));
+    this.onGone();
   }
 
   #deliver(received: Received<HandoverMessage>): void {
     const { message } = received;
     const waiter = this.#waiter;
-    if (waiter?.type === message.type) waiter.resolve(received);
-    else if (waiter && message.type === "failed") waiter.reject(broken(message.message));
-    else if (waiter) waiter.reject(broken(`the other generation said "${message.type}" instead of "${waiter.type}"`));
+    if (waiter && waiter.type !== message.type) {
+      for (const fd of received.fds) closeDescriptor(fd);
+      const wrong = `the other generation said "${message.type}" instead of "${waiter.type}"`;
+      waiter.reject(broken(message.type === "failed" ? message.message : wrong));
+    } else if (waiter) waiter.resolve(received);
     else if (this.onMessage === NOBODY) this.#early.push(received);
     else this.onMessage(received);
+  }
+}
+
+function parse(text: string): HandoverMessage | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    const typed = typeof value === "object" && value !== null && "type" in value && typeof value.type === "string";
+    return typed ? (value as HandoverMessage) : undefined;
+  } catch {
+    return undefined;
   }
 }
 

@@ -9,6 +9,7 @@ import { listenerKey } from "../config/listener-key.ts";
 import type { InheritedSocket } from "../os/activation.ts";
 import { addon } from "../os/addon.ts";
 import { closeDescriptor } from "../os/descriptors.ts";
+import { SLOTS_MAX } from "../os/scoreboard.ts";
 import type { Slots } from "./slots.ts";
 import { parseSocketName } from "./socket-names.ts";
 
@@ -18,6 +19,8 @@ interface Bound {
 }
 
 function boundTo(fd: number): Bound | undefined {
+  const kind = addon().socketKind(fd);
+  if (typeof kind === "number" || kind.type !== "stream") return undefined;
   const name = addon().socketName(fd, false);
   if (typeof name === "number") return undefined;
   const [host = "", port] = name.split(" ");
@@ -35,18 +38,20 @@ function listenerAt(fd: number, { listeners }: Config): ListenerConfig | undefin
 /** Returns the names under which sockets are stored that nobody needs any more. */
 export function placeInherited(sockets: readonly InheritedSocket[], config: Config, slots: Slots): string[] {
   const unknown: string[] = [];
-  const known = new Map(config.listeners.map((listener) => [listenerKey(listener), listener]));
-  const stored = sockets.flatMap(({ name, fd }) => ({ name, fd, place: parseSocketName(name) }));
-  for (const { name, fd, place } of stored.toSorted((a, b) => (a.place?.slot ?? 0) - (b.place?.slot ?? 0))) {
-    const activated = place ? undefined : listenerAt(fd, config);
-    if (place && known.has(place.key)) {
+  const known = new Set(config.listeners.map(listenerKey));
+  const activated = new Map<ListenerConfig, number[]>();
+  for (const { name, fd } of sockets) {
+    const place = parseSocketName(name);
+    const listener = place ? undefined : listenerAt(fd, config);
+    if (place && place.slot < SLOTS_MAX && known.has(place.key)) {
       slots.keepAs(place.slot, place.key, fd);
-    } else if (activated) {
-      slots.keepShared(config.workers, activated, fd);
+    } else if (listener) {
+      activated.set(listener, [...(activated.get(listener) ?? []), fd]);
     } else {
       closeDescriptor(fd);
       if (place) unknown.push(name);
     }
   }
+  for (const [listener, fds] of activated) slots.keepShared(config.workers, listener, fds);
   return unknown;
 }

@@ -15,6 +15,7 @@
 import { formatAddress } from "../base/address.ts";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { MAX_WORKERS } from "../base/settings.ts";
 import type { Config } from "../config/config.ts";
 import type { ChangeKind, ChangeStatus, Health, PrimaryState } from "../control/status.ts";
 import { bindMissing } from "./binding.ts";
@@ -152,6 +153,7 @@ export class Primary {
       const { listeners } = this.#config;
       const { workers } = this.#options;
       this.#options.observer.onStep();
+      crew.wanted = workers;
       const inherited = crew.slots.count > 0;
       if (inherited) bindMissing(crew.slots, Math.max(crew.slots.count, workers), listeners);
       const hired = Array.from({ length: workers }, (_, slot) => crew.hire(slot, this.#config));
@@ -196,25 +198,30 @@ export class Primary {
   depart(give: (worker: WorkerProcess) => Promise<void>): void {
     this.#departing = true;
     this.#state = "stopping";
-    this.#stopHangWatch();
+    this.crew.closed = true;
     this.#stopSignal.abort();
     this.crew.slots.release();
     for (const worker of this.crew.all) void this.#depart(worker, give);
     this.#checkDone();
   }
 
-  /** HUP. Throws `busy` at once; rejects with why it failed, and then nothing has changed. */
+  /**
+   * HUP. Throws `busy` at once; rejects with why it failed. Then the configuration before is in force, but when only
+   * the number of workers could not be had: then all else is as asked.
+   */
   reload(replace: boolean): Promise<string> {
     return this.change("reload", "reloading", async () => {
       const { crew } = this;
       const before = this.#config;
       const after = this.#options.readConfig();
       const onStep = (): void => this.#options.observer.onStep();
+      const scaled = before.workers !== after.workers;
+      if (scaled) checkRoom(crew, after.workers);
       const { replaced, moved, kept, live } = await reload({ crew, log: this.#log, before, after, replace, onStep });
       this.#config = after;
       this.#configVersion += 1;
       this.#log.level = after.logLevel;
-      if (before.workers !== after.workers) await this.#scaleTo(after.workers);
+      if (scaled) await this.#scaleTo(after.workers);
       const done = replaced === 0 ? `${many(live, "option")} changed in place` : `${many(replaced, "worker")} replaced`;
       return `reloaded: configuration ${this.#configVersion}, ${done}, ${movedText(moved, kept)}`;
     });
@@ -222,6 +229,9 @@ export class Primary {
 
   /** TTIN, TTOU, `scale N`. As `reload`. */
   scale(workers: number): Promise<string> {
+    if (workers > MAX_WORKERS) {
+      throw new HeadraceError("change-refused", `${workers} workers are too many; allowed: 1 to ${MAX_WORKERS}`);
+    }
     return this.change("scale", "scaling", () => this.#scaleTo(workers));
   }
 
@@ -292,7 +302,7 @@ export class Primary {
 
   async #scaleTo(workers: number): Promise<string> {
     const { crew } = this;
-    const from = crew.slots.count;
+    const from = crew.wanted;
     const options = {
       crew,
       log: this.#log,
@@ -300,8 +310,16 @@ export class Primary {
       onStep: () => this.#options.observer.onStep(),
     };
     checkRoom(crew, workers);
-    const moved = workers > from ? await grow(workers, options) : workers < from ? await shrink(workers, options) : 0;
+    const fewer = workers < from || crew.slots.count > workers;
+    const moved = workers > from ? await grow(workers, options) : fewer ? await shrink(workers, options) : 0;
     return `scaled from ${from} to ${many(workers, "worker")}, ${movedText(moved, 0)}`;
+  }
+
+  /** More slots were inherited than there are workers: siblings serve them until they are removed in order. */
+  trim(): void {
+    if (this.crew.slots.count > Math.max(this.crew.wanted, this.crew.slots.least)) {
+      this.scale(this.crew.wanted).catch(() => {});
+    }
   }
 
   /** An upgrade has made this the main primary. */
@@ -329,7 +347,7 @@ export class Primary {
 
   #beginStop(): void {
     this.#state = "stopping";
-    this.#stopHangWatch();
+    this.crew.closed = true;
     this.#stopSignal.abort();
     this.crew.slots.release();
     for (const worker of this.crew.all) void this.crew.dismiss(worker, this.#config.drainMs, true);
@@ -337,21 +355,24 @@ export class Primary {
   }
 
   async #depart(worker: WorkerProcess, give: (worker: WorkerProcess) => Promise<void>): Promise<void> {
-    const started = Date.now();
+    const started = performance.now();
     const { drainMs } = this.#config;
     if (worker.state === "accepting") {
       try {
-        await this.crew.retire(worker);
-        await give(worker);
+        // Nobody takes over an address that the next generation does not have: what waits there is accepted first.
+        await this.crew.retire(worker, true);
+        await bounded(drainMs, give(worker));
       } catch (error) {
         this.#log.warn({ worker: worker.slot, reason: messageOf(error) }, "connections could not be moved; they drain");
       }
     }
-    await this.crew.dismiss(worker, Math.max(0, drainMs - (Date.now() - started)), false);
+    await this.crew.dismiss(worker, Math.max(0, drainMs - (performance.now() - started)), false);
   }
 
   #checkDone(): void {
-    if (this.#stopping() && this.crew.all.length === 0) this.#finish(this.#tally);
+    if (!this.#stopping() || this.crew.all.length > 0) return;
+    this.#stopHangWatch();
+    this.#finish(this.#tally);
   }
 
   #onExit(worker: WorkerProcess, owned: boolean, open: number): void {
@@ -376,4 +397,18 @@ function many(count: number, what: string): string {
 function movedText(moved: number, kept: number): string {
   const left = kept === 0 ? "" : `, ${many(kept, "connection")} left to drain`;
   return `${many(moved, "connection")} moved${left}`;
+}
+
+/** Rejects when `work` takes longer than `ms`. */
+async function bounded(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not within ${ms} ms`)), ms);
+  });
+  work.catch(() => {});
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

@@ -72,14 +72,16 @@ export async function reload(options: ReloadOptions): Promise<Reloaded> {
 async function configureAll(crew: Crew, before: Config, after: Config): Promise<void> {
   const done = [];
   for (const worker of crew.accepting) {
-    const problem = await crew.configure(worker, { ...after, workers: worker.config.workers });
+    // One that dies meanwhile is replaced by one that starts with it.
+    const problem = await crew.configure(worker, after).catch(() => undefined);
     if (problem === undefined) {
       done.push(worker);
       continue;
     }
-    for (const changed of done) await crew.configure(changed, before);
+    for (const changed of done) await crew.configure(changed, before).catch(() => {});
     throw new HeadraceError("change-failed", problem);
   }
+  for (const slot of crew.slots.indices) crew.intend(slot, after);
 }
 
 /** One after the other; on failure those that were replaced get the old configuration back. */
@@ -95,13 +97,13 @@ async function replaceAll(
     total.kept += kept;
   };
   try {
-    for (const slot of crew.slots.indices) {
+    for (let slot = 0; slot < crew.wanted; slot++) {
       onStep();
       const options = { crew, log, proveMs: done.length === 0 ? TRIAL_MS : 0 };
       try {
         add(await succeed(slot, config, options));
       } catch (error) {
-        if (done.length === 0) throw error;
+        if (done.length === 0 || crew.closed) throw error;
         log.warn({ worker: slot, reason: messageOf(error) }, `worker ${slot} could not be replaced; trying once more`);
         add(await succeed(slot, config, options));
       }
@@ -109,8 +111,10 @@ async function replaceAll(
     }
     return total;
   } catch (error) {
+    if (crew.closed) throw error;
     if (done.length > 0) log.warn({ slots: done }, "rolling back to the configuration before");
     for (const slot of done) {
+      crew.intend(slot, before);
       onStep();
       await succeed(slot, before, { crew, log, proveMs: 0 }).catch((err) =>
         log.error({ worker: slot, err }, `worker ${slot} could not be rolled back`),
@@ -141,5 +145,6 @@ function unlist(crew: Crew, after: Config, removed: readonly ListenerConfig[]): 
     worker.send({ type: "unlist", keys });
     // What it is replaced with has no use for them.
     worker.config = after;
+    crew.intend(worker.slot, after);
   }
 }

@@ -3,17 +3,19 @@
  * the first process is started; everything that was claimed is given back in the reverse order, or handed on to the
  * next generation, whose this process then is no more.
  */
+import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { closeLog, createLogger } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
 import type { ChangeRequest } from "../control/protocol.ts";
 import { type ControlHandlers, ControlServer } from "../control/server.ts";
 import type { DrainingStatus } from "../control/status.ts";
-import { inheritedSockets } from "../os/activation.ts";
+import { type InheritedSocket, inheritedSockets } from "../os/activation.ts";
 import { halfOf } from "../os/admission-table.ts";
 import { peerOf } from "../os/descriptors.ts";
 import { openNotifier } from "../os/notify.ts";
 import { probeAddresses } from "./addresses.ts";
+import { Aftermath } from "./aftermath.ts";
 import { adoptControl, type ControlClaim, claimControl } from "./control-claim.ts";
 import type { HandoverChannel } from "./handover-channel.ts";
 import { placeInherited } from "./inherited.ts";
@@ -25,10 +27,11 @@ import { Primary } from "./primary.ts";
 import { defaultControlPath, openRuntimeDirectory, ownUid } from "./runtime-directory.ts";
 import { ServiceManager } from "./service-manager.ts";
 import type { SignalInbox } from "./signals.ts";
+import { socketName } from "./socket-names.ts";
 import { serverStatus } from "./status.ts";
 import type { Launch } from "./successor.ts";
 import { beginTakeover, completeTakeover, serveDeparting, type Takeover } from "./takeover.ts";
-import { Aftermath, refuseAsInit, upgrade } from "./upgrade.ts";
+import { refuseAsInit, upgrade } from "./upgrade.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
 /** What is announced once every worker accepts. */
@@ -79,6 +82,7 @@ class ServerProcess {
   readonly #options: RunOptions;
   readonly #log: Logger;
   readonly #manager: ServiceManager;
+  readonly #inherited: readonly InheritedSocket[];
   readonly #launch: Launch;
   readonly #aftermath: Aftermath = new Aftermath();
   readonly #pins: PinnedPaths = new PinnedPaths();
@@ -96,6 +100,8 @@ class ServerProcess {
     this.#config = this.#pins.pin(options.config);
     const notifier = openNotifier(process.env, process.pid, (problem) => log.warn(problem));
     this.#manager = new ServiceManager(notifier, !options.successor);
+    this.#inherited = inheritedSockets(process.env, process.pid, (problem) => log.warn(problem));
+    // After both, which take out of the environment what is meant for this process alone.
     this.#launch = { ...options.launch, env: { ...process.env, ...notifier.environment } };
   }
 
@@ -123,14 +129,16 @@ class ServerProcess {
     const primary = this.#createPrimary(origin);
     await this.#listenControl(primary, this.#claim);
     this.#manager.begin(primary.crew);
-    if (await primary.start()) this.#enterService(primary, this.#claim);
+    if (!(await primary.start())) return primary;
+    this.#enterService(primary, this.#claim);
+    primary.trim();
     return primary;
   }
 
   /** From the descriptor store or a socket unit, if this is a service that has either. */
   #inherit(): Origin {
     const config = this.#config;
-    const sockets = inheritedSockets(process.env, process.pid, (problem) => this.#log.warn(problem));
+    const sockets = this.#inherited;
     const origin = freshOrigin();
     for (const name of placeInherited(sockets, config, origin.slots)) this.#manager.forget(name);
     if (sockets.length > 0) this.#log.info({ sockets: sockets.length }, "sockets were inherited from systemd");
@@ -143,20 +151,27 @@ class ServerProcess {
     this.#trial = takeover.channel;
     const primary = this.#createPrimary(takeover.origin, takeover.workers);
     const alone = !this.#manager.present;
-    if (!(await completeTakeover({ takeover, primary, log: this.#log, alone }))) {
-      primary.stop(true);
-      return primary;
+    try {
+      if (!(await completeTakeover({ takeover, primary, log: this.#log, alone }))) {
+        primary.stop(true);
+        return primary;
+      }
+    } catch (error) {
+      // The old generation tells whoever asked for the upgrade.
+      await takeover.channel.send({ type: "failed", message: messageOf(error) }).catch(() => {});
+      throw error;
     }
     this.#trial = undefined;
+    // From here on there is no way back: whatever fails is said, and the service goes on.
     const { path, control, lock } = takeover.handed;
     this.#claim = adoptControl(path, control, lock);
     await this.#listenControl(primary, this.#claim);
     this.#manager.begin(primary.crew);
+    for (const { key, slot } of takeover.dropped) this.#manager.forget(socketName(key, slot));
     this.#enterService(primary, this.#claim);
     primary.arrived(`upgraded: process ${process.pid} serves, version ${this.#options.version}`);
     this.#serveDeparting(takeover, primary);
-    // More slots came than this configuration has workers: siblings serve them until they are removed in order.
-    if (primary.crew.slots.count > takeover.workers) primary.scale(takeover.workers).catch(() => {});
+    primary.trim();
     return primary;
   }
 
@@ -168,6 +183,7 @@ class ServerProcess {
     const gone = new Promise<void>((resolve) => {
       serveDeparting(takeover, primary, this.#log, () => {
         this.#predecessor = undefined;
+        this.#aftermath.begin(primary.crew.admission, halfOf(takeover.before.generation));
         resolve();
       });
     });
@@ -184,7 +200,11 @@ class ServerProcess {
     await Promise.race([before.gone, late]);
     if (this.#predecessor) {
       this.#log.warn({ pid: generation.pid }, "the generation before did not end in time: killing it");
-      process.kill(generation.pid, "SIGKILL");
+      try {
+        process.kill(generation.pid, "SIGKILL");
+      } catch {
+        // It has just gone.
+      }
     }
   }
 
@@ -218,13 +238,25 @@ class ServerProcess {
       address: addresses[index] ?? listener.addressText,
       service: serviceLabel(listener.service),
     }));
-    if (config.pidFile !== undefined) writePidFile(config.pidFile);
+    this.#writePidFile(crew.generation);
     const { generation } = crew;
     const workers = crew.owners.length;
     const ready: Ready = { version, generation, listeners, workers, control: claim.path, source: config.source };
     if (announce) announce(ready);
     else this.#log.info(ready, "ready");
     this.#manager.ready(`generation ${generation}: ${workers} workers`, crew);
+  }
+
+  #writePidFile(generation: number): void {
+    const { pidFile } = this.#config;
+    if (pidFile === undefined) return;
+    try {
+      writePidFile(pidFile);
+    } catch (error) {
+      // At a first start it is a fault like any other; after an upgrade nobody could serve in this one's place.
+      if (generation === 1) throw error;
+      this.#log.error({ reason: messageOf(error) }, "the pid file is not right: it still names the primary before");
+    }
   }
 
   #release(): void {
@@ -331,8 +363,8 @@ class ServerProcess {
       change: {
         SIGHUP: () => change("SIGHUP", () => primary.reload(false)),
         SIGUSR2: () => change("SIGUSR2", () => this.#upgrade(primary)),
-        SIGTTIN: () => change("SIGTTIN", () => primary.scale(primary.crew.slots.count + 1)),
-        SIGTTOU: () => change("SIGTTOU", () => primary.scale(Math.max(1, primary.crew.slots.count - 1))),
+        SIGTTIN: () => change("SIGTTIN", () => primary.scale(primary.crew.wanted + 1)),
+        SIGTTOU: () => change("SIGTTOU", () => primary.scale(Math.max(1, primary.crew.wanted - 1))),
       },
       other: (signal) => this.#log.warn({ signal }, `${signal} is not supported: ignored`),
     });

@@ -14,6 +14,7 @@ import type { Config } from "../config/config.ts";
 import { descriptorLimit } from "../engine/engine.ts";
 import { addon } from "../os/addon.ts";
 import { check } from "../os/errno.ts";
+import { bindMissing } from "./binding.ts";
 import type { Crew } from "./crew.ts";
 import { within } from "./succession.ts";
 import type { WorkerProcess } from "./worker-process.ts";
@@ -28,18 +29,19 @@ export interface ScaleOptions {
 
 /** For a handshake that began before the steering to end: the round trip of a distant client, with a repetition. */
 const SETTLE_MS = 1_000;
-/** What a worker needs beside connections: sockets of all slots, channels, the log, the service's own. */
+/** What a worker needs beside connections and listening sockets: channels, the log, the service's own. */
 const RESERVED_DESCRIPTORS = 256;
 
 /** Refuses what would not fit, before anything is begun. `to`: workers that remain. */
 export function checkRoom(crew: Crew, to: number): void {
   const open = crew.all.reduce((total, worker) => total + crew.openOf(worker), 0);
   const limit = descriptorLimit();
-  const room = to * Math.max(0, limit - RESERVED_DESCRIPTORS);
+  const reserved = RESERVED_DESCRIPTORS + crew.slots.count * crew.rows.used.length;
+  const room = to * Math.max(0, limit - reserved);
   if (open <= room) return;
   throw new HeadraceError(
     "change-failed",
-    `${open} connections do not fit ${to} worker${to === 1 ? "" : "s"}: each may hold ${limit} descriptors (RLIMIT_NOFILE), ${RESERVED_DESCRIPTORS} of them reserved`,
+    `${open} connections do not fit ${to} worker${to === 1 ? "" : "s"}: each may hold ${limit} descriptors (RLIMIT_NOFILE), ${reserved} of them reserved`,
     { option: "RLIMIT_NOFILE", given: String(open), allowed: String(room) },
   );
 }
@@ -55,7 +57,7 @@ async function rebalance(crew: Crew, fresh: readonly WorkerProcess[], log: Logge
       const most = Math.min(crew.openOf(from) - share, share - crew.openOf(to));
       if (most <= 0) continue;
       try {
-        moved += (await crew.move(from, to, { most, handOff: false })).moved;
+        moved += (await within(from.config.drainMs, crew.move(from, to, { most, handOff: false }))).moved;
       } catch (err) {
         log.warn({ err, from: from.slot, to: to.slot }, "connections could not be moved; they stay");
       }
@@ -64,22 +66,41 @@ async function rebalance(crew: Crew, fresh: readonly WorkerProcess[], log: Logge
   return moved;
 }
 
+/** Brings a new slot's first worker to hold its sockets, and everybody else too. */
+async function equipFirst(worker: WorkerProcess, crew: Crew, { listeners }: Config): Promise<void> {
+  const { slots } = crew;
+  const exists = worker.slot < slots.count;
+  const shared = listeners.filter((listener) => slots.shared(listener));
+  if (exists) {
+    crew.announce();
+    return crew.equip(worker);
+  }
+  await worker.loaded();
+  if (shared.length > 0) {
+    for (const listener of shared) slots.copyShared(worker.slot, listener);
+    bindMissing(slots, slots.count, listeners);
+    crew.announce();
+    return crew.equip(worker);
+  }
+  await crew.bind(worker, false);
+  // It lacks the sockets of its siblings; they lack its own.
+  crew.announce();
+}
+
 export async function grow(to: number, { crew, log, config, onStep }: ScaleOptions): Promise<number> {
   const fresh: WorkerProcess[] = [];
-  for (let slot = crew.slots.count; slot < to; slot++) {
+  for (let slot = crew.wanted; slot < to; slot++) {
     onStep();
     const worker = crew.hire(slot, config);
     try {
-      await worker.loaded();
-      await crew.bind(worker, false);
-      // It lacks the sockets of its siblings; they lack its own.
-      crew.announce();
+      await equipFirst(worker, crew, config);
       await crew.open(worker);
       crew.install(worker);
     } catch (error) {
       worker.kill();
       throw error;
     }
+    crew.wanted = slot + 1;
     log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was added`);
     fresh.push(worker);
   }
@@ -115,32 +136,38 @@ async function spread(from: WorkerProcess, crew: Crew, log: Logger): Promise<num
   return moved;
 }
 
-export async function shrink(to: number, { crew, log, config, onStep }: ScaleOptions): Promise<number> {
-  let total = 0;
-  steer(crew, config, to);
+/** A slot's worker, if it has one, gives its connections away and ends. Returns how many moved. */
+async function letGo(slot: number, { crew, log, config }: ScaleOptions): Promise<number> {
+  const worker = crew.ownerOf(slot);
+  crew.vacate(slot);
+  if (!worker) return 0;
+  let passed = { moved: 0, kept: 0 };
+  if (worker.state === "accepting") {
+    await crew.retire(worker, false).catch(() => {});
+    const spreading = async (): Promise<typeof passed> => ({ moved: await spread(worker, crew, log), kept: 0 });
+    if (config.migration.enabled) passed = await within(config.drainMs, spreading());
+  }
+  void crew.dismiss(worker, config.drainMs, false);
+  log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was removed`);
+  return passed.moved;
+}
+
+export async function shrink(to: number, options: ScaleOptions): Promise<number> {
+  const { crew, config, onStep } = options;
+  const keep = Math.max(to, crew.slots.least);
+  const removing = crew.slots.count > keep;
+  let moved = 0;
+  crew.wanted = to;
   try {
-    await pause(SETTLE_MS);
+    if (removing) steer(crew, config, keep);
+    if (removing) await pause(SETTLE_MS);
     for (let slot = crew.slots.count - 1; slot >= to; slot--) {
       onStep();
-      await crew.drop(slot);
-      const worker = crew.ownerOf(slot);
-      crew.vacate(slot);
-      if (!worker) continue;
-      if (worker.state === "accepting") {
-        await crew.retire(worker).catch(() => {});
-        if (config.migration.enabled) {
-          const { moved } = await within(
-            config.drainMs,
-            spread(worker, crew, log).then((moved) => ({ moved, kept: 0 })),
-          );
-          total += moved;
-        }
-      }
-      void crew.dismiss(worker, config.drainMs, false);
-      log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was removed`);
+      if (slot >= keep) await crew.drop(slot);
+      moved += await letGo(slot, options);
     }
   } finally {
-    steer(crew, config, "off");
+    if (removing) steer(crew, config, "off");
   }
-  return total;
+  return moved;
 }

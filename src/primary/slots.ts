@@ -8,7 +8,7 @@ import type { ListenerConfig } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
 import { boundPort, closeDescriptor, duplicateDescriptor } from "../os/descriptors.ts";
 
-/** Hears of every socket that is kept or let go; a shared one counts once. */
+/** Hears of every socket that is kept or let go, but for those that somebody else keeps. */
 export interface SlotsObserver {
   onKept(key: string, slot: number, fd: number): void;
   onRemoved(key: string, slot: number): void;
@@ -19,7 +19,9 @@ export class Slots {
   readonly #sockets: Map<string, number>[] = [];
   /** By listener key: actual, also where the configuration says 0. */
   readonly #ports = new Map<string, number>();
-  /** Keys of listeners whose slots all hold one and the same socket (socket activation). */
+  /** Slots that are never removed. */
+  least = 1;
+  /** Keys of listeners whose sockets somebody else made and keeps (socket activation). */
   readonly #shared = new Set<string>();
   #observer: SlotsObserver | undefined;
 
@@ -41,7 +43,7 @@ export class Slots {
     return this.#sockets[slot]?.has(listenerKey(listener)) ?? false;
   }
 
-  /** By listener: its key, its port, and whether all slots hold one socket. In no order that means anything. */
+  /** By listener: its key, its port, and whether its sockets are somebody else's. In no order that means anything. */
   get listeners(): { key: string; port: number; shared: boolean }[] {
     return [...this.#ports].map(([key, port]) => ({ key, port, shared: this.#shared.has(key) }));
   }
@@ -62,12 +64,14 @@ export class Slots {
   /** The same by key. */
   keepAs(slot: number, key: string, fd: number): void {
     while (this.#sockets.length <= slot) this.#sockets.push(new Map());
+    const before = this.#sockets[slot]?.get(key);
+    if (before !== undefined && before !== fd) closeDescriptor(before);
     this.#sockets[slot]?.set(key, fd);
     this.#ports.set(key, boundPort(fd));
     if (!this.#shared.has(key)) this.#observer?.onKept(key, slot, fd);
   }
 
-  /** Marks a listener as one whose slots all hold the same socket. */
+  /** Marks a listener as one whose sockets are somebody else's. */
   share(key: string): void {
     this.#shared.add(key);
   }
@@ -77,10 +81,24 @@ export class Slots {
     return this.#sockets.flatMap((sockets) => keys.flatMap((key) => sockets.get(key) ?? []));
   }
 
-  /** Takes one socket into keeping for slots 0 to `count` - 1: all of them accept from it. */
-  keepShared(count: number, listener: ListenerConfig, fd: number): void {
-    this.share(listenerKey(listener));
-    for (let slot = 0; slot < count; slot++) this.keep(slot, listener, slot === 0 ? fd : duplicateDescriptor(fd));
+  /**
+   * Takes a listener's sockets that somebody else made and keeps (a socket unit) for slots 0 to `count` - 1. Where
+   * there are fewer sockets than slots, slots share them; where there are more, more slots there are, and stay: a
+   * socket that nobody accepted from would hang its clients.
+   */
+  keepShared(count: number, listener: ListenerConfig, fds: readonly number[]): void {
+    const key = listenerKey(listener);
+    this.share(key);
+    this.least = Math.max(this.least, fds.length);
+    for (let slot = 0; slot < Math.max(count, fds.length); slot++) {
+      const fd = fds[slot % fds.length] ?? -1;
+      this.keepAs(slot, key, slot < fds.length ? fd : duplicateDescriptor(fd));
+    }
+  }
+
+  /** Slot `slot` of a listener that others made gets a copy of one of its sockets. */
+  copyShared(slot: number, listener: ListenerConfig): void {
+    this.keep(slot, listener, duplicateDescriptor(this.socket(slot % this.least, listener)));
   }
 
   shared(listener: ListenerConfig): boolean {

@@ -65,17 +65,17 @@ export async function succeed(slot: number, config: Config, options: SuccessionO
 /** The predecessor stops accepting, gives its connections to its successor, and drains the rest in the background. */
 async function passOn(from: WorkerProcess, to: WorkerProcess, { crew, log }: SuccessionOptions): Promise<Passed> {
   const { drainMs, migration } = from.config;
-  const started = Date.now();
+  const started = performance.now();
   let passed = NOTHING;
   try {
-    await crew.retire(from);
+    await crew.retire(from, false);
     if (migration.enabled) passed = await within(drainMs, crew.move(from, to, { handOff: true }));
   } catch (error) {
     if (from.state !== "dead" && from.state !== "stopping") {
       log.warn({ worker: from.slot, reason: messageOf(error) }, "connections could not be moved; they drain");
     }
   }
-  void crew.dismiss(from, Math.max(0, drainMs - (Date.now() - started)), false);
+  void crew.dismiss(from, Math.max(0, drainMs - (performance.now() - started)), false);
   return passed;
 }
 

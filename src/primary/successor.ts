@@ -43,7 +43,8 @@ export async function checkSuccessor({ command, directory, env }: Launch, signal
   });
   const [code, said] = await Promise.all([exitOf(child), text(child.stderr)]);
   if (code === 0) return;
-  const reason = said.trim().slice(0, LONGEST_REASON) || `it ended with ${code ?? "a signal"}`;
+  const silent = child.killed ? `it did not end within ${CHECK_MS / 1000} s` : `it ended with ${code ?? "a signal"}`;
+  const reason = said.trim().slice(0, LONGEST_REASON) || silent;
   throw failed(`the check of the new release: ${reason}`);
 }
 

@@ -4,7 +4,6 @@
  * or the replacement accepts. When no worker accepts the server is degraded: it stays up, and says so.
  */
 import type { Logger } from "../base/log.ts";
-import type { Config } from "../config/config.ts";
 import type { Health } from "../control/status.ts";
 import { Backoff } from "./backoff.ts";
 import type { Crew } from "./crew.ts";
@@ -37,9 +36,9 @@ export class Supervision {
     const { slot, acceptingSince } = dead;
     const backoff = this.#backoffs.get(slot) ?? new Backoff();
     this.#backoffs.set(slot, backoff);
-    backoff.ended(acceptingSince === undefined ? undefined : Date.now() - acceptingSince);
+    backoff.ended(acceptingSince === undefined ? undefined : performance.now() - acceptingSince);
     this.#mourn(dead, backoff);
-    void this.#revive(slot, dead.config, backoff);
+    void this.#revive(slot, backoff);
     this.#judgeHealth();
   }
 
@@ -53,18 +52,19 @@ export class Supervision {
   }
 
   /** Until the slot has an owner again, which may be another's doing (a reload), or is no more. */
-  async #revive(slot: number, config: Config, backoff: Backoff): Promise<void> {
+  async #revive(slot: number, backoff: Backoff): Promise<void> {
     const { crew, log, stopSignal } = this.#options;
     for (;;) {
       await sleep(backoff.pauseMs(crew.accepting.length === 0), stopSignal);
-      if (stopSignal.aborted || crew.ownerOf(slot) || slot >= crew.slots.count) return;
+      if (stopSignal.aborted || crew.ownerOf(slot) || slot >= crew.wanted) return;
       let worker: WorkerProcess | undefined;
       try {
-        worker = crew.hire(slot, config);
+        // What it is meant to run by now: a reload may have changed that meanwhile.
+        worker = crew.hire(slot, crew.configOf(slot));
         crew.countRestart(slot);
         await crew.equip(worker);
         await crew.open(worker);
-        if (crew.ownerOf(slot) || slot >= crew.slots.count) return void crew.dismiss(worker, config.drainMs, false);
+        if (crew.ownerOf(slot) || slot >= crew.wanted) return void crew.dismiss(worker, worker.config.drainMs, false);
         crew.install(worker);
         log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was replaced`);
         this.#judgeHealth();

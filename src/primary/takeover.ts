@@ -8,13 +8,14 @@ import type { Logger } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
 import { HANDOVER_FD, HANDOVER_PROTOCOL, type Manifest } from "../control/handover-messages.ts";
-import { AdmissionTable, halfOf } from "../os/admission-table.ts";
+import { AdmissionTable } from "../os/admission-table.ts";
 import { closeDescriptor } from "../os/descriptors.ts";
 import { HandoverChannel, type Received } from "./handover-channel.ts";
 import type { Origin } from "./origin.ts";
 import type { Primary } from "./primary.ts";
 import { Rows } from "./rows.ts";
 import { Slots } from "./slots.ts";
+import type { SocketPlace } from "./socket-names.ts";
 import type { Handed } from "./upgrade.ts";
 
 /** The old one reads and answers at once. */
@@ -26,6 +27,8 @@ export interface Takeover {
   readonly channel: HandoverChannel;
   readonly origin: Origin;
   readonly handed: Handed;
+  /** Sockets that the new configuration does not know: closed here, the old generation serves them to its end. */
+  readonly dropped: readonly SocketPlace[];
   /** As configured; but what it was scaled to at run time stays, unless the new configuration wants another number. */
   readonly workers: number;
   /** The generation before. */
@@ -37,7 +40,7 @@ export async function beginTakeover(config: Config, version: string): Promise<Ta
   const channel = new HandoverChannel(HANDOVER_FD);
   await channel.send({ type: "hello", protocol: HANDOVER_PROTOCOL, pid: process.pid, version });
   const { message: manifest } = await channel.receive("manifest", "the manifest", ANSWER_MS);
-  const slots = await receiveSockets(channel, manifest, config);
+  const { slots, dropped } = await receiveSockets(channel, manifest, config);
   const { fds } = await channel.receive("state", "the old primary's state", ANSWER_MS);
   const [table = -1, control = -1, lock = -1] = fds;
   const generation = manifest.generation + 1;
@@ -47,12 +50,17 @@ export async function beginTakeover(config: Config, version: string): Promise<Ta
     channel,
     origin: { generation, admission, rows: new Rows(manifest.rows), slots },
     handed: { control, lock, path: manifest.control },
-    workers: config.workers === manifest.workers ? manifest.slots : config.workers,
+    dropped,
+    workers: config.workers === manifest.workers ? manifest.wanted : config.workers,
     before: { generation: manifest.generation, pid: manifest.pid },
   };
 }
 
-async function receiveSockets(channel: HandoverChannel, manifest: Manifest, config: Config): Promise<Slots> {
+async function receiveSockets(
+  channel: HandoverChannel,
+  manifest: Manifest,
+  config: Config,
+): Promise<{ slots: Slots; dropped: SocketPlace[] }> {
   const { listeners } = manifest;
   const total = manifest.slots * listeners.length;
   const all: number[] = [];
@@ -63,13 +71,20 @@ async function receiveSockets(channel: HandoverChannel, manifest: Manifest, conf
   }
   const wanted = new Set(config.listeners.map(listenerKey));
   const slots = new Slots();
+  slots.least = manifest.least;
+  const dropped: SocketPlace[] = [];
   for (const { key, shared } of listeners) if (shared) slots.share(key);
   for (const [index, fd] of all.entries()) {
     const key = listeners[index % listeners.length]?.key ?? "";
-    if (wanted.has(key)) slots.keepAs(Math.floor(index / listeners.length), key, fd);
-    else closeDescriptor(fd);
+    const slot = Math.floor(index / listeners.length);
+    if (wanted.has(key)) {
+      slots.keepAs(slot, key, fd);
+    } else {
+      closeDescriptor(fd);
+      dropped.push({ key, slot });
+    }
   }
-  return slots;
+  return { slots, dropped };
 }
 
 export interface TakeoverOptions {
@@ -113,12 +128,10 @@ export function serveDeparting(
   log: Logger,
   onGone: () => void,
 ): void {
-  const { crew } = primary;
   channel.listen(
     (received) => takeConnections(received, primary, log),
     () => {
       channel.close();
-      crew.admission.clearHalf(halfOf(generation));
       log.info({ generation }, `generation ${generation} has gone`);
       onGone();
     },

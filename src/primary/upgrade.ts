@@ -6,13 +6,13 @@
  *   check ─► start ─► hello ─► sockets ─► armed ─► commit ─► accepting ─► proved ─► main ─► (drain, end)
  *      └────────┴────────┴────────┴─────────┴────────┴───────────┴──► new one ended, as before
  */
-import { setTimeout as pause } from "node:timers/promises";
 import { HeadraceError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { HANDOVER_PROTOCOL, type Manifest } from "../control/handover-messages.ts";
 import { SOCKETS_PER_MESSAGE } from "../control/worker-messages.ts";
-import { type AdmissionTable, type Half, halfOf } from "../os/admission-table.ts";
+import { halfOf } from "../os/admission-table.ts";
 import { closeDescriptor, openChannel } from "../os/descriptors.ts";
+import type { Aftermath } from "./aftermath.ts";
 import { HandoverChannel } from "./handover-channel.ts";
 import type { Primary } from "./primary.ts";
 import { checkSuccessor, type Launch, startSuccessor } from "./successor.ts";
@@ -24,9 +24,6 @@ const HELLO_MS = 20_000;
 const ARMED_MS = 60_000;
 /** From commit until all of them accept. */
 const ACCEPTING_MS = 5_000;
-/** An ended generation's workers leave at once, and are killed after 6 s at the latest. */
-const GONE_MS = 7_000;
-const LOOK_MS = 50;
 
 export interface Handed {
   /** Listening control socket and its lock. */
@@ -99,7 +96,9 @@ async function handOver(channel: HandoverChannel, pid: number, options: UpgradeO
     generation: crew.generation,
     pid: process.pid,
     slots: crew.slots.count,
+    least: crew.slots.least,
     workers: primary.config.workers,
+    wanted: crew.wanted,
     listeners,
     rows: crew.rows.entries,
     control: handed.path,
@@ -123,41 +122,14 @@ function undo(pid: number, channel: HandoverChannel, options: UpgradeOptions): v
   const { crew } = primary;
   const half = halfOf(crew.generation + 1);
   const taken = crew.admission.countHalf(half, 0);
-  if (channel.open) {
-    try {
-      process.kill(pid, "SIGKILL");
-    } catch {
-      // It has gone between the two lines.
-    }
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has gone by itself.
   }
   channel.close();
   if (taken > 0) log.warn({ connections: taken }, `${taken} connections that the new generation had accepted end`);
   options.aftermath.begin(crew.admission, half);
-}
-
-/**
- * After a failed upgrade: the ended generation's workers finish what they had accepted, and count it in the half of
- * the admission table that the next attempt needs.
- */
-export class Aftermath {
-  #over: Promise<void> = Promise.resolve();
-
-  begin(admission: AdmissionTable, half: Half): void {
-    this.#over = this.#watch(admission, half);
-  }
-
-  /** Resolves when the half is free: GONE_MS after the failure at the latest. */
-  over(): Promise<void> {
-    return this.#over;
-  }
-
-  async #watch(admission: AdmissionTable, half: Half): Promise<void> {
-    for (let waited = 0; waited < GONE_MS && admission.countHalf(half, 0) !== 0; waited += LOOK_MS) {
-      await pause(LOOK_MS, undefined, { ref: false });
-    }
-    // A worker that was killed gives nothing back by itself.
-    admission.clearHalf(half);
-  }
 }
 
 /** A worker's connections, to whichever worker the new primary chooses. */
@@ -165,8 +137,7 @@ async function giveAway(worker: WorkerProcess, channel: HandoverChannel, { crew,
   if (!config.migration.enabled) return;
   const [own, theirs] = openChannel();
   try {
-    await channel.send({ type: "connections", slot: worker.slot }, [theirs]);
-    closeDescriptor(theirs);
+    await channel.send({ type: "connections", slot: worker.slot }, [theirs]).finally(() => closeDescriptor(theirs));
     await crew.give(worker, own, { handOff: true }, () => {});
   } finally {
     closeDescriptor(own);

@@ -19,6 +19,7 @@ import {
 } from "../control/worker-messages.ts";
 import { closeDescriptor, openChannel, receiveDescriptors, sendDescriptors } from "../os/descriptors.ts";
 import { bindError } from "./addresses.ts";
+import { whenLate } from "./late.ts";
 import type { Slots } from "./slots.ts";
 
 /** Started by path: nothing of a worker is ever loaded into the primary. */
@@ -75,7 +76,7 @@ export class WorkerProcess {
   readonly startedAt: number = Date.now();
   /** Settles when the process has gone and everything it said was read. */
   readonly exited: Promise<void>;
-  /** Set once it accepts. */
+  /** Set once it accepts; performance.now(). */
   acceptingSince: number | undefined;
   /** Since when it accepts no more. */
   leavingSince: number | undefined;
@@ -90,8 +91,9 @@ export class WorkerProcess {
   #state: WorkerState = "starting";
   #ending = "";
   readonly #child: ChildProcess;
-  readonly #channel: number;
-  #late: NodeJS.Timeout;
+  /** -1 once it is dead: the number may be another descriptor's by then. */
+  #channel: number;
+  #onTime: () => void;
   readonly #waiters: Set<Waiter> = new Set();
 
   /** Forks and sends the start order. Throws when that fails at once; when it fails a moment later, it has ended. */
@@ -121,7 +123,7 @@ export class WorkerProcess {
         if (this.#child.pid === undefined) resolve(this.#end(null, null, error));
       });
     });
-    this.#late = this.#hurry();
+    this.#onTime = this.#hurry();
     this.send(order);
   }
 
@@ -163,7 +165,7 @@ export class WorkerProcess {
   /** The sockets of its slot that it bound, ours from now on. Call after `bound`. */
   receiveSockets(): number[] {
     this.#given.add(this.slot);
-    return receiveDescriptors(this.#channel, SLOTS_TAG, this.listeners.length);
+    return receiveDescriptors(this.#openChannel(), SLOTS_TAG, this.listeners.length);
   }
 
   /** It has sockets, and must get those of every slot that comes. */
@@ -182,15 +184,20 @@ export class WorkerProcess {
       places.map((place) => this.listeners[place] as ListenerConfig),
     );
     for (let from = 0; from < sockets.length; from += SOCKETS_PER_MESSAGE) {
-      sendDescriptors(this.#channel, SLOTS_TAG, sockets.slice(from, from + SOCKETS_PER_MESSAGE));
+      sendDescriptors(this.#openChannel(), SLOTS_TAG, sockets.slice(from, from + SOCKETS_PER_MESSAGE));
     }
     this.send({ type: "take", slots, listeners: places });
   }
 
   /** Has it give connections to, or take them from, whoever has the other end of `channel`. */
   move(order: Extract<ToWorker<Config>, { type: "moveOut" | "moveIn" }>, channel: number): void {
-    sendDescriptors(this.#channel, MOVE_TAG, [channel]);
+    sendDescriptors(this.#openChannel(), MOVE_TAG, [channel]);
     this.send(order);
+  }
+
+  /** It has, or is being sent, the sockets of a slot. */
+  holds(slot: number): boolean {
+    return this.#given.has(slot) && rankOf(this.#state) < rankOf("retired");
   }
 
   kill(): void {
@@ -210,11 +217,16 @@ export class WorkerProcess {
   }
 
   /** Each step has its own deadline: one that waits for a slower worker outlasts it, and is not blamed. */
-  #hurry(): NodeJS.Timeout {
-    return setTimeout(() => {
+  #hurry(): () => void {
+    return whenLate(STEP_MS, () => {
       this.failure ??= ended(`made no progress for ${STEP_MS / 1000} s while ${DOING[this.#state]}`);
       this.kill();
-    }, STEP_MS);
+    });
+  }
+
+  #openChannel(): number {
+    if (this.#channel < 0) throw this.error();
+    return this.#channel;
   }
 
   #hear(value: unknown): void {
@@ -225,14 +237,14 @@ export class WorkerProcess {
     if (message.type === "dropped") this.#given.delete(message.slot);
     if (message.type === "stopped") {
       this.stopped = message;
-      clearTimeout(this.#late);
-      this.#late = setTimeout(() => this.kill(), LEAVE_MS);
+      this.#onTime();
+      this.#onTime = whenLate(LEAVE_MS, () => this.kill());
     }
     const state = REACHED[message.type];
     if (state && rankOf(state) > rankOf(this.#state)) {
-      clearTimeout(this.#late);
-      if (state === "accepting") this.acceptingSince = Date.now();
-      else if (rankOf(state) < rankOf("accepting")) this.#late = this.#hurry();
+      this.#onTime();
+      if (state === "accepting") this.acceptingSince = performance.now();
+      else if (rankOf(state) < rankOf("accepting")) this.#onTime = this.#hurry();
       this.#advance(state);
     }
     this.#settle(message);
@@ -260,8 +272,9 @@ export class WorkerProcess {
 
   #end(code: number | null, signal: NodeJS.Signals | null, error?: Error): void {
     if (this.#state === "dead") return;
-    clearTimeout(this.#late);
+    this.#onTime();
     closeDescriptor(this.#channel);
+    this.#channel = -1;
     const how = signal ? `was killed by ${signal}` : `exited with code ${code}`;
     this.#ending = error ? `could not be started: ${messageOf(error)}` : how;
     if (rankOf(this.#state) < rankOf("accepting")) this.#ending += ` while ${DOING[this.#state]}`;

@@ -2,7 +2,7 @@
 import { statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { HeadraceError, messageOf } from "../base/errors.ts";
-import { importProblem } from "../os/import-problem.ts";
+import { importCode, importProblem } from "../os/import-problem.ts";
 import type { ThrownError } from "./messages.ts";
 
 function invalid(pool: string, file: string, problem: string, cause?: unknown): HeadraceError {
@@ -26,7 +26,8 @@ export function checkModule(pool: string, module: URL): void {
 export function failedModule(pool: string, module: URL, thrown: ThrownError): HeadraceError {
   const file = fileURLToPath(module);
   const cause = Object.assign(new Error(thrown.message), thrown);
-  return invalid(pool, file, importProblem(file, file, cause), cause);
+  const problem = importProblem(file, file, cause);
+  return new HeadraceError(importCode(problem), `pool ${pool}: module ${file} ${problem}`, { file }, { cause });
 }
 
 /** The thread ended over it. */

@@ -132,7 +132,7 @@ export class TaskPool {
     this.#overload.targetMs = ms(config.queueDelay);
   }
 
-  /** Starts the threads and loads the module in each. Throws `service-invalid`. Else the first task does it. */
+  /** Starts the threads and loads the module in each. Throws `service-invalid`, `service-failed`. Else the first task does it. */
   start(): Promise<void> {
     this.#starting ??= this.#load();
     return this.#starting;

@@ -6,7 +6,7 @@ import { statSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { ServiceRef } from "../config/config.ts";
-import { importProblem } from "../os/import-problem.ts";
+import { importCode, importProblem } from "../os/import-problem.ts";
 import { BUILTIN_SERVICES } from "../service/builtins.ts";
 import { type AnyService, isService } from "../service/define.ts";
 
@@ -32,7 +32,7 @@ function checkFile(path: string, given: string): void {
   }
 }
 
-/** Throws `service-invalid`. */
+/** Throws `service-invalid`, or `service-failed` when the module itself throws. */
 export async function loadService(ref: ServiceRef): Promise<AnyService> {
   if (ref.kind === "builtin") {
     const service = BUILTIN_SERVICES.get(ref.name);
@@ -45,7 +45,8 @@ export async function loadService(ref: ServiceRef): Promise<AnyService> {
   try {
     module = await import(pathToFileURL(path).href);
   } catch (error) {
-    throw invalid(given, importProblem(path, given, error), error);
+    const problem = importProblem(path, given, error);
+    throw new HeadraceError(importCode(problem), `service ${given}: ${problem}`, { file: given }, { cause: error });
   }
   const service = module.default;
   if (isService(service)) return service;

@@ -15,7 +15,7 @@ export function configurePools(pools: readonly TaskPool[], config: Pick<Config, 
   for (const pool of pools) pool.configure({ tasks, workers, queueDelay: shed.queueDelay });
 }
 
-/** Throws `service-invalid` for a module that cannot be loaded; then no thread is left. */
+/** Throws `service-invalid` or `service-failed` for a module that cannot be loaded; then no thread is left. */
 export async function startPools(pools: readonly TaskPool[]): Promise<void> {
   try {
     await Promise.all(pools.map((pool) => pool.start()));

@@ -26,7 +26,7 @@ export interface ServedListener {
 }
 
 /** The admission table as the engine wants it: shared words, and this worker's column. */
-export interface AdmissionPlace {
+interface AdmissionPlace {
   readonly words: Int32Array;
   readonly column: number;
 }
@@ -47,7 +47,7 @@ export interface ServerOptions {
 }
 
 /** What the whole configuration says of thread pools and of overload. */
-export type TaskConfig = Pick<Config, "tasks" | "shed" | "workers">;
+type TaskConfig = Pick<Config, "tasks" | "shed" | "workers">;
 
 interface StopOutcome {
   /** Connections that ended by themselves or politely. */
@@ -174,9 +174,14 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
 
   function accept(slot: number, sockets: readonly number[]): void {
     accepting.add(slot);
-    for (const [index, { row, config }] of options.listeners.entries()) {
-      const [fd = -1, acceptor] = [sockets[index], acceptors[index]];
-      if (fd >= 0 && acceptor) engine.listen(watchOf(slot, row), row, fd, acceptor, config.socket.linger);
+    try {
+      for (const [index, { row, config }] of options.listeners.entries()) {
+        const [fd = -1, acceptor] = [sockets[index], acceptors[index]];
+        if (fd >= 0 && acceptor) engine.listen(watchOf(slot, row), row, fd, acceptor, config.socket.linger);
+      }
+    } catch (error) {
+      refuse(slot, { queued: false });
+      throw error;
     }
   }
 

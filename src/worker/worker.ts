@@ -1,5 +1,5 @@
 /**
- * A worker's life: it does what the primary says, one order after the other, and reports. When it cannot go on it
+ * A worker's life: it does what the primary says, and reports. When it cannot go on it
  * says why and ends; being replaced is the primary's business. When the primary has gone it stops by itself.
  */
 import { closeSync } from "node:fs";
@@ -103,7 +103,8 @@ class Worker {
       case "unlist":
         return this.#unlist(serving, order.keys);
       case "retire":
-        this.#refuseAll(serving, false);
+        this.#refuseAll(serving, order.queued);
+        serving.sockets.close();
         return report({ type: "retired" });
       case "moveOut":
       case "moveIn":
@@ -196,7 +197,13 @@ class Worker {
     for (const slot of wanted) {
       if (server.accepting.has(slot)) continue;
       this.#log?.debug({ slot }, `slot ${slot} is not served: accepting for it`);
-      server.accept(slot, sockets.of(slot));
+      try {
+        server.accept(slot, sockets.of(slot));
+      } catch (err) {
+        // A favour to a sibling must not end this worker.
+        this.#log?.error({ err, slot }, `slot ${slot} is not served, and cannot be served from here`);
+        sockets.drop(slot);
+      }
     }
   }
 
@@ -217,13 +224,13 @@ class Worker {
   async #move({ server }: Serving, order: Extract<ToWorker<Config>, { type: "moveOut" | "moveIn" }>): Promise<void> {
     const [channel = -1] = receiveDescriptors(WORKER_FDS.channel, MOVE_TAG, 1);
     const log = this.#log as Logger;
-    const { id } = order;
     if (order.type === "moveIn") {
       const { moved } = await receiveConnections({ channel, server, log });
-      return report({ type: "moved", id, moved, kept: 0 });
+      return report({ type: "moved", id: order.id, moved, kept: 0 });
     }
-    const most = order.most === undefined ? {} : { most: order.most };
-    const { moved, kept } = await sendConnections({ channel, server, log, handOff: order.handOff, ...most });
+    const { id, handOff, withinMs, most } = order;
+    const choice = most === undefined ? { handOff } : { handOff, most };
+    const { moved, kept } = await sendConnections({ channel, server, log, withinMs, ...choice });
     await report({ type: "moved", id, moved, kept });
   }
 

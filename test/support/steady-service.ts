@@ -5,7 +5,7 @@
 import { writeService } from "./folder.js";
 
 /** As an expression of JavaScript. */
-export const PID_TAG = "process.pid";
+const PID_TAG = "process.pid";
 
 export interface SteadyOptions {
   /** What stands in front of each reply: an expression. Default: the worker's pid. */

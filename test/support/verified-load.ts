@@ -32,7 +32,7 @@ export interface VerifiedLoadOptions {
 }
 
 /** Milliseconds. */
-export interface Latency {
+interface Latency {
   readonly p50: number;
   readonly p99: number;
   readonly p999: number;

@@ -421,10 +421,14 @@ test("what a worker starts hears nothing of the service manager", async (t) => {
   const env = { WATCHDOG_USEC: "1000000", LISTEN_FDS: "1", LISTEN_PID: "1", LISTEN_FDNAMES: "x" };
   const { server } = await start(t, [service, ...PORT_0], env);
   const [port = 0] = await server.ready();
-  const client = await openClient(t, port);
-  for (const name of ["NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"]) {
-    assert.equal(await client.ask(name), "unset", name);
+  for (const generation of [1, 2]) {
+    const client = await openClient(t, port);
+    for (const name of ["NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"]) {
+      assert.equal(await client.ask(name), "unset", `${name} in generation ${generation}`);
+    }
+    if (generation === 1) assert.equal((await server.command("upgrade", "--wait")).code, 0);
   }
+  assert.equal((await server.command("stop", "--wait")).code, 0);
 });
 
 test("a service manager that has gone, or does not read, keeps nobody from serving", async (t) => {

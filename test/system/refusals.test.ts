@@ -45,7 +45,7 @@ const CASES: readonly Case[] = [
     what: "a module that throws",
     args: ["./service.mjs"],
     service: 'throw new Error("no database");',
-    code: 2,
+    code: 1,
     stderr: /service \.\/service\.mjs: threw while it was loaded \(\.\/service\.mjs:2\): no database/,
   },
   {

@@ -1,5 +1,6 @@
 /** More and fewer workers under load: nobody notices, and a newcomer gets its share. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { test } from "node:test";
 import { nothingHappened, type Rig, startRig } from "../support/under-load.js";
 import { until } from "../support/until.js";
@@ -52,4 +53,15 @@ test("a number of workers that cannot be is refused, and names what is allowed",
     assert.match(outcome.stderr, /256/);
   }
   assert.equal((await rig.status()).workers.length, 2);
+});
+
+test("fewer workers than can hold the connections: refused before anything is done, naming the limit", async (t) => {
+  const rig = await startRig(t);
+  // What the workers have room for is judged by the primary's own limit, which theirs are inherited from.
+  execFileSync("prlimit", ["--pid", String(rig.server.pid), "--nofile=400:400"]);
+  const outcome = await rig.server.command("scale", "1", "--wait");
+  assert.equal(outcome.code, 1, outcome.stdout);
+  assert.match(outcome.stderr, /2\d\d connections do not fit 1 worker: .*400 descriptors.*RLIMIT_NOFILE/);
+  assert.equal((await rig.status()).workers.length, 2);
+  await nothingHappened(rig);
 });

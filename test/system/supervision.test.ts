@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openClient } from "../support/client.js";
 import { nothingListens } from "../support/processes.js";
+import { writeSteadyService } from "../support/steady-service.js";
 import { assertClean, noTrace, nothingHappened, startLoad, startRig, stopLoad } from "../support/under-load.js";
 import { until } from "../support/until.js";
 import { faultsOf } from "../support/verified-load.js";
@@ -89,6 +90,22 @@ test("every worker dies at once, over and over: the primary stays, and everythin
     for (const pid of await rig.workerPids()) process.kill(pid, "SIGKILL");
     await until("both are back", async () => (await rig.status()).workers.every(({ state }) => state === "accepting"));
   }
+  rig.load = await startLoad(t, rig);
+  await nothingHappened(rig);
+});
+
+test("no worker comes back: the primary stays, says that it is degraded, and recovers", async (t) => {
+  const rig = await startRig(t, { load: false });
+  writeSteadyService(rig.folder, { before: 'throw new Error("no database");' });
+  for (const pid of await rig.workerPids()) process.kill(pid, "SIGKILL");
+  await until("it is degraded", async () => (await rig.status()).health === "degraded");
+  await rig.server.logged("and says so", ({ msg, level }) => level >= 50 && /degraded/.test(msg));
+  await rig.server.logged("and why", ({ reason }) => /no database/.test(String(reason)));
+  writeSteadyService(rig.folder);
+  await until("it is well again", async () => {
+    const { health, workers } = await rig.status();
+    return health === "ok" && workers.length === 2 && workers.every(({ state }) => state === "accepting");
+  });
   rig.load = await startLoad(t, rig);
   await nothingHappened(rig);
 });

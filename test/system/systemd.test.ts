@@ -57,10 +57,16 @@ function nobodyRefused({ held, churn, faults }: LoadReport): void {
 /** The service is back: everybody is answered in time again, and nobody was refused in between. */
 async function survived(t: TestContext, load: VerifiedLoad, what: string): Promise<void> {
   const longest: number[] = [];
-  await until("the load is answered", async () => {
+  const look = async (): Promise<LoadReport> => {
     const report = await load.take();
     nobodyRefused(report);
     longest.push(report.churn.latency.max);
+    return report;
+  };
+  // What was answered before it died says nothing.
+  await look();
+  await until("the load is answered", async () => {
+    const report = await look();
     return report.churn.verified > 0 && report.held.verified > 0 && report.churn.hung + report.held.hung === 0;
   });
   t.diagnostic(`${what}: a newcomer waited ${Math.max(...longest).toFixed(0)} ms at most`);
@@ -204,8 +210,8 @@ for (const [how, service] of [
   test(`stop ${how} while the predecessor still drains: it finishes too`, async (t) => {
     const server = await started(t, { body: SLOW, service });
     const old = await openClient(t, server.port);
-    old.send("6000");
-    await server.logged(/asked 6000/);
+    old.send("9000");
+    await server.logged(/asked 9000/);
     const main = await server.mainPid();
     await server.release();
     assert.equal((await server.command("upgrade", "--wait")).code, 0);
@@ -215,7 +221,7 @@ for (const [how, service] of [
     assert.ok((await server.processes()).includes(main), "the predecessor has gone too early for this test");
     const stopped = server.systemctl("stop", "headrace");
     assert.equal(await client.line(), "after 1000");
-    assert.equal(await old.line(), "after 6000");
+    assert.equal(await old.line(), "after 9000");
     await stopped;
     await assertStopped(server, how);
   });
@@ -300,13 +306,31 @@ test("the watchdog leaves a sound server alone, over reload and upgrade", async 
   assert.deepEqual([await server.property("NRestarts"), await server.property("ActiveState")], ["0", "active"]);
 });
 
-test("socket activation: the first client queues while the service starts; a restart refuses nobody", async (t) => {
-  const server = await installHeadrace(t);
+/** The socket unit with other lines in the place of its address, started. */
+async function activated(server: InstalledHeadrace, lines: string): Promise<void> {
   const unit = await server.rig.ok("cat", "/usr/share/headrace/headrace.socket");
-  const own = unit.replaceAll(/^ListenStream=.*$/gm, `ListenStream=127.0.0.1:${server.port}`);
-  await server.rig.write("/etc/systemd/system/headrace.socket", own);
+  await server.rig.write("/etc/systemd/system/headrace.socket", unit.replaceAll(/^ListenStream=.*$/gm, lines));
   await server.rig.ok("systemctl", "daemon-reload");
   await server.systemctl("start", "headrace.socket");
+}
+
+for (const [count, workers] of [
+  [2, 2],
+  [2, 3],
+  [3, 2],
+] as const) {
+  test(`socket activation with ${count} sockets of one address and ${workers} workers: each is accepted from`, async (t) => {
+    const server = await installHeadrace(t, { workers });
+    await activated(server, `${`ListenStream=127.0.0.1:${server.port}\n`.repeat(count)}ReusePort=yes`);
+    await server.systemctl("start", "headrace");
+    const clients = await Promise.all(Array.from({ length: 60 }, () => openClient(t, server.port)));
+    assert.deepEqual(new Set(await Promise.all(clients.map((client) => client.ask("here")))), new Set(["here"]));
+  });
+}
+
+test("socket activation: the first client queues while the service starts; a restart refuses nobody", async (t) => {
+  const server = await installHeadrace(t);
+  await activated(server, `ListenStream=127.0.0.1:${server.port}`);
   assert.equal(await server.property("ActiveState"), "inactive");
   const client = await openClient(t, server.port);
   assert.equal(await client.ask("woken"), "woken");

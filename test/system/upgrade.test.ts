@@ -131,6 +131,21 @@ describe("upgrade", { concurrency: 2 }, () => {
       await nothingHappened(rig);
     });
 
+    test("while the generation before still drains, the next upgrade is refused with 75", async (t) => {
+      const rig = await startReleased(
+        t,
+        { timeouts: { drain: "3s" }, migration: { enabled: false } },
+        { churnPerSecond: 0 },
+      );
+      await rig.command("upgrade", "--wait");
+      const second = await rig.server.command("upgrade", "--wait");
+      assert.equal(second.code, 75, second.stdout);
+      assert.match(second.stderr, /drain/);
+      await until("it has drained", async () => (await rig.status()).draining.length === 0);
+      await rig.command("upgrade", "--wait");
+      assert.equal((await rig.status()).generation, 3);
+    });
+
     for (const moment of ["while the new one loads", "while it is on trial"]) {
       test(`SIGTERM during an upgrade, ${moment}: everything ends, in order`, async (t) => {
         const rig = await startReleased(t, { timeouts: { prove: "1500ms" } });
