@@ -1,6 +1,6 @@
 /**
  * `npm run bench -- overload`: what becomes of a server that is asked for more than it can do, once with shedding as
- * shipped and once without. Capacity is measured anew for each server, closed loop, before it is loaded.
+ * shipped and once without. Capacity is measured anew in each round, closed loop, with a server of its own.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -29,8 +29,8 @@ export const OVERLOAD_USAGE = `npm run bench -- overload [options]
 const FACTORS = [0.5, 0.8, 1, 1.5, 2, 3] as const;
 const REFERENCE = 0.8;
 const WORST = 3;
-/** Requests under way while the capacity is measured: enough for one thread, too few to wait for long. */
-const UNDER_WAY = 4;
+/** Requests under way while the capacity is measured: more than enough for one thread. */
+const UNDER_WAY = 32;
 const WARMUP_MS = 1_000;
 /** An overload is over when for a second hardly anything was refused. */
 const CALM_MS = 1_500;
@@ -111,24 +111,35 @@ function subject(kind: Kind, rounds: number): Peer {
   };
 }
 
-async function measure(kind: Kind, options: OverloadOptions, machine: Machine): Promise<Point[]> {
-  const server = await startServer(subject(kind, options.rounds), "frame", machine);
-  const forMs = options.seconds * 1_000;
-  const points: Point[] = [];
+/** With a server of its own and its clients. */
+async function against<T>(
+  kind: Kind,
+  { rounds, connections }: OverloadOptions,
+  machine: Machine,
+  use: (client: OpenClient) => Promise<T>,
+): Promise<T> {
+  const server = await startServer(subject(kind, rounds), "frame", machine);
   try {
-    const client = await OpenClient.open(Number(server.address.split(":").at(-1)), options.connections);
-    const capacity = await client.capacity(UNDER_WAY, WARMUP_MS, forMs);
+    const client = await OpenClient.open(Number(server.address.split(":").at(-1)), connections);
+    const result = await use(client);
+    client.close();
+    return result;
+  } finally {
+    await server.end();
+  }
+}
+
+function load(capacity: number, forMs: number): (client: OpenClient) => Promise<Point[]> {
+  return async (client) => {
+    const points: Point[] = [];
     for (const factor of FACTORS) {
       await new Promise((resolve) => setTimeout(resolve, CALM_MS));
       const { latencies, ...outcome } = await client.offer(factor * capacity, WARMUP_MS, forMs);
       points.push({ ...outcome, factor, capacity, p50: quantile(latencies, 0.5), p99: quantile(latencies, 0.99) });
       await client.empty();
     }
-    client.close();
-  } finally {
-    await server.end();
-  }
-  return points;
+    return points;
+  };
 }
 
 function median(values: readonly number[]): number {
@@ -179,9 +190,14 @@ export async function measureOverload(
 ): Promise<OverloadResult> {
   const results: Record<Kind, Point[][]> = { "with shedding": [], without: [] };
   for (let run = 0; run < options.runs; run++) {
+    progress(`run ${run + 1} of ${options.runs}, capacity`);
+    const forMs = options.seconds * 1_000;
+    const capacity = await against("without", options, machine, (client) =>
+      client.capacity(UNDER_WAY, WARMUP_MS, forMs),
+    );
     for (const kind of run % 2 === 0 ? KINDS : KINDS.toReversed()) {
       progress(`run ${run + 1} of ${options.runs}, ${kind}`);
-      results[kind].push(await measure(kind, options, machine));
+      results[kind].push(await against(kind, options, machine, load(capacity, forMs)));
     }
   }
   if (options.jsonFile !== undefined) writeFileSync(options.jsonFile, JSON.stringify({ machine, options, results }));

@@ -213,7 +213,8 @@ export class TaskPool {
   #problem(rank: number, limitMs: number): ServerBusy | undefined {
     const { queue, threads } = this.#settings;
     if (this.#queue.size >= queue && !this.#queue.lastBelow(rank)) return this.#fullError();
-    if (!this.#overload.overloaded || this.#queue.costBefore(rank) / threads < limitMs) return undefined;
+    // Half of it: as much may still come in its way, and a queue that is never empty is all that the threads need.
+    if (!this.#overload.overloaded || this.#queue.costBefore(rank) / threads < limitMs / 2) return undefined;
     return this.#delayError();
   }
 
