@@ -91,7 +91,10 @@ test("what cannot be copied fails alone, on the way there and back", async (t) =
 
 test("a function that the module does not export is named with those that it does", async (t) => {
   const pool = open(t);
-  const wrong = { code: "usage", message: /pool work: its module exports no function hash; there are: exits, fails/ };
+  const wrong = {
+    code: "usage",
+    message: /pool work: its module exports no function hash; there are: exits, exitsIf, fails/,
+  };
   await assert.rejects(pool.run("hash" as "same", [1]), wrong, "before the module is loaded");
   await assert.rejects(pool.run("hash" as "same", [1]), wrong, "and after");
   await assert.rejects(pool.run("notATask" as "same", [1]), { code: "usage" });
@@ -164,12 +167,13 @@ test("a task that waited longer than maxQueueDelay is refused, also while the th
 
 test("a task that is past its deadline is not begun", async (t) => {
   const pool = open(t);
-  await occupied(pool, 300);
+  const { running } = await occupied(pool, 300);
   const task = inner(pool).begin("same", [1], "normal", 10);
   await assert.rejects(
     task.promise,
     (error) => error instanceof DeadlineExceeded && error.code === "deadline-exceeded",
   );
+  await running;
 });
 
 test("a thread that dies takes its task along, and is replaced; those behind are done", async (t) => {
@@ -180,6 +184,20 @@ test("a thread that dies takes its task along, and is replaced; those behind are
     await assert.rejects(lost, (error) => error instanceof HeadraceError && error.code === "thread-died");
     assert.deepEqual(await Promise.all(behind), [1, 2, 3]);
   }
+});
+
+test("of a batch the tasks behind the one that killed the thread are done by the next thread", async (t) => {
+  const pool = open(t);
+  // By now it is known to be quick, and many are handed over at once.
+  for (let round = 0; round < 20; round++)
+    await Promise.all(
+      Array(20)
+        .fill(0)
+        .map(() => pool.run("exitsIf", [false])),
+    );
+  const outcomes = await Promise.allSettled(Array.from({ length: 40 }, (_, at) => pool.run("exitsIf", [at === 3])));
+  assert.equal(outcomes[3]?.status, "rejected");
+  assert.ok(outcomes.slice(4).every(({ status }) => status === "fulfilled"));
 });
 
 test("an error outside of any task ends the thread, and not the process", async (t) => {

@@ -26,6 +26,11 @@ export function exits(): void {
   process.exit(3);
 }
 
+export function exitsIf(now: boolean): boolean {
+  if (now) process.exit(3);
+  return now;
+}
+
 export function never(): Promise<never> {
   return new Promise(() => {});
 }
