@@ -163,7 +163,7 @@ export interface Shed {
 
 export const DEFAULT_SHED: Readonly<Shed> = {
   queueDelay: 10,
-  loopDelay: 250,
+  loopDelay: 500,
   memory: "off",
 };
 

@@ -35,7 +35,7 @@ test("without a file, variables and flags there are two echo listeners and the d
     proveMs: 5_000,
     migration: { enabled: true, rebalance: true },
     tasks: {},
-    shed: { queueDelay: 10, loopDelay: 250, memory: "off" },
+    shed: { queueDelay: 10, loopDelay: 500, memory: "off" },
     connections: 10_000,
     logLevel: "info",
     source: "built-in defaults",

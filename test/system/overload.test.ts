@@ -184,6 +184,6 @@ test("check shows the pools' and the shedding's settings, and a good pool passes
   assert.equal(code, 0);
   assert.match(
     stdout,
-    /^tasks:\n {2}threads: auto\n {2}queue: 1024\nshed:\n {2}queueDelay: 10ms\n {2}loopDelay: 250ms\n {2}memory: off$/m,
+    /^tasks:\n {2}threads: auto\n {2}queue: 1024\nshed:\n {2}queueDelay: 10ms\n {2}loopDelay: 500ms\n {2}memory: off$/m,
   );
 });
