@@ -277,6 +277,17 @@ static napi_value engine_adopt_js(napi_env env, napi_callback_info info) {
   return give_int(env, engine_adopt(&self->core, listener, fd, counted));
 }
 
+static napi_value engine_abandon_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  double bytes = 0;
+  if (napi_get_value_double(env, args.values[1], &bytes) != napi_ok) args.wrong = true;
+  if (args.wrong) return throw_wrong(env);
+  napi_value freed;
+  napi_create_double(env, self->closed ? 0 : engine_abandon(&self->core, bytes), &freed);
+  return freed;
+}
+
 static napi_value engine_release_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   host *self = take_host(&args);
@@ -372,6 +383,7 @@ static const addon_export EXPORTS[] = {
     {"engineAdopt", engine_adopt_js},
     {"engineLinger", engine_linger_js},
     {"engineRelease", engine_release_js},
+    {"engineAbandon", engine_abandon_js},
     {"engineLeave", engine_leave_js},
     {"engineFlush", engine_flush_js},
     {"engineSend", engine_send_js},

@@ -238,6 +238,13 @@ static napi_value exit_with_peer_js(napi_env env, napi_callback_info info) {
   return give_int(env, fds_exit_with_peer(channel, after_ms));
 }
 
+static napi_value exit_now_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  int code = take_int(&args, 0);
+  if (args.wrong) return throw_wrong(env);
+  _exit(code);
+}
+
 static napi_value memory_create_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   char name[64];
@@ -255,10 +262,10 @@ static void unmap(napi_env env, void *memory, void *size) {
 static napi_value memory_map_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   int fd = take_int(&args, 0);
-  int32_t size = take_int(&args, 1);
+  int32_t size = take_int(&args, 1), offset = take_int(&args, 2);
   void *memory;
-  if (args.wrong || size <= 0) return throw_wrong(env);
-  int error = fds_map(fd, (size_t)size, &memory);
+  if (args.wrong || size <= 0 || offset < 0) return throw_wrong(env);
+  int error = fds_map(fd, (size_t)offset, (size_t)size, &memory);
   napi_value result = NULL;
   if (!error && napi_create_external_arraybuffer(env, memory, (size_t)size, unmap,
                                                  (void *)(size_t)size, &result) == napi_ok)
@@ -292,6 +299,7 @@ static const addon_export EXPORTS[] = {
     {"unixListen", unix_listen_js},
     {"unixSend", unix_send_js},
     {"exitWithPeer", exit_with_peer_js},
+    {"exitNow", exit_now_js},
     {"memoryCreate", memory_create_js},
     {"memoryMap", memory_map_js},
 };

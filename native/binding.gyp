@@ -4,6 +4,7 @@
       "target_name": "headrace",
       "sources": [
         "addon.c",
+        "addon_bell.c",
         "addon_channel.c",
         "addon_engine.c",
         "addon_os.c",

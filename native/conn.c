@@ -11,6 +11,8 @@
 
 /* Parts joined in one sendmsg. */
 #define PARTS_MAX 64
+/* A buffer of unsent bytes shrinks when three quarters of it are sent, down to this. */
+#define SHRINK_BYTES (64 * 1024)
 /* What a closing connection still receives is read and dropped in pieces of this size. */
 #define DISCARD_BYTES (16 * 1024)
 /* A closing connection that makes progress may take this many times its deadline, no more. */
@@ -22,6 +24,19 @@ static int32_t *unsent_column(engine *self, slot *conn) {
 
 static bool has_unsent(const slot *conn) {
   return conn->unsent_to > conn->unsent_from;
+}
+
+/* The buffer is `size` bytes large from now on. */
+static void count_buffer(engine *self, slot *conn, uint32_t size) {
+  self->memory.totals[TOTAL_BYTES_HELD_OUT] += (double)size - conn->unsent_size;
+  conn->unsent_size = size;
+}
+
+void conn_drop_unsent(engine *self, slot *conn) {
+  free(conn->unsent);
+  conn->unsent = NULL;
+  conn->unsent_from = conn->unsent_to = 0;
+  count_buffer(self, conn, 0);
 }
 
 /* The socket failed: the descriptor goes at once, the slot stays JavaScript's until it lets go, and
@@ -36,9 +51,7 @@ static void fail(engine *self, slot *conn, int error) {
   conn->fd = -1;
   conn->state = SLOT_DEAD;
   conn->error = error;
-  free(conn->unsent);
-  conn->unsent = NULL;
-  conn->unsent_from = conn->unsent_to = conn->unsent_size = 0;
+  conn_drop_unsent(self, conn);
   *unsent_column(self, conn) = 0;
   engine_enqueue(self, conn);
 }
@@ -54,7 +67,7 @@ static int socket_error(int fd) {
 
 /* Keeps a copy of what the kernel did not take. How much one connection may hold is JavaScript's
  * decision, made before the bytes come here. */
-static bool keep_unsent(slot *conn, const uint8_t *bytes, uint32_t length) {
+static bool keep_unsent(engine *self, slot *conn, const uint8_t *bytes, uint32_t length) {
   uint32_t held = conn->unsent_to - conn->unsent_from;
   if (conn->unsent_size - conn->unsent_to < length) {
     uint64_t size = (uint64_t)held + length;
@@ -72,7 +85,7 @@ static bool keep_unsent(slot *conn, const uint8_t *bytes, uint32_t length) {
       if (held > 0) memcpy(grown, conn->unsent + conn->unsent_from, held);
       free(conn->unsent);
       conn->unsent = grown;
-      conn->unsent_size = (uint32_t)size;
+      count_buffer(self, conn, (uint32_t)size);
     }
     conn->unsent_from = 0;
     conn->unsent_to = held;
@@ -82,12 +95,23 @@ static bool keep_unsent(slot *conn, const uint8_t *bytes, uint32_t length) {
   return true;
 }
 
-static void drop_sent(slot *conn, uint32_t count) {
+static void drop_sent(engine *self, slot *conn, uint32_t count) {
   conn->unsent_from += count;
-  if (has_unsent(conn)) return;
-  free(conn->unsent);
-  conn->unsent = NULL;
-  conn->unsent_from = conn->unsent_to = conn->unsent_size = 0;
+  if (!has_unsent(conn)) {
+    conn_drop_unsent(self, conn);
+    return;
+  }
+  /* Else a peer that leaves a byte unread would keep all of it. */
+  uint32_t held = conn->unsent_to - conn->unsent_from;
+  if (conn->unsent_size <= SHRINK_BYTES || held > conn->unsent_size / 4) return;
+  uint32_t size = conn->unsent_size / 2;
+  memmove(conn->unsent, conn->unsent + conn->unsent_from, held);
+  conn->unsent_from = 0;
+  conn->unsent_to = held;
+  uint8_t *shrunk = realloc(conn->unsent, size);
+  if (!shrunk) return;
+  conn->unsent = shrunk;
+  count_buffer(self, conn, size);
 }
 
 /* Watches for writability from now on. Written only once the kernel has refused: most connections
@@ -142,7 +166,7 @@ static bool send_or_keep(engine *self, slot *conn, struct iovec *parts, int coun
     size_t taken = (size_t)sent < parts[i].iov_len ? (size_t)sent : parts[i].iov_len;
     sent -= (ssize_t)taken;
     if (taken == parts[i].iov_len) continue;
-    if (!keep_unsent(conn, (uint8_t *)parts[i].iov_base + taken,
+    if (!keep_unsent(self, conn, (uint8_t *)parts[i].iov_base + taken,
                      (uint32_t)(parts[i].iov_len - taken))) {
       fail(self, conn, ENOMEM);
       return false;
@@ -169,7 +193,7 @@ static bool send_unsent(engine *self, slot *conn) {
       return false;
     }
     progress(self, conn, (uint32_t)sent);
-    drop_sent(conn, (uint32_t)sent);
+    drop_sent(self, conn, (uint32_t)sent);
   }
   return true;
 }

@@ -156,8 +156,7 @@ int engine_add(engine *self, int fd, slot_state state, uint8_t listener,
 static void forget(engine *self, slot *conn) {
   if (conn->state == SLOT_CLOSING) engine_unwatch_closing(self, conn);
   if (conn->flags & FLAG_COUNTED) admission_leave(&self->admission, conn->listener);
-  free(conn->unsent);
-  conn->unsent = NULL;
+  conn_drop_unsent(self, conn);
   conn->fd = -1;
   self->memory.header[HEADER_OPEN]--;
   self->memory.totals[TOTAL_OPEN] = self->memory.header[HEADER_OPEN];
@@ -233,11 +232,25 @@ int engine_release(engine *self, uint32_t index, uint32_t generation, engine_rel
                                 .length = conn->unsent_to - conn->unsent_from};
   if (released->length > 0)
     memmove(conn->unsent, conn->unsent + conn->unsent_from, released->length);
+  self->memory.totals[TOTAL_BYTES_HELD_OUT] -= conn->unsent_size;
   conn->unsent = NULL;
+  conn->unsent_from = conn->unsent_to = conn->unsent_size = 0;
   conn->flags &= (uint16_t)~FLAG_COUNTED;
   unwatch(self, conn);
   forget(self, conn);
   return 0;
+}
+
+double engine_abandon(engine *self, double bytes) {
+  double freed = 0;
+  for (int32_t index = self->closing.first; index != NONE && freed < bytes;) {
+    slot *conn = &self->slots[index];
+    index = conn->close_after;
+    if (conn->unsent_size == 0) continue;
+    freed += conn->unsent_size;
+    conn_reset(self, conn);
+  }
+  return freed;
 }
 
 void engine_leave(engine *self, int listener, int32_t count) {
@@ -418,6 +431,7 @@ void engine_flush(engine *self) {
     touched.last = index;
   }
   header[HEADER_OUTPUT_RECORDS] = 0;
+  header[HEADER_FLUSHES]++;
   for (int32_t index = touched.first; index != NONE;) {
     slot *conn = &self->slots[index];
     index = conn->next_touched;

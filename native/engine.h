@@ -28,7 +28,7 @@
 
 /* ---- what is shared with JavaScript: keep in step with src/engine/layout.ts ---- */
 
-enum { HEADER_OUTPUT_RECORDS, HEADER_OUTPUT_BYTES, HEADER_OPEN, HEADER_WORDS };
+enum { HEADER_OUTPUT_RECORDS, HEADER_OUTPUT_BYTES, HEADER_OPEN, HEADER_FLUSHES, HEADER_WORDS };
 
 /* The order of WORKER_FIELDS in src/os/scoreboard.ts. */
 enum {
@@ -42,6 +42,7 @@ enum {
   TOTAL_SENDS,
   TOTAL_RECEIVES,
   TOTAL_OPEN,
+  TOTAL_BYTES_HELD_OUT, /* size of all buffers of unsent bytes, also of closing slots */
   TOTAL_COUNT
 };
 
@@ -248,6 +249,10 @@ typedef struct {
 /* Stops watching and frees the slot without closing. -EBADF for a slot not open. */
 int engine_release(engine *self, uint32_t index, uint32_t generation, engine_released *released);
 
+/* Resets closing slots that hold unsent bytes, the oldest first, until buffers of at least `bytes`
+ * are free. Returns the bytes freed. */
+double engine_abandon(engine *self, double bytes);
+
 /* Gives places of released connections back that live on elsewhere. */
 void engine_leave(engine *self, int listener, int32_t count);
 
@@ -305,6 +310,8 @@ void conn_send(engine *self, slot *conn, const uint8_t *bytes, uint32_t length);
 /* Carries out what the running flush collected for a slot. */
 void conn_flush(engine *self, slot *conn);
 void conn_reset(engine *self, slot *conn);
+/* Frees the buffer of unsent bytes, if there is one. */
+void conn_drop_unsent(engine *self, slot *conn);
 void conn_pause(slot *conn);
 /* Bytes that have arrived and were not read yet. */
 int conn_unread(const slot *conn);

@@ -146,7 +146,7 @@ int fds_memory(const char *name, size_t size) {
   return fd;
 }
 
-int fds_map(int fd, size_t size, void **memory) {
-  *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+int fds_map(int fd, size_t offset, size_t size, void **memory) {
+  *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
   return *memory == MAP_FAILED ? -errno : 0;
 }

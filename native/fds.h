@@ -40,7 +40,7 @@ int fds_inherit(int fd);
 /* A zeroed memfd. */
 int fds_memory(const char *name, size_t size);
 
-/* Maps it shared. */
-int fds_map(int fd, size_t size, void **memory);
+/* Maps `size` bytes of it shared, from `offset`, a multiple of the page size. */
+int fds_map(int fd, size_t offset, size_t size, void **memory);
 
 #endif

@@ -14,10 +14,16 @@ export { type FrameOptions, frame } from "./codec/frame.ts";
 export { type LineOptions, line } from "./codec/line.ts";
 export { type RawOptions, raw } from "./codec/raw.ts";
 export { type TestConnection, type TestConnectionOptions, testConnection } from "./connection/harness.ts";
-export type { Connection, ConnectionInfo, Context, SendResult } from "./service/connection.ts";
+export type {
+  Connection,
+  ConnectionInfo,
+  ConnectionTimeouts,
+  Context,
+  Duration,
+  SendResult,
+} from "./service/connection.ts";
 export {
   type Concurrency,
-  type Duration,
   defineService,
   type ErrorReply,
   type Middleware,
@@ -27,8 +33,10 @@ export {
   type ServiceLimits,
   type ServiceTimeouts,
   type Size,
+  type TopicOptions,
   type WorkerInfo,
 } from "./service/define.ts";
+export type { Heartbeat } from "./service/heartbeat.ts";
 export {
   definePool,
   type Pool,

@@ -35,9 +35,12 @@ export interface Headrace extends Subject {
 export interface HeadraceOptions extends SubjectOptions {
   /** A built-in, or the path of a module. */
   readonly service?: string;
+  /** A new worker receives a share of the connections. Default: true. */
+  readonly rebalance?: boolean;
 }
 
-export async function startHeadrace({ machine, workers, quick, service }: HeadraceOptions): Promise<Headrace> {
+export async function startHeadrace(options: HeadraceOptions): Promise<Headrace> {
+  const { machine, workers, quick, service, rebalance = true } = options;
   if (!existsSync(HEADRACE_MAIN)) throw new Absent("dist/cli/main.js is missing: npm run build");
   const place = new Place(service === undefined ? {} : { BENCH_LIBRARY });
   const { folder } = place;
@@ -47,6 +50,7 @@ export async function startHeadrace({ machine, workers, quick, service }: Headra
     workers,
     listeners: [{ name: "main", address: "127.0.0.1:0", service: service ?? "echo-line" }],
     limits: { connections: CONNECTIONS },
+    migration: { rebalance },
     ...(quick ? { timeouts: { prove: "200ms" } } : {}),
   };
   writeFileSync(file, JSON.stringify(config));

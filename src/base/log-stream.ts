@@ -53,18 +53,25 @@ export class LogStream {
     this.#next();
   }
 
-  /** Resolves when everything is written or given up. Nothing can be logged any more then. */
-  close(): Promise<void> {
+  /**
+   * Resolves when everything is written (`true`) or given up. Nothing can be logged any more then. After `false` a
+   * write may be stuck in the thread pool, which a regular exit would wait for.
+   */
+  close(): Promise<boolean> {
     if (this.#state === "idle" || this.#state === "closed") {
       this.#giveUp();
-      return Promise.resolve();
+      return Promise.resolve(true);
     }
     return new Promise((resolve) => {
-      const late = setTimeout(() => this.#giveUp(), PATIENCE_MS);
+      const late = setTimeout(() => {
+        this.#onIdle = () => {};
+        this.#giveUp();
+        resolve(false);
+      }, PATIENCE_MS);
       this.#onIdle = () => {
         clearTimeout(late);
         this.#giveUp();
-        resolve();
+        resolve(true);
       };
     });
   }

@@ -42,8 +42,11 @@ export function createLogger(options: LogOptions): Logger {
   return pino({ level: options.level, base }, destination);
 }
 
-/** Waits until everything is written, at most a second for a reader that does not read. The process exits next. */
-export async function closeLog(log: Logger): Promise<void> {
+/**
+ * Waits until everything is written, at most a second for a reader that does not read. The process exits next; when
+ * this says `false`, at once, because a regular exit waits for the write that is stuck.
+ */
+export async function closeLog(log: Logger): Promise<boolean> {
   const destination = (log as unknown as Record<symbol, unknown>)[pino.symbols.streamSym];
-  if (destination instanceof LogStream) await destination.close();
+  return destination instanceof LogStream ? destination.close() : true;
 }

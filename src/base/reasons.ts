@@ -19,6 +19,9 @@ export const CLOSE_REASONS = [
   "drain",
   "killed",
   "io-error",
+  "max-age",
+  "heartbeat-missed",
+  "memory-pressure",
   "request-timeout",
   "overload",
 ] as const;

@@ -21,17 +21,31 @@ export interface Limits {
   lowWater: number;
   /** Unsent bytes that a connection may hold: `send()` past it says `refused`. */
   buffered: number;
+  /** Bytes per second with which an unfinished frame earns time beyond `timeouts.frame`. `off`: it earns none. */
+  minRate: number | "off";
+}
+
+/** Limits of the server itself: they stand among the others, at the top only. */
+export interface ServerLimits {
+  /** Bytes that all connections of one worker may hold together, received and unsent. */
+  bufferMemory: number;
 }
 
 export interface Timeouts {
   /** From accept to the first byte. */
   firstByte: Deadline;
-  /** From the first byte of a frame to its last. Dribbling does not extend it. */
+  /** From the first byte of a frame to its last, beside the time it earns (`limits.minRate`). */
   frame: Deadline;
   /** With no byte either way and nothing in flight. */
   idle: Deadline;
   /** With unsent bytes and no progress in sending them. */
   writeStall: Deadline;
+  /** From accept; then the connection is drained. */
+  age: Deadline;
+  /** Per cent of `age` by which it may be shorter, drawn for each connection. */
+  ageJitter: number | "off";
+  /** Silence of the peer after which a service that has heartbeats sends a ping, and then the next one. */
+  heartbeat: Deadline;
   /** From the arrival of a request to its reply. */
   request: Deadline;
 }
@@ -82,6 +96,11 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   highWater: 64 * KiB,
   lowWater: 32 * KiB,
   buffered: 8 * MiB,
+  minRate: 16 * KiB,
+};
+
+export const DEFAULT_SERVER_LIMITS: Readonly<ServerLimits> = {
+  bufferMemory: 256 * MiB,
 };
 
 export const DEFAULT_TIMEOUTS: Readonly<Timeouts> = {
@@ -89,6 +108,9 @@ export const DEFAULT_TIMEOUTS: Readonly<Timeouts> = {
   frame: 10_000,
   idle: 60_000,
   writeStall: 10_000,
+  age: "off",
+  ageJitter: 10,
+  heartbeat: 5_000,
   request: "off",
 };
 

@@ -3,6 +3,7 @@ import { stringify } from "yaml";
 import { DEFAULT_TASKS } from "../base/settings.ts";
 import {
   LIMIT_KINDS,
+  SERVER_LIMIT_KINDS,
   SERVER_TIMEOUT_KINDS,
   SHED_KINDS,
   SOCKET_KINDS,
@@ -57,7 +58,10 @@ export async function showEffective(config: Config): Promise<string> {
   }
   const effective = {
     workers: config.workers,
-    limits: { connections: config.connections },
+    limits: {
+      connections: config.connections,
+      ...written({ bufferMemory: config.bufferMemory }, SERVER_LIMIT_KINDS),
+    },
     timeouts: written({ drain: config.drainMs, hang: config.hangMs, prove: config.proveMs }, SERVER_TIMEOUT_KINDS),
     migration: config.migration,
     tasks: written({ ...DEFAULT_TASKS, ...config.tasks }, TASK_KINDS),

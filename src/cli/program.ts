@@ -8,6 +8,7 @@ import { EXIT, exitCodeOf, HeadraceError } from "../base/errors.ts";
 import type { SignalInbox } from "../primary/signals.ts";
 import { addBench } from "./bench.ts";
 import { addCheck } from "./check.ts";
+import { addDoctor } from "./doctor.ts";
 import { addDrain } from "./drain.ts";
 import { addReload } from "./reload.ts";
 import { addRun } from "./run.ts";
@@ -55,7 +56,18 @@ function createProgram(context: CommandContext): Command {
         write(`headrace: ${line}; see headrace --help\n`);
       },
     });
-  const commands = [addRun, addCheck, addStatus, addReload, addUpgrade, addScale, addDrain, addStop, addBench];
+  const commands = [
+    addRun,
+    addCheck,
+    addDoctor,
+    addStatus,
+    addReload,
+    addUpgrade,
+    addScale,
+    addDrain,
+    addStop,
+    addBench,
+  ];
   for (const add of commands) add(program, context);
   return program;
 }

@@ -20,6 +20,8 @@ const WORKER_COLUMNS = [
   "requests",
   "received",
   "sent",
+  "held in",
+  "held out",
   "CPU",
   "memory",
   "restarts",
@@ -79,6 +81,8 @@ export function showStatus(status: ServerStatus): string {
     worker.requests,
     bytes(worker.bytesReceived),
     bytes(worker.bytesSent),
+    bytes(worker.bytesHeldIn),
+    bytes(worker.bytesHeldOut),
     percent(worker.cpuPercent),
     bytes(worker.memoryBytes),
     worker.restarts,
@@ -98,7 +102,9 @@ export function showStatus(status: ServerStatus): string {
     ...leaving(status, now),
     "",
     `in all: ${totals.open} open, ${totals.accepted} accepted, ${totals.rejected} rejected, ${totals.requests} requests, ${totals.shed} shed, ` +
-      `${showBytes(totals.bytesReceived)} received, ${showBytes(totals.bytesSent)} sent, ${totals.restarts} restarts`,
+      `${showBytes(totals.bytesReceived)} received, ${showBytes(totals.bytesSent)} sent, ` +
+      `${showBytes(totals.bytesHeldIn)} held in, ${showBytes(totals.bytesHeldOut)} held out, ${totals.restarts} restarts`,
+    ...(totals.published > 0 ? [`topics: ${totals.published} published, ${totals.dropped} dropped`] : []),
     `closed: ${closed}`,
     "",
   ].join("\n");

@@ -8,6 +8,7 @@ import {
   type Limits,
   MAX_WORKERS,
   type Migration,
+  type ServerLimits,
   type ServerTimeouts,
   type Shed,
   type SocketOptions,
@@ -15,7 +16,7 @@ import {
   type Timeouts,
 } from "../base/settings.ts";
 import { BOOLEAN, type Kind, type NumericKind, numeric } from "./kinds.ts";
-import { COUNT, DURATION, SIZE } from "./units.ts";
+import { COUNT, DURATION, PERCENT, SIZE } from "./units.ts";
 
 const SECOND = 1_000;
 const LONGEST_MS = 576 * 3_600 * SECOND;
@@ -39,6 +40,11 @@ export const LIMIT_KINDS: NumericKinds<Limits> = {
   highWater: bytes,
   lowWater: bytes,
   buffered: bytes,
+  minRate: numeric(SIZE, 1, GiB, "off"),
+};
+
+export const SERVER_LIMIT_KINDS: NumericKinds<ServerLimits> = {
+  bufferMemory: numeric(SIZE, 1024 ** 2, 1024 * GiB),
 };
 
 export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {
@@ -46,6 +52,9 @@ export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {
   frame: deadline,
   idle: deadline,
   writeStall: deadline,
+  age: deadline,
+  ageJitter: numeric(PERCENT, 1, 100, "off"),
+  heartbeat: numeric(DURATION, 100, LONGEST_MS, "off"),
   request: deadline,
 };
 

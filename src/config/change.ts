@@ -39,6 +39,7 @@ interface Difference {
 function serverOptions(config: Config): Readonly<Record<string, unknown>> {
   return {
     "limits.connections": config.connections,
+    "limits.bufferMemory": config.bufferMemory,
     "timeouts.drain": config.drainMs,
     "timeouts.hang": config.hangMs,
     "timeouts.prove": config.proveMs,

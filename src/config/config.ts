@@ -42,6 +42,8 @@ export interface Config {
   readonly hangMs: Deadline;
   /** How long both generations of an upgrade serve before the old one leaves, ms. */
   readonly proveMs: number;
+  /** Bytes that the connections of one worker may hold together. */
+  readonly bufferMemory: number;
   readonly migration: Readonly<Migration>;
   /** Only what the user set: a pool's own values and the defaults fill the gaps (src/tasks). */
   readonly tasks: Readonly<Partial<Tasks>>;

@@ -2,14 +2,16 @@
 import type { Address } from "../base/address.ts";
 import type { Limits } from "../base/settings.ts";
 
+type Mark = "lowWater" | "highWater" | "buffered";
+
 export interface Conflict {
-  readonly option: keyof Limits;
+  readonly option: Mark;
   readonly relation: "must be below" | "must not be above";
-  readonly other: keyof Limits;
+  readonly other: Mark;
 }
 
 /** Conflicts among the limits that are set. */
-export function limitConflicts({ lowWater, highWater, buffered }: Partial<Limits>): Conflict[] {
+export function limitConflicts({ lowWater, highWater, buffered }: Partial<Pick<Limits, Mark>>): Conflict[] {
   const conflicts: Conflict[] = [];
   if (lowWater !== undefined && highWater !== undefined && lowWater >= highWater) {
     conflicts.push({ option: "lowWater", relation: "must be below", other: "highWater" });

@@ -2,7 +2,16 @@
  * How each option comes into effect when the configuration of a running server changes. Complete: a test walks the
  * schema, and the types of the groups leave nothing out. change.ts goes by it, and the documentation prints it.
  */
-import type { Limits, Migration, ServerTimeouts, Shed, SocketOptions, Tasks, Timeouts } from "../base/settings.ts";
+import type {
+  Limits,
+  Migration,
+  ServerLimits,
+  ServerTimeouts,
+  Shed,
+  SocketOptions,
+  Tasks,
+  Timeouts,
+} from "../base/settings.ts";
 
 /**
  * live: running workers take the new value, open connections included where they can.
@@ -20,13 +29,19 @@ const LIMITS: Effects<Limits> = {
   highWater: "live",
   lowWater: "live",
   buffered: "live",
+  minRate: "live",
 };
+
+const SERVER_LIMITS: Effects<ServerLimits> = { bufferMemory: "live" };
 
 const TIMEOUTS: Effects<Timeouts> = {
   firstByte: "live",
   frame: "live",
   idle: "live",
   writeStall: "live",
+  age: "live",
+  ageJitter: "live",
+  heartbeat: "live",
   request: "live",
 };
 
@@ -72,7 +87,7 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   ...grouped("listeners[].limits", LIMITS),
   ...grouped("listeners[].timeouts", TIMEOUTS),
   ...grouped("listeners[].socket", SOCKET),
-  ...grouped("limits", LIMITS),
+  ...grouped("limits", { ...LIMITS, ...SERVER_LIMITS }),
   ...grouped("timeouts", { ...TIMEOUTS, ...SERVER_TIMEOUTS }),
   ...grouped("socket", SOCKET),
   ...grouped("migration", MIGRATION),

@@ -3,7 +3,13 @@
  * Options come from the file's top level, then the listener itself, then the environment.
  */
 import { basename, extname } from "node:path";
-import { DEFAULT_SOCKET, type Limits, type ServerTimeouts, type Timeouts } from "../base/settings.ts";
+import {
+  DEFAULT_SOCKET,
+  type Limits,
+  type ServerLimits,
+  type ServerTimeouts,
+  type Timeouts,
+} from "../base/settings.ts";
 import { LIMIT_KINDS } from "./bounds.ts";
 import { BUILTIN_SERVICES, type ListenerConfig, type ServiceRef } from "./config.ts";
 import { limitConflicts, overlap } from "./conflicts.ts";
@@ -47,7 +53,8 @@ function layersOf<Name extends keyof Groups>(
  */
 function limitsOf(layers: readonly Layer<Limits>[], own: Partial<Limits> | undefined): Partial<Limits> {
   const connections = own?.connections;
-  return { ...merge(layers), ...(connections === undefined ? {} : { connections }) };
+  const { bufferMemory: _, ...limits }: Partial<Limits & ServerLimits> = merge(layers);
+  return { ...limits, ...(connections === undefined ? {} : { connections }) };
 }
 
 function checkLimits(layers: readonly Layer<Limits>[], findings: Finding[]): void {

@@ -9,6 +9,7 @@ import { availableParallelism } from "node:os";
 import {
   DEFAULT_LIMITS,
   DEFAULT_MIGRATION,
+  DEFAULT_SERVER_LIMITS,
   DEFAULT_SERVER_TIMEOUTS,
   DEFAULT_SHED,
   MAX_WORKERS,
@@ -88,6 +89,7 @@ export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
     hangMs: last(({ timeouts }) => timeouts?.hang) ?? hang,
     proveMs: last(({ timeouts }) => timeouts?.prove) ?? prove,
     connections,
+    bufferMemory: last(({ limits }) => limits?.bufferMemory) ?? DEFAULT_SERVER_LIMITS.bufferMemory,
     migration: {
       enabled: last(({ migration }) => migration?.enabled) ?? enabled,
       rebalance: last(({ migration }) => migration?.rebalance) ?? rebalance,

@@ -51,7 +51,7 @@ function originOf(option: keyof Limits, listener: ListenerConfig, service: Servi
 /** Throws for the first pair of limits that do not fit, naming where each is from. */
 function checkTogether(limits: Limits, listener: ListenerConfig, service: ServiceDefaults): void {
   for (const { option, relation, other } of limitConflicts(limits)) {
-    const described = (name: keyof Limits): string =>
+    const described = (name: typeof option): string =>
       `${LIMIT_KINDS[name].write(limits[name])} (${originOf(name, listener, service)})`;
     const configured = listener.limits[option] !== undefined || listener.limits[other] !== undefined;
     const place = {

@@ -9,6 +9,7 @@ import { z } from "zod";
 import {
   DEFAULT_LIMITS,
   DEFAULT_MIGRATION,
+  DEFAULT_SERVER_LIMITS,
   DEFAULT_SERVER_TIMEOUTS,
   DEFAULT_SHED,
   DEFAULT_SOCKET,
@@ -17,6 +18,7 @@ import {
   type Limits,
   MAX_WORKERS,
   type Migration,
+  type ServerLimits,
   type ServerTimeouts,
   type Shed,
   type SocketOptions,
@@ -26,6 +28,7 @@ import {
 import {
   LIMIT_KINDS,
   MIGRATION_KINDS,
+  SERVER_LIMIT_KINDS,
   SERVER_TIMEOUT_KINDS,
   SHED_KINDS,
   SOCKET_KINDS,
@@ -57,6 +60,7 @@ export interface ListenerInput extends GroupsInput {
 export interface ConfigInput extends GroupsInput {
   workers?: number | "auto";
   listeners?: ListenerInput[];
+  limits?: Partial<Limits & ServerLimits>;
   timeouts?: Partial<Timeouts & ServerTimeouts>;
   migration?: Partial<Migration>;
   tasks?: Partial<Tasks>;
@@ -80,13 +84,19 @@ const limits: Options<Limits> = options(LIMIT_KINDS, DEFAULT_LIMITS, {
   highWater: "Unsent bytes at which reads of the same connection pause. At most `buffered`.",
   lowWater: "Unsent bytes at which they resume. Below `highWater`.",
   buffered: "Unsent bytes that a connection may hold. What would exceed them is refused.",
+  minRate:
+    "Bytes per second: each second's worth that has arrived of a frame gives it a second beyond `timeouts.frame`. `off`: it earns none.",
 });
 
 const timeouts: Options<Timeouts> = options(TIMEOUT_KINDS, DEFAULT_TIMEOUTS, {
   firstByte: "From accept to the first byte.",
-  frame: "From the first byte of a frame to its last. Dribbling does not extend it.",
+  frame:
+    "From the first byte of a frame to its last. A large one earns more time by `limits.minRate`; dribbling does not.",
   idle: "With no byte either way and nothing in flight.",
   writeStall: "With unsent bytes and no progress in sending them.",
+  age: "From accept; then the service may say goodbye, what is in flight has `timeouts.drain`, and the connection ends.",
+  ageJitter: "By how much `age` may be shorter, drawn for each connection, so that they do not all end at once.",
+  heartbeat: "Silence of the peer after which a service that has heartbeats sends a ping, and each next one.",
   request: "From the arrival of a request to its reply. What it has in a thread pool's queue is taken out.",
 });
 
@@ -121,7 +131,7 @@ const listener = group(
     name: optional(NAME, "Name in logs and metrics, unique. Else made from the service: echo-line, then echo-line-2."),
     address: required(ADDRESS, "Where to listen. No two listeners may overlap."),
     service: required(service(BUILTIN_SERVICES), "What to run. A relative path starts at the file's folder."),
-    limits: group(limits, "`limits` of this listener, over those at the top.").exactOptional(),
+    limits: group(limits, "`limits` of this listener, over those at the top (without the last one).").exactOptional(),
     timeouts: group(
       timeouts,
       "`timeouts` of this listener, over those at the top (without the last three).",
@@ -130,6 +140,11 @@ const listener = group(
   },
   "One address and the service behind it.",
 );
+
+const serverLimits: Options<ServerLimits> = options(SERVER_LIMIT_KINDS, DEFAULT_SERVER_LIMITS, {
+  bufferMemory:
+    "Bytes that all connections of one worker may hold, received and unsent. Above three quarters of it reads of the largest holders pause, past it they are closed.",
+});
 
 const serverTimeouts: Options<ServerTimeouts> = options(SERVER_TIMEOUT_KINDS, DEFAULT_SERVER_TIMEOUTS, {
   drain: "How long a stopping server, or a worker that is replaced, waits for what is in flight.",
@@ -172,7 +187,7 @@ const root = group(
         allowed: `1 to ${MAX_LISTENERS} listeners`,
       })
       .exactOptional(),
-    limits: group(limits, "How much a connection, and all of them, may use.").exactOptional(),
+    limits: group({ ...limits, ...serverLimits }, "How much a connection, and all of them, may use.").exactOptional(),
     timeouts: group({ ...timeouts, ...serverTimeouts }, "How long things may take.").exactOptional(),
     socket: group(socket, "Options of the listening sockets and of the connections they accept.").exactOptional(),
     migration: group(migration, "What becomes of connections when their worker is replaced.").exactOptional(),

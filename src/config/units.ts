@@ -68,6 +68,15 @@ export const SIZE: Unit = {
   write: (value) => writeText(value, BYTES),
 };
 
+/** Per cent; the sign may be left out. */
+export const PERCENT: Unit = {
+  noun: "percentage",
+  examples: "10%, 50%",
+  json: { type: ["integer", "string"], pattern: "^[0-9]+%?$" },
+  read: (given) => readCount(typeof given === "string" ? given.replace(/%$/, "") : given),
+  write: (value) => `${value}%`,
+};
+
 export const COUNT: Unit = {
   noun: "whole number",
   examples: "whole numbers",

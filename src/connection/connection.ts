@@ -1,8 +1,8 @@
 /**
  * One served connection: bytes → frames → handler → reply. It owns its engine slot from accept until `#end`,
  * which happens once, or until another worker has it (`suspend`, `gone`; there: `arrive`, `begin`). Between the two
- * it is in one of the phases below; whether it takes input is `#blocked`, which has four causes (handlers in flight,
- * output backed up, the user's pause, a move) and one effect: bytes are held, and reading stops at the next arrival.
+ * it is in one of the phases below; whether it takes input is `#blocked`, which has five causes (handlers in flight,
+ * output backed up, the user's pause, a move, the worker's buffers) and one effect: bytes are held, and reading stops at the next arrival.
  */
 
 import { DeadlineExceeded, HeadraceError, type ServerBusy } from "../base/errors.ts";
@@ -12,10 +12,13 @@ import { INVALID, NEED_MORE } from "../codec/codec.ts";
 import { isPeerReset, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
 import { COUNTER, TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
-import type { Connection, SendResult } from "../service/connection.ts";
+import type { Connection, ConnectionTimeouts, SendResult } from "../service/connection.ts";
 import type { Reply } from "../service/define.ts";
 import type { TaskPool } from "../tasks/pool.ts";
-import { type Due, nextDue } from "./due.ts";
+import { Beat, NO_BEAT } from "./beat.ts";
+import type { BufferHolder } from "./buffer-memory.ts";
+import { type Deadlines, NONE_OWN, OwnDeadlines } from "./deadlines.ts";
+import { agesAt, type Due, drawOpenedAt, nextDue } from "./due.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { Canceller, Flight } from "./flight.ts";
 import { Held } from "./held.ts";
@@ -23,7 +26,9 @@ import type { Arriving, Leaving } from "./move.ts";
 import { MOVED_BYTES_MAX, type MovedConnection, type PackedState, packState, unpackState } from "./moved.ts";
 import { OrderedReplies, type Place } from "./ordered.ts";
 import { Request } from "./request.ts";
+import { Subscriptions } from "./subscriptions.ts";
 import { isThenable } from "./thenable.ts";
+import type { Subscriber } from "./topics.ts";
 
 const ACTIVE = LISTENER_FIELDS.indexOf("active");
 const OPENED = LISTENER_FIELDS.indexOf("opened");
@@ -40,6 +45,9 @@ interface Extras {
   /** Requests with a deadline, tasks or a signal of their own, the oldest first. */
   flights: Set<Request<never, never, unknown>> | undefined;
   pausedByUser: boolean;
+  topics: Subscriptions | undefined;
+  /** Clock (ms) at which it ends whatever is in flight, once it has reached its age. */
+  endsAt: number;
   /** As it was before a move, where the kernel no longer says it. */
   remote: { readonly host: string; readonly port: number } | undefined;
 }
@@ -59,14 +67,23 @@ type Outcome = "reply" | "error" | "encoded";
 
 /** What a borrowed frame is overwritten with. */
 const POISON = 0xdb;
+const NO_TOPICS: readonly string[] = [];
 const NEVER = Number.POSITIVE_INFINITY;
+/** A peer that takes nothing, or is not there, is not waited for. */
+const HOW: Partial<Record<CloseReason, "reset">> = {
+  "write-stall": "reset",
+  "heartbeat-missed": "reset",
+  "max-age": "reset",
+};
 /** How late a busy worker may come to read the rest of a frame, ms. */
 const LATE_MS = 1_000;
 
 /** Handlers on the stack: more than one when one of them makes another connection go on. */
 let handlersRunning = 0;
 
-export class ServedConnection<State = unknown, Out = unknown> implements Connection<State, Out>, SlotOwner {
+export class ServedConnection<State = unknown, Out = unknown>
+  implements Connection<State, Out>, SlotOwner, BufferHolder, Subscriber
+{
   readonly endpoint: Endpoint;
   state: State;
   /** Cursor of the codec. */
@@ -78,7 +95,13 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   /** Of this endpoint; or the whole id, of a connection that came from another worker. */
   readonly #serial: number | string;
   #phase: Phase = "open";
+  /** While it drains: what it will have ended by. */
   #endedBy: Ending = "server-close";
+  /** Clock (ms) of its accept, with the lot of its age below the point (due.ts). */
+  #openedAt: number;
+  /** The listener's, or its own over them. */
+  #deadlines: Deadlines;
+  #beat: Beat | undefined;
   #hasState = false;
   #held: Held | undefined;
   #inFlight = 0;
@@ -87,6 +110,8 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   /** Clock (whole ms) until which it was this side that kept the connection from going on. */
   #busyUntil = 0;
   #blocked = false;
+  /** The worker's buffers are full, and it is one of those that hold most. */
+  #heldBack = false;
   #backedUp = false;
   #reading = true;
   #inputEnded = false;
@@ -101,6 +126,10 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     this.#slot = slot;
     this.#generation = generation;
     this.#serial = id ?? ++endpoint.opened;
+    const { now } = endpoint.transport;
+    this.#openedAt = drawOpenedAt(now);
+    this.#deadlines = endpoint;
+    this.#beat = endpoint.service.heartbeat && new Beat({ ...NO_BEAT, activeAt: now });
     this.state = undefined as State;
   }
 
@@ -167,6 +196,28 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     else this.#unblock();
   }
 
+  subscribe(topic: string): void {
+    if (this.closed) return;
+    const extras = this.#extra();
+    extras.topics ??= new Subscriptions(this.endpoint.topics, this.endpoint.service, this);
+    extras.topics.add(topic);
+  }
+
+  unsubscribe(topic: string): void {
+    this.#extras?.topics?.remove(topic);
+  }
+
+  publish(topic: string, message: Out): void {
+    this.endpoint.publish(topic, message);
+  }
+
+  setTimeouts(timeouts: ConnectionTimeouts): void {
+    const deadlines = this.#deadlines instanceof OwnDeadlines ? this.#deadlines : new OwnDeadlines(this.endpoint);
+    deadlines.set(timeouts);
+    this.#deadlines = deadlines;
+    this.#lookAgain();
+  }
+
   close(reason: CloseReason = "server-close"): void {
     if (this.#arriving) this.#arriving.ending ??= { reason, how: "close" };
     else this.#end(reason, "close");
@@ -178,9 +229,10 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   }
 
   /** The worker stops: says goodbye where the service can, and ends once nothing is in flight. */
-  drain(): void {
+  drain(reason: CloseReason = "drain"): void {
     if (this.#phase !== "open") return;
     this.#phase = "draining";
+    this.#endedBy = reason;
     const { service, env } = this.endpoint;
     try {
       const goodbye = service.onDraining?.(this, env) as Out | PromiseLike<Out> | undefined;
@@ -191,6 +243,73 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     }
     this.stay();
     if (!this.closed) this.#settle();
+  }
+
+  // ---- what the worker's budget says (buffer-memory.ts) ----
+
+  /** Bytes that it holds: received and not used, waiting for their turn, and unsent. */
+  get heldBytes(): number {
+    if (this.closed) return 0;
+    return (this.#held?.bytes.length ?? 0) + (this.#extras?.order?.bytes ?? 0) + this.bufferedBytes;
+  }
+
+  holdBack(): void {
+    if (this.closed) return;
+    this.#heldBack = true;
+    this.#block();
+    this.#settle();
+  }
+
+  goOn(): void {
+    this.#heldBack = false;
+    this.#unblock();
+  }
+
+  // ---- what its topics say (topics.ts) ----
+
+  deliver(message: Buffer): void {
+    const topics = this.#extras?.topics;
+    if (this.#arriving) this.#deliverEarly(this.#arriving, message);
+    else if (this.closed || !topics) this.endpoint.topics.drop(1);
+    else if (!this.#backedUp) this.#writeShared(message);
+    else if (!topics.wait(message)) this.#end("slow-consumer", "reset");
+  }
+
+  #deliverEarly(arriving: Arriving, message: Buffer): void {
+    if (arriving.bytes + message.length > this.endpoint.limits.buffered) {
+      this.endpoint.topics.drop(1);
+      return;
+    }
+    arriving.early.push(message);
+    arriving.bytes += message.length;
+  }
+
+  /** What has waited, until it waits again. */
+  #sendWaiting(topics: Subscriptions): void {
+    while (!this.#backedUp && !this.closed) {
+      const message = topics.next();
+      if (!message) return;
+      this.#writeShared(message);
+    }
+  }
+
+  /** Sends bytes that others get too, and that are in the arena once for all of them. */
+  #writeShared(message: Buffer): void {
+    const { transport, limits } = this.endpoint;
+    const slot = this.#slot;
+    if ((transport.unsent[slot] as number) + message.length > limits.highWater) transport.flush();
+    const at = transport.share(message);
+    if ((transport.unsent[slot] as number) + message.length > limits.buffered) {
+      this.endpoint.topics.drop(1);
+      return;
+    }
+    if (at < 0) {
+      this.#writeBytes(message);
+      return;
+    }
+    transport.submitShared(slot, this.#generation, at, message.length);
+    if (at === 0) this.endpoint.memory.guard();
+    if (!this.closed && (transport.unsent[slot] as number) > limits.highWater) this.#slow();
   }
 
   // ---- what the engine says ----
@@ -241,12 +360,13 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     } catch (error) {
       this.#handlerFailed(error);
     }
+    if (this.#extras?.topics) this.#sendWaiting(this.#extras.topics);
     this.#unblock();
   }
 
   onBlocked(): void {
-    const { transport, wheel, writeStallMs } = this.endpoint;
-    if (!this.closed) wheel.schedule(this.#slot, transport.now + writeStallMs);
+    const { transport, wheel } = this.endpoint;
+    if (!this.closed) wheel.schedule(this.#slot, transport.now + this.#deadlines.writeStallMs);
   }
 
   /** The wheel has come round: ends the connection if something is due, else says when to look again (ms). */
@@ -261,24 +381,62 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     if (at > now) return at;
     // The peer's bytes are there and this worker has not come to read them: the delay is ours. Of a frame nobody
     // knows whether it is all there, so that one is waited for no longer than LATE_MS.
-    const certain = reason === "write-stall" || !this.#reading || (reason === "frame-timeout" && now >= at + LATE_MS);
-    if (!certain && transport.unread(this.#slot, this.#generation) > 0) return now + TICK_MS;
-    this.#end(reason, reason === "write-stall" ? "reset" : "close");
-    return NEVER;
+    const certain = reason === "write-stall" || reason === "max-age" || !this.#reading;
+    const late = reason === "frame-timeout" && now >= at + LATE_MS;
+    if (!certain && !late && transport.unread(this.#slot, this.#generation) > 0) return now + TICK_MS;
+    if (reason === "max-age" && this.#phase === "open") this.#age(now);
+    else if (reason !== "heartbeat-missed" || !this.#ping(now)) this.#end(reason, HOW[reason] ?? "close");
+    return this.closed ? NEVER : this.#nextDue(now).at;
+  }
+
+  /** It has reached its age. */
+  #age(now: number): void {
+    this.#extra().endsAt = now + this.endpoint.drainMs;
+    this.drain("max-age");
+  }
+
+  /** False when the peer has missed too many, and the connection is to end. */
+  #ping(now: number): boolean {
+    const { transport, service, env } = this.endpoint;
+    const at = this.#slot * COUNTER.words;
+    const receivedAt = transport.counters[at + COUNTER.receivedAt] as number;
+    const progressAt = transport.counters[at + COUNTER.progressAt] as number;
+    const standing = { busyUntil: this.#busyUntil, inFrame: this.#frameSince !== 0, most: service.missed };
+    if (!this.#beat?.ping(now, { receivedAt, progressAt }, standing)) return false;
+    try {
+      const ping = service.heartbeat?.ping(this, env) as Out;
+      this.send(ping);
+    } catch (error) {
+      this.#handlerFailed(error);
+    }
+    return true;
   }
 
   /** The endpoint's settings have changed: a deadline may have become shorter, and the log's level another. */
   reconfigured(): void {
-    const { transport, wheel, log } = this.endpoint;
-    if (this.#extras?.log) this.#extras.log.level = log.level;
-    if (!this.closed) wheel.schedule(this.#slot, this.#nextDue(transport.now).at);
+    if (this.#extras?.log) this.#extras.log.level = this.endpoint.log.level;
+    this.#lookAgain();
+  }
+
+  /** A deadline may fall due earlier than the wheel would look. */
+  #lookAgain(): void {
+    const { transport, wheel } = this.endpoint;
+    if (this.#phase !== "open" && this.#phase !== "draining") return;
+    wheel.schedule(this.#slot, this.#nextDue(transport.now).at);
   }
 
   #nextDue(now: number): Due {
+    const open = this.#phase === "open";
+    const held = this.#held;
     return nextDue(this.endpoint, this.#slot, now, {
+      deadlines: this.#deadlines,
       busy: this.#inFlight > 0 || this.#blocked,
+      blocked: this.#blocked,
       busyUntil: this.#busyUntil,
       frameSince: this.#frameSince,
+      frameBytes: held ? held.to - held.from : 0,
+      endsAt: open ? agesAt(this.endpoint, this.#deadlines, this.#openedAt) : (this.#extras?.endsAt ?? NEVER),
+      beat: open ? this.#beat : undefined,
       requestAt: this.#extras?.flights ? this.#firstDeadline(this.#extras.flights) : NEVER,
     });
   }
@@ -389,8 +547,12 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     this.#inputEnded = moved.inputEnded;
     this.#reading = moved.reading;
     if (moved.pausedByUser) this.#extra().pausedByUser = true;
-    if (moved.held.length > 0) this.#held = new Held(moved.held, 0, moved.held.length);
+    this.#openedAt = moved.openedAt;
+    if (moved.own.length > 0) this.#deadlines = new OwnDeadlines(endpoint, moved.own);
+    if (this.#beat && moved.beat.activeAt > 0) this.#beat = new Beat(moved.beat);
+    if (moved.held.length > 0) this.#held = new Held(endpoint.memory, moved.held, 0, moved.held.length);
     this.#block();
+    for (const topic of moved.topics) this.subscribe(topic);
     try {
       unpackState(this as ServedConnection, endpoint, moved.state, stateVersion);
       this.#hasState = true;
@@ -445,9 +607,12 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
       });
     }
     try {
-      const moved = { ...record, ...transport.release(this.#slot, this.#generation) };
+      const released = transport.release(this.#slot, this.#generation);
       this.#phase = "away";
-      return moved;
+      // What waited of its topics is as good as sent now.
+      const waiting = this.#extras?.topics?.takeAll() ?? [];
+      const unsent = waiting.length === 0 ? released.unsent : Buffer.concat([released.unsent, ...waiting]);
+      return { ...record, ...released, unsent };
     } catch (error) {
       // The socket has failed, which the next round reports.
       if (error instanceof HeadraceError && error.fields.errno === "EBADF") return undefined;
@@ -464,6 +629,10 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
       requests,
       seen: this.seen,
       mode: this.mode,
+      openedAt: this.#openedAt,
+      own: this.#deadlines instanceof OwnDeadlines ? this.#deadlines.own : NONE_OWN,
+      beat: this.#beat ?? NO_BEAT,
+      topics: this.#extras?.topics?.names ?? NO_TOPICS,
       frameSince: frameSince === 0 ? 0 : frameSince + transport.now - since,
       busyUntil: this.#busyUntil,
       backedUp: this.#backedUp,
@@ -540,7 +709,7 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   }
 
   #hold(bytes: Buffer, from: number, to: number): void {
-    this.#held = new Held(bytes, from, to);
+    this.#held = new Held(this.endpoint.memory, bytes, from, to);
     this.#frameBegun();
   }
 
@@ -550,9 +719,9 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
       this.#frameSince = 0;
       return;
     }
-    const { transport, wheel, frameMs } = this.endpoint;
+    const { transport, wheel } = this.endpoint;
     this.#frameSince = transport.now;
-    wheel.schedule(this.#slot, this.#frameSince + frameMs);
+    wheel.schedule(this.#slot, this.#frameSince + this.#deadlines.frameMs);
   }
 
   /** Nothing is held, but the codec may be in the midst of something (dropping an oversized line). */
@@ -569,10 +738,11 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
       const used = this.#consume(held.bytes, held.from, held.to);
       if (this.closed) return;
       if (used === held.to) {
+        held.drop();
         this.#held = undefined;
         this.#noneHeld();
       } else if (used > held.from || this.#frameSince === 0) {
-        held.from = used;
+        held.use(used);
         this.#frameBegun();
       }
     }
@@ -583,7 +753,7 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   #settle(): void {
     if (this.#phase === "closed" || this.#consuming) return;
     const { transport } = this.endpoint;
-    if (this.#blocked && this.#reading && this.#held) {
+    if (this.#blocked && this.#reading && (this.#held || this.#heldBack)) {
       this.#reading = false;
       transport.pause(this.#slot, this.#generation);
     } else if (!this.#blocked && !this.#reading) {
@@ -592,7 +762,7 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     }
     if (this.#inFlight > 0 || this.#blocked) return;
     if (this.#inputEnded) this.#end("peer-closed", "close");
-    else if (this.#phase === "draining" && !this.#held) this.#end("drain", "close");
+    else if (this.#phase === "draining" && !this.#held) this.#end(this.#endedBy as CloseReason, "close");
   }
 
   /** Takes no input: the peer cannot be late with what it may not send. */
@@ -613,6 +783,7 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     return (
       this.#inFlight >= this.endpoint.maxInFlight ||
       this.#backedUp ||
+      this.#heldBack ||
       this.#extras?.pausedByUser === true ||
       this.#leaving !== undefined ||
       this.#arriving !== undefined
@@ -623,6 +794,7 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
 
   #request(message: unknown): void {
     const { endpoint } = this;
+    if (this.#beat && this.#isPong(this.#beat, message)) return;
     const { gate } = endpoint;
     const flight = endpoint.tracked ? endpoint.flight(message) : undefined;
     const context = new Request<State, Out, unknown>(this, ++endpoint.requests, flight);
@@ -642,6 +814,12 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     handlersRunning -= 1;
     if (context.flight && !context.flight.waiting) this.#land(context);
     if (endpoint.poison && message instanceof Uint8Array) message.fill(POISON);
+  }
+
+  #isPong(beat: Beat, message: unknown): boolean {
+    if (this.endpoint.service.heartbeat?.isPong(message) === true) return true;
+    beat.activeAt = this.endpoint.transport.now;
+    return false;
   }
 
   /** The protocol's busy reply, or an error for whoever answers those. */
@@ -687,8 +865,19 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   #place(outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
     if (this.closed) return;
     const place = this.#order().add();
-    place.conclude = () => this.#conclude(outcome, value, context);
+    const bytes = value instanceof Uint8Array && outcome === "encoded" ? value.length : 0;
+    this.#orderHolds(bytes);
+    place.conclude = () => {
+      this.#orderHolds(-bytes);
+      this.#conclude(outcome, value, context);
+    };
     this.#begin();
+  }
+
+  /** So many bytes more wait for their turn. */
+  #orderHolds(bytes: number): void {
+    this.#order().bytes += bytes;
+    this.endpoint.memory.add(bytes);
   }
 
   #finished(place: Place | undefined, outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
@@ -852,6 +1041,11 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     const unsent = (transport.unsent[slot] as number) + written;
     if (unsent > limits.buffered) return "refused";
     transport.submit(slot, this.#generation, at, written, coalesce);
+    // The arena begins anew: of a broadcast, what went before may wait in buffers by now.
+    if (at === 0) {
+      this.endpoint.memory.guard();
+      if (this.closed) return "closed";
+    }
     return unsent > limits.highWater ? this.#slow() : "ok";
   }
 
@@ -879,6 +1073,8 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
     const { transport, limits } = this.endpoint;
     if ((transport.unsent[this.#slot] as number) + bytes.length > limits.buffered) return "refused";
     transport.sendLarge(this.#slot, this.#generation, bytes);
+    this.endpoint.memory.guard();
+    if (this.closed) return "closed";
     return (transport.unsent[this.#slot] as number) > limits.highWater ? this.#slow() : "ok";
   }
 
@@ -899,7 +1095,8 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
 
   #end(reason: CloseReason, how: "close" | "reset"): void {
     if (this.closed) return;
-    const { transport, flushMs, log } = this.endpoint;
+    const { transport, log } = this.endpoint;
+    const { flushMs } = this.#deadlines;
     if (log.isLevelEnabled("debug")) this.log.debug({ reason, remote: this.remote }, "connection closed");
     if (how === "reset") transport.reset(this.#slot, this.#generation);
     else transport.close(this.#slot, this.#generation, flushMs);
@@ -921,7 +1118,11 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
   #closeToHolders(reason: Ending): void {
     this.#phase = "closed";
     this.#endedBy = reason;
+    this.#held?.drop();
     this.#held = undefined;
+    if (this.#extras?.order) this.#orderHolds(-this.#extras.order.bytes);
+    if (this.#heldBack) this.endpoint.memory.forget(this);
+    this.#extras?.topics?.end();
     this.#extras?.abort?.abort(closedError(reason));
     for (const { flight } of this.#extras?.flights ?? []) flight?.cancel(closedError(reason));
     for (const waiter of this.#extras?.waiters.splice(0) ?? []) waiter.reject(closedError(reason));
@@ -944,6 +1145,8 @@ export class ServedConnection<State = unknown, Out = unknown> implements Connect
       order: undefined,
       flights: undefined,
       pausedByUser: false,
+      topics: undefined,
+      endsAt: NEVER,
       remote: undefined,
     };
     return this.#extras;

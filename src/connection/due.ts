@@ -4,16 +4,27 @@
  */
 import type { CloseReason } from "../base/reasons.ts";
 import { COUNTER } from "../engine/layout.ts";
+import type { Beat } from "./beat.ts";
+import type { Deadlines } from "./deadlines.ts";
 import type { Endpoint } from "./endpoint.ts";
 
 /** What the connection itself knows. */
 export interface Standing {
+  readonly deadlines: Deadlines;
   /** Handlers run, or input is held back: silence is not the peer's. */
   readonly busy: boolean;
+  /** Input is held back. */
+  readonly blocked: boolean;
   /** Clock (ms) until which it was this side that kept the connection from going on. */
   readonly busyUntil: number;
   /** Clock (ms) since which the peer owes the rest of a frame; 0: it owes none. */
   readonly frameSince: number;
+  /** Bytes of that frame that are here. */
+  readonly frameBytes: number;
+  /** Clock (ms) at which it must end, or begin to: `max-age`. */
+  readonly endsAt: number;
+  /** While it is open, of a service that has heartbeats. */
+  readonly beat: Beat | undefined;
   /** Clock (ms) by which the first of its requests must be answered; Infinity: there is none. */
   readonly requestAt: number;
 }
@@ -24,27 +35,56 @@ export interface Due {
   readonly reason: CloseReason;
 }
 
+/** When a connection that was accepted at `openedAt` is `max-age` old. The part of a millisecond is its lot. */
+export function agesAt({ ageJitter }: Endpoint, { ageMs }: Deadlines, openedAt: number): number {
+  return openedAt + ageMs * (1 - ageJitter * (openedAt % 1));
+}
+
+/** `openedAt` of a connection that begins now: whole ms, and a lot below 1. */
+export const drawOpenedAt = (now: number): number => Math.floor(now) + Math.random();
+
 function silenceOrStall(endpoint: Endpoint, slot: number, now: number, standing: Standing): Due {
-  const { transport, idleMs, writeStallMs } = endpoint;
-  const base = slot * COUNTER.words;
-  const progressAt = transport.counters[base + COUNTER.progressAt] as number;
-  if (transport.unsent[slot] !== 0) return { at: progressAt + writeStallMs, reason: "write-stall" };
-  const receivedAt = transport.counters[base + COUNTER.receivedAt] as number;
-  const since = standing.busy ? now : Math.max(receivedAt, progressAt, standing.busyUntil);
-  return { at: since + idleMs, reason: "idle-timeout" };
+  const { counters, unsent } = endpoint.transport;
+  const { deadlines, beat, busyUntil } = standing;
+  const progressAt = counters[slot * COUNTER.words + COUNTER.progressAt] as number;
+  if (unsent[slot] !== 0) return { at: progressAt + deadlines.writeStallMs, reason: "write-stall" };
+  const receivedAt = counters[slot * COUNTER.words + COUNTER.receivedAt] as number;
+  if (standing.busy) return { at: now + deadlines.idleMs, reason: "idle-timeout" };
+  const active = beat?.idleSince({ receivedAt, progressAt }, standing.frameSince !== 0);
+  const since = Math.max(active ?? Math.max(receivedAt, progressAt), busyUntil);
+  return { at: since + deadlines.idleMs, reason: "idle-timeout" };
+}
+
+/** The time that the bytes of a frame have earned it, ms. */
+const earnedMs = ({ minRate }: Endpoint, bytes: number): number => (1_000 * bytes) / minRate;
+
+/** What is held back by this side, or waits to be sent, is judged by other deadlines. */
+function nextBeatAt(endpoint: Endpoint, slot: number, now: number, beat: Beat, standing: Standing): number {
+  const { counters, unsent } = endpoint.transport;
+  const progressAt = counters[slot * COUNTER.words + COUNTER.progressAt] as number;
+  const receivedAt = counters[slot * COUNTER.words + COUNTER.receivedAt] as number;
+  const held = standing.blocked || unsent[slot] !== 0;
+  const since = held ? now : beat.silentSince({ receivedAt, progressAt }, standing.busyUntil);
+  return since + standing.deadlines.heartbeatMs;
 }
 
 export function nextDue(endpoint: Endpoint, slot: number, now: number, standing: Standing): Due {
   const { counters } = endpoint.transport;
+  const { frameSince, deadlines, beat } = standing;
   const base = slot * COUNTER.words;
-  const { frameSince } = standing;
   let due = silenceOrStall(endpoint, slot, now, standing);
-  const firstByteAt = (counters[base + COUNTER.receivedAt] as number) + endpoint.firstByteMs;
+  const firstByteAt = (counters[base + COUNTER.receivedAt] as number) + deadlines.firstByteMs;
   if (counters[base + COUNTER.received] === 0 && firstByteAt < due.at) {
     due = { at: firstByteAt, reason: "first-byte-timeout" };
   }
-  if (frameSince !== 0 && frameSince + endpoint.frameMs < due.at) {
-    due = { at: frameSince + endpoint.frameMs, reason: "frame-timeout" };
+  if (frameSince !== 0) {
+    const frameAt = frameSince + deadlines.frameMs + earnedMs(endpoint, standing.frameBytes);
+    if (frameAt < due.at) due = { at: frameAt, reason: "frame-timeout" };
+  }
+  if (standing.endsAt < due.at) due = { at: standing.endsAt, reason: "max-age" };
+  if (beat) {
+    const beatAt = nextBeatAt(endpoint, slot, now, beat, standing);
+    if (beatAt < due.at) due = { at: beatAt, reason: "heartbeat-missed" };
   }
   if (standing.requestAt < due.at) due = { at: standing.requestAt, reason: "request-timeout" };
   return due;

@@ -4,13 +4,16 @@
  */
 import { type BusyCause, ServerBusy } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import type { Deadline, Limits, Timeouts } from "../base/settings.ts";
+import type { Limits, Timeouts } from "../base/settings.ts";
 import type { AnyService } from "../service/define.ts";
 import { composeHandler, type Handler } from "../service/middleware.ts";
 import type { TaskPool } from "../tasks/pool.ts";
 import { type Priority, RANK } from "../tasks/queue.ts";
+import type { BufferMemory } from "./buffer-memory.ts";
+import { type Deadlines, flushMsOf, msOf } from "./deadlines.ts";
 import { Flight } from "./flight.ts";
 import { type Gate, IN_FLIGHT_SHARES } from "./gate.ts";
+import type { Topics } from "./topics.ts";
 import type { Transport } from "./transport.ts";
 import type { Wheel } from "./wheel.ts";
 
@@ -24,8 +27,12 @@ export interface EndpointOptions {
   readonly env: unknown;
   readonly transport: Transport;
   readonly wheel: Wheel;
+  readonly memory: BufferMemory;
+  readonly topics: Topics;
   readonly limits: Limits;
   readonly timeouts: Timeouts;
+  /** `timeouts.drain`: what a connection that has reached its age has for what is in flight, ms. */
+  readonly drainMs: number;
   readonly coalesce: boolean;
   /** The listener's row in the scoreboard: LISTENER_FIELDS, then the close reasons. */
   readonly row: Float64Array;
@@ -38,12 +45,10 @@ export interface EndpointOptions {
   readonly poison: boolean;
 }
 
-const ms = (deadline: Deadline): number => (deadline === "off" ? Number.POSITIVE_INFINITY : deadline);
+/** What may change while connections are open. */
+export type EndpointSettings = Pick<EndpointOptions, "limits" | "timeouts" | "drainMs" | "coalesce">;
 
-/** To send what is unsent when a connection is closed and writeStall is off. */
-const FLUSH_MS = 30_000;
-
-export class Endpoint {
+export class Endpoint implements Deadlines {
   readonly listener: string;
   readonly key: string;
   readonly index: number;
@@ -51,6 +56,8 @@ export class Endpoint {
   readonly env: unknown;
   readonly transport: Transport;
   readonly wheel: Wheel;
+  readonly memory: BufferMemory;
+  readonly topics: Topics;
   readonly row: Float64Array;
   readonly log: Logger;
   readonly gate: Gate;
@@ -65,7 +72,14 @@ export class Endpoint {
   frameMs!: number;
   idleMs!: number;
   writeStallMs!: number;
+  ageMs!: number;
+  /** The part of `ageMs` by which it may be shorter, 0 to 1. */
+  ageJitter!: number;
+  heartbeatMs!: number;
   flushMs!: number;
+  drainMs!: number;
+  /** Bytes per second; Infinity: they earn no time. */
+  minRate!: number;
   requestMs!: number;
   /** Requests in flight in the worker from which on some may be refused. */
   inFlightMark!: number;
@@ -88,6 +102,8 @@ export class Endpoint {
     this.env = options.env;
     this.transport = options.transport;
     this.wheel = options.wheel;
+    this.memory = options.memory;
+    this.topics = options.topics;
     this.row = options.row;
     this.log = options.log;
     this.gate = options.gate;
@@ -99,6 +115,10 @@ export class Endpoint {
     this.ordered = service.concurrency === "ordered";
   }
 
+  publish(topic: string, message: unknown): void {
+    this.topics.publish(this.service, topic, message, this.limits.frame);
+  }
+
   /** Logs what thousands of connections may have in common for the first of them only. */
   once(what: string, say: (log: Logger) => void): void {
     if (this.#said.has(what)) return;
@@ -107,20 +127,25 @@ export class Endpoint {
   }
 
   /** Takes over what may change while connections are open. */
-  configure({ limits, timeouts, coalesce }: Pick<EndpointOptions, "limits" | "timeouts" | "coalesce">): void {
+  configure({ limits, timeouts, drainMs, coalesce }: EndpointSettings): void {
     this.limits = limits;
     this.coalesce = coalesce;
-    this.firstByteMs = ms(timeouts.firstByte);
-    this.frameMs = ms(timeouts.frame);
-    this.idleMs = ms(timeouts.idle);
-    this.writeStallMs = ms(timeouts.writeStall);
-    this.requestMs = ms(timeouts.request);
+    this.firstByteMs = msOf(timeouts.firstByte);
+    this.frameMs = msOf(timeouts.frame);
+    this.idleMs = msOf(timeouts.idle);
+    this.writeStallMs = msOf(timeouts.writeStall);
+    this.ageMs = msOf(timeouts.age);
+    this.ageJitter = timeouts.ageJitter === "off" ? 0 : timeouts.ageJitter / 100;
+    this.heartbeatMs = msOf(timeouts.heartbeat);
+    this.flushMs = flushMsOf(this.writeStallMs);
+    this.drainMs = drainMs;
+    this.minRate = limits.minRate === "off" ? Number.POSITIVE_INFINITY : limits.minRate;
+    this.requestMs = msOf(timeouts.request);
     const { busy, priority } = this.service;
     const least = priority ? Math.min(...IN_FLIGHT_SHARES) : 1;
     this.inFlightMark = Math.floor(limits.inFlightPerWorker * least);
     this.tracked =
       timeouts.request !== "off" || (busy?.length ?? 0) > 0 || (priority !== undefined && this.pools.length > 0);
-    this.flushMs = timeouts.writeStall === "off" ? FLUSH_MS : timeouts.writeStall;
     this.maxInFlight = this.service.concurrency === "serial" ? 1 : limits.inFlight;
   }
 

@@ -44,6 +44,16 @@ export class FakeTransport implements Transport {
     this.sendLarge(SLOT, GENERATION, this.output.subarray(at, at + size));
   }
 
+  share(bytes: Uint8Array): number {
+    if (bytes.length > OUTPUT_BYTES) return -1;
+    this.output.set(bytes, 0);
+    return 0;
+  }
+
+  submitShared(_slot: number, _generation: number, at: number, size: number): void {
+    this.submit(SLOT, GENERATION, at, size);
+  }
+
   sendLarge(_slot: number, _generation: number, bytes: Uint8Array): void {
     this.unsent[SLOT] = (this.unsent[SLOT] as number) + bytes.length;
     if (this.#kept.length === 0) this.counters[COUNTER.progressAt] = this.now;
@@ -75,6 +85,7 @@ export class FakeTransport implements Transport {
 
   reset(): void {
     this.#kept = [];
+    this.unsent[SLOT] = 0;
   }
 
   unread(): number {
@@ -100,6 +111,14 @@ export class FakeTransport implements Transport {
     if (counters) this.counters.set([counters.received, counters.sent, counters.receivedAt, counters.progressAt]);
     this.paused = false;
     return SLOT;
+  }
+
+  get bytesHeldOut(): number {
+    return this.unsent[SLOT] as number;
+  }
+
+  abandon(): number {
+    return 0;
   }
 
   leave(): void {}

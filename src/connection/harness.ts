@@ -5,23 +5,33 @@
 import { pino } from "pino";
 import type { Logger } from "../base/log.ts";
 import { CLOSE_REASONS, type CloseReason } from "../base/reasons.ts";
-import { DEFAULT_LIMITS, DEFAULT_TIMEOUTS, type Limits, type Timeouts } from "../base/settings.ts";
+import {
+  DEFAULT_LIMITS,
+  DEFAULT_SERVER_LIMITS,
+  DEFAULT_SERVER_TIMEOUTS,
+  DEFAULT_TIMEOUTS,
+  type Limits,
+  type ServerLimits,
+  type Timeouts,
+} from "../base/settings.ts";
 import { COUNTER } from "../engine/layout.ts";
-import { LISTENER_CLOSED } from "../os/scoreboard.ts";
+import { LISTENER_CLOSED, WORKER_FIELDS } from "../os/scoreboard.ts";
 import type { Connection } from "../service/connection.ts";
 import type { Service } from "../service/define.ts";
+import { BufferMemory } from "./buffer-memory.ts";
 import { ServedConnection } from "./connection.ts";
 import { Endpoint } from "./endpoint.ts";
 import { FakeTransport, GENERATION, SLOT } from "./fake-transport.ts";
 import { Gate } from "./gate.ts";
 import type { MovedConnection } from "./moved.ts";
+import { Topics } from "./topics.ts";
 import { Wheel } from "./wheel.ts";
 
 export interface TestConnectionOptions<Env> {
   /** What the service's `env` would have made. */
   readonly env?: Env;
   /** Over the service's own and the defaults; bytes and counts. */
-  readonly limits?: Partial<Limits>;
+  readonly limits?: Partial<Limits & ServerLimits>;
   /** Over the service's own and the defaults; ms or "off". */
   readonly timeouts?: Partial<Timeouts>;
   readonly remote?: { readonly host: string; readonly port: number };
@@ -49,6 +59,8 @@ export interface TestConnection<State, Out, Env = unknown> {
   resumeWrites(): void;
   /** The worker begins to stop. */
   drain(): void;
+  /** Somebody publishes to a topic, in whatever worker. */
+  publish(topic: string, message: Out): void;
   /**
    * Moves it to another worker, whose `env` is given or the same, and returns it there: `suspend` and `resume` are
    * called as in a reload, and this one is closed. Throws what they throw, and when it cannot move: a request is in
@@ -116,6 +128,16 @@ function open<State, In, Out, Env>(
   const pending: Pending = origin?.pending ?? { bytes: [], ending: false };
   const row = new Float64Array(LISTENER_CLOSED + CLOSE_REASONS.length);
   const wheel = new Wheel(transport.now, (_slot, now) => connection.onDue(now));
+  const log = options.log ?? pino({ level: "silent" });
+  const head = new Float64Array(WORKER_FIELDS.length);
+  const memory = new BufferMemory({
+    transport,
+    budget: options.limits?.bufferMemory ?? DEFAULT_SERVER_LIMITS.bufferMemory,
+    head,
+    log,
+    holders: () => [connection],
+  });
+  const topics = new Topics({ flush() {}, hold: (bytes) => memory.add(bytes), head, log });
   const endpoint = new Endpoint({
     listener: "test",
     key: "test",
@@ -124,12 +146,15 @@ function open<State, In, Out, Env>(
     env: options.env,
     transport,
     wheel,
+    memory,
+    topics,
     limits: { ...DEFAULT_LIMITS, ...service.limits, ...options.limits },
     timeouts: { ...DEFAULT_TIMEOUTS, ...service.timeouts, ...options.timeouts },
+    drainMs: DEFAULT_SERVER_TIMEOUTS.drain,
     coalesce: true,
     row,
     gate: new Gate(),
-    log: options.log ?? pino({ level: "silent" }),
+    log,
     idPrefix: "test",
     poison: true,
   });
@@ -149,6 +174,7 @@ function open<State, In, Out, Env>(
     reporting = true;
     deliver();
     reporting = false;
+    memory.review();
   }
 
   function deliver(): void {
@@ -229,6 +255,10 @@ function open<State, In, Out, Env>(
     },
     drain() {
       connection.drain();
+    },
+    publish(topic, message) {
+      endpoint.publish(topic, message);
+      report();
     },
     moved,
     async settle() {

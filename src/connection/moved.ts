@@ -8,6 +8,7 @@ import { HeadraceError } from "../base/errors.ts";
 import type { SlotCounters } from "../engine/engine.ts";
 import type { Connection } from "../service/connection.ts";
 import type { AnyService } from "../service/define.ts";
+import type { BeatRecord } from "./beat.ts";
 import { uncloneable } from "./cloneable.ts";
 import { isThenable } from "./thenable.ts";
 
@@ -32,6 +33,13 @@ export interface ConnectionRecord extends SlotCounters {
   /** Cursor of the codec. */
   readonly seen: number;
   readonly mode: number;
+  /** Clock of its accept, and the lot of its age (due.ts). */
+  readonly openedAt: number;
+  /** Deadlines of its own, in the order of OWN_DEADLINES, or none. */
+  readonly own: readonly number[];
+  readonly beat: BeatRecord;
+  /** That it has subscribed to. */
+  readonly topics: readonly string[];
   readonly frameSince: number;
   readonly busyUntil: number;
   readonly backedUp: boolean;

@@ -7,6 +7,8 @@ export interface Place {
 
 export class OrderedReplies {
   readonly #places: Place[] = [];
+  /** Of encoded replies that wait for their turn. */
+  bytes = 0;
 
   get empty(): boolean {
     return this.#places.length === 0;

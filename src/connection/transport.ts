@@ -8,6 +8,8 @@ export interface Transport {
   readonly counters: Float64Array;
   reserve(size: number): number;
   submit(slot: number, generation: number, at: number, size: number, coalesce: boolean): void;
+  share(bytes: Uint8Array): number;
+  submitShared(slot: number, generation: number, at: number, size: number): void;
   sendLarge(slot: number, generation: number, bytes: Uint8Array): void;
   notifyBelow(slot: number, generation: number, mark: number): void;
   pause(slot: number, generation: number): void;
@@ -20,5 +22,7 @@ export interface Transport {
   generation(slot: number): number;
   release(slot: number, generation: number): ReleasedSlot;
   adopt(listener: number, fd: number, owner: SlotOwner, options: AdoptOptions): number;
+  readonly bytesHeldOut: number;
+  abandon(bytes: number): number;
   leave(listener: number, count: number): void;
 }

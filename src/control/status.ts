@@ -10,7 +10,7 @@ export type Health = "ok" | "degraded";
 export const WORKER_STATES = ["starting", "loaded", "bound", "accepting", "retired", "stopping", "dead"] as const;
 export type WorkerState = (typeof WORKER_STATES)[number];
 
-/** Counted since the server started, over all workers that ever were. `open` is now. */
+/** Counted since the server started, over all workers that ever were. `open` and what is held are now. */
 export interface Traffic {
   readonly open: number;
   readonly accepted: number;
@@ -20,6 +20,14 @@ export interface Traffic {
   readonly shed: number;
   readonly bytesReceived: number;
   readonly bytesSent: number;
+  /** Buffers now: received and not used yet, or replies that wait for their turn. */
+  readonly bytesHeldIn: number;
+  /** Buffers now: of unsent bytes. */
+  readonly bytesHeldOut: number;
+  /** Messages published to topics. */
+  readonly published: number;
+  /** Messages of topics that did not get to a subscriber that was too slow, or to a whole worker. */
+  readonly dropped: number;
 }
 
 export interface ListenerStatus {

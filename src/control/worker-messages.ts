@@ -21,7 +21,7 @@ export const MOVE_TAG = "move";
 export const SOCKETS_PER_MESSAGE = 250;
 
 /** Where fork() puts a worker's own descriptors: 0 to 2 are the standard ones, 3 is Node's IPC. */
-export const WORKER_FDS = { channel: 4, scoreboard: 5, admission: 6 } as const;
+export const WORKER_FDS = { channel: 4, scoreboard: 5, admission: 6, topics: 7 } as const;
 
 export interface StartOrder<Config> {
   readonly type: "start";
@@ -87,6 +87,8 @@ export interface Moved {
   readonly moved: number;
   /** Connections that could not move and stayed. */
   readonly kept: number;
+  /** The other end went before its time: another attempt with another worker may do better. */
+  readonly cut: boolean;
 }
 
 export type FromWorker =

@@ -20,6 +20,7 @@ import {
   OUTPUT_BYTES,
   OUTPUT_RECORDS,
   TICK_MS,
+  TOTAL_BYTES_HELD_OUT,
   TOTAL_CLOCK,
   TOTALS,
 } from "./layout.ts";
@@ -104,7 +105,12 @@ export class Engine {
   readonly #owners: (SlotOwner | undefined)[] = [];
   readonly #acceptors = new Map<number, Acceptor>();
   readonly #ticks: (() => void)[] = [];
+  readonly #rounds: (() => void)[] = [];
   readonly #timer: NodeJS.Timeout;
+  /** What `share` wrote last, where, and after which flush. */
+  #shared: Uint8Array | undefined;
+  #sharedAt = 0;
+  #sharedFlush = -1;
   #closed = false;
   /** Input records are being read: nothing may write new ones over them. */
   #reading = false;
@@ -149,6 +155,16 @@ export class Engine {
   /** Slots in use: connections, and closed ones whose last bytes are still on their way. */
   get open(): number {
     return this.#header[HEADER.open] as number;
+  }
+
+  /** Size of all buffers of unsent bytes, also of closed connections whose last bytes are on their way. */
+  get bytesHeldOut(): number {
+    return this.#totals[TOTAL_BYTES_HELD_OUT] as number;
+  }
+
+  /** Calls `done` after each round, when everything that came in it was heard. */
+  onRound(done: () => void): void {
+    this.#rounds.push(done);
   }
 
   /** Calls `tick` every TICK_MS, after the clock was advanced. */
@@ -236,6 +252,14 @@ export class Engine {
     };
   }
 
+  /**
+   * Resets connections that are closed and hold unsent bytes, the oldest first, until so many bytes are free. Returns
+   * how many were freed.
+   */
+  abandon(bytes: number): number {
+    return this.#closed ? 0 : addon().engineAbandon(this.#handle, bytes);
+  }
+
   /** Gives back the places of `count` released connections that were counted and live on elsewhere, or nowhere. */
   leave(listener: number, count: number): void {
     addon().engineLeave(this.#handle, listener, count);
@@ -308,6 +332,31 @@ export class Engine {
     this.#header[HEADER.outputRecords] = count + 1;
   }
 
+  /**
+   * Offset of `bytes` in the arena, for `submitShared`, or -1 when they do not fit. Written there once for all who send
+   * them before the next flush.
+   */
+  share(bytes: Uint8Array): number {
+    const header = this.#header;
+    const full = (header[HEADER.outputRecords] as number) >= OUTPUT_RECORDS;
+    if (this.#shared === bytes && this.#sharedFlush === header[HEADER.flushes] && !full) return this.#sharedAt;
+    const at = this.reserve(bytes.length);
+    if (at < 0) return at;
+    this.output.set(bytes, at);
+    header[HEADER.outputBytes] = at + bytes.length;
+    this.#shared = bytes;
+    this.#sharedAt = at;
+    this.#sharedFlush = header[HEADER.flushes] as number;
+    return at;
+  }
+
+  /** Sends `output[at, at + size)` as shared. */
+  submitShared(slot: number, generation: number, at: number, size: number): void {
+    if (this.#generations[slot] !== generation) return;
+    this.unsent[slot] = (this.unsent[slot] as number) + size;
+    this.#command(OUTPUT.send, slot, generation, at, size);
+  }
+
   /** Sends a message too large for the arena, at once. */
   sendLarge(slot: number, generation: number, bytes: Uint8Array): void {
     if (this.#generations[slot] !== generation) return;
@@ -362,7 +411,7 @@ export class Engine {
     addon().engineClose(this.#handle);
   }
 
-  #command(kind: number, slot: number, generation: number, a: number): void {
+  #command(kind: number, slot: number, generation: number, a: number, b = 0): void {
     let count = this.#header[HEADER.outputRecords] as number;
     if (count >= OUTPUT_RECORDS) {
       this.flush();
@@ -373,6 +422,7 @@ export class Engine {
     this.#records[index + 1] = slot;
     this.#records[index + 2] = generation;
     this.#records[index + 3] = a;
+    this.#records[index + 4] = b;
     this.#header[HEADER.outputRecords] = count + 1;
   }
 
@@ -394,6 +444,7 @@ export class Engine {
     } finally {
       this.#reading = false;
     }
+    for (const done of this.#rounds) done();
   }
 
   #read(count: number): void {

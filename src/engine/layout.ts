@@ -4,7 +4,7 @@
  */
 
 /** Control words. */
-export const HEADER = { outputRecords: 0, outputBytes: 1, open: 2, words: 3 } as const;
+export const HEADER = { outputRecords: 0, outputBytes: 1, open: 2, flushes: 3, words: 4 } as const;
 
 /** Input records: kind, slot, a, b. */
 export const INPUT = {
@@ -37,8 +37,10 @@ export const COUNTER = { received: 0, sent: 1, receivedAt: 2, progressAt: 3, wor
 
 /** Index of the clock in the totals; the rest is WORKER_FIELDS of src/os/scoreboard.ts. */
 export const TOTAL_CLOCK = 0;
+/** Index of the size of all buffers of unsent bytes. */
+export const TOTAL_BYTES_HELD_OUT = 10;
 /** Number of totals the engine writes. */
-export const TOTALS = 10;
+export const TOTALS = 11;
 
 /** Bytes that arrive in one round, at most; a connection's share of them is 64 KiB (RECEIVE_SHARE). */
 export const INPUT_BYTES: number = 1 << 20;

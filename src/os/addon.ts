@@ -18,6 +18,9 @@ export type EngineHandle = { readonly engine: unique symbol };
 /** Opaque handle of a watched channel. */
 export type ChannelWatch = { readonly channel: unique symbol };
 
+/** Opaque handle of a bell that is listened to. */
+type Bell = { readonly bell: unique symbol };
+
 /** The memory that engine and JavaScript share; src/engine/layout.ts says what stands where. */
 export interface EngineMemory {
   /** Control words, engine and JavaScript both write. */
@@ -104,10 +107,22 @@ export interface Addon {
    * ends the process with code 1.
    */
   exitWithPeer(channel: number, afterMs: number): Errno;
+  /** Ends the process with nothing more done or waited for: not the thread pool, no exit handlers. */
+  exitNow(code: number): never;
   /** A zeroed memfd of `size` bytes. */
   memoryCreate(name: string, size: number): Errno;
-  /** Maps it shared. Throws when it cannot. Unmapped when collected; the descriptor may be closed at once. */
-  memoryMap(fd: number, size: number): ArrayBuffer;
+  /** Maps `size` bytes of it shared, from `offset`, a multiple of the page size. Throws when it cannot. Unmapped when collected; the descriptor may be closed at once. */
+  memoryMap(fd: number, size: number, offset: number): ArrayBuffer;
+
+  // Bells (native/addon_bell.c): two words of shared memory
+  /**
+   * Has `onRing` called in the event loop, which it does not keep alive, once for each `bellArm`. The bell begins at
+   * `word` of the memory `fd`, which may be closed at once; it must be in the first page.
+   */
+  bellListen(fd: number, word: number, onRing: () => void): Bell | Errno;
+  /** The next ring calls back. What was rung before is for the caller to look at, afterwards. */
+  bellArm(bell: Bell): void;
+  bellRing(words: Int32Array): void;
 
   // Unix sockets (native/unix.c)
   /** A bound, listening, non-blocking stream socket; its file is 0600 from the start and the caller's to remove. */
@@ -157,6 +172,11 @@ export interface Addon {
     slot: number,
     generation: number,
   ): { fd: number; unsent: Uint8Array; counted: boolean } | Errno;
+  /**
+   * Resets closing connections that hold unsent bytes, the oldest first, until at least `bytes` of buffers are free.
+   * Returns the bytes freed.
+   */
+  engineAbandon(engine: EngineHandle, bytes: number): number;
   /** Gives `count` places of released connections of `listener` back. Nothing once the engine is closed. */
   engineLeave(engine: EngineHandle, listener: number, count: number): void;
   /** Sends the output records now. Never calls into JavaScript. */

@@ -43,7 +43,7 @@ export class AdmissionTable {
 
   private constructor(fd: number) {
     this.fd = fd;
-    this.words = new Int32Array(addon().memoryMap(fd, SIZE));
+    this.words = new Int32Array(addon().memoryMap(fd, SIZE, 0));
   }
 
   static create(): AdmissionTable {

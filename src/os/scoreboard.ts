@@ -23,11 +23,15 @@ export const WORKER_FIELDS = [
   "sends",
   "receives",
   "open",
+  "bytesHeldOut",
   "pid",
   "startedAt",
   "accepting",
   "movedIn",
   "movedOut",
+  "bytesHeldIn",
+  "published",
+  "dropped",
   "waiting",
 ] as const;
 
@@ -122,14 +126,14 @@ export class Scoreboard {
   /** Makes the memory. The descriptor is passed to each worker at fork. */
   static create(): Scoreboard {
     const fd = check(addon().memoryCreate("headrace-scoreboard", SIZE), "memfd_create");
-    const scoreboard = new Scoreboard(fd, addon().memoryMap(fd, SIZE));
+    const scoreboard = new Scoreboard(fd, addon().memoryMap(fd, SIZE, 0));
     scoreboard.owners.fill(NO_SEAT);
     return scoreboard;
   }
 
   /** Maps the memory that `create` made, in another process. */
   static attach(fd: number): Scoreboard {
-    return new Scoreboard(fd, addon().memoryMap(fd, SIZE));
+    return new Scoreboard(fd, addon().memoryMap(fd, SIZE, 0));
   }
 
   block(seat: number): WorkerBlock {

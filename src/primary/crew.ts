@@ -21,14 +21,18 @@ import type { Rows } from "./rows.ts";
 import type { Slots } from "./slots.ts";
 import { WorkerProcess } from "./worker-process.ts";
 
-/** For orders that are carried out in the turn in which they come: a worker that does not answer is stuck. */
-const ANSWER_MS = 5_000;
+/**
+ * For orders that are carried out in the turn in which they come. A worker that is busy answers later, and one that
+ * hangs is killed by the watch on hanging workers; this is for those that nobody watches (`timeouts.hang: off`).
+ */
+const ANSWER_MS = 60_000;
 /** Workers force what is open at the drain deadline; who is still there this much later is killed. */
 export const DRAIN_GRACE_MS = 1_000;
 
 export interface CrewOptions {
   readonly generation: number;
   readonly admission: AdmissionTable;
+  readonly topics: number;
   readonly slots: Slots;
   readonly rows: Rows;
   readonly log: Logger;
@@ -43,6 +47,8 @@ export class Crew {
   readonly rows: Rows;
   readonly figures: Figures;
   readonly admission: AdmissionTable;
+  /** Memory of the topics. */
+  readonly topics: number;
   readonly generation: number;
   /** Slots 0 to `wanted` - 1 have an owner of their own; more slots than that are served by siblings. */
   wanted = 0;
@@ -63,6 +69,7 @@ export class Crew {
     this.slots = options.slots;
     this.rows = options.rows;
     this.admission = options.admission;
+    this.topics = options.topics;
     this.generation = options.generation;
     this.figures = new Figures(this.#scoreboard, () => ({
       seats: [...this.#all].map(({ seat }) => seat),
@@ -133,7 +140,7 @@ export class Crew {
         rows,
         pretty: this.#options.pretty,
       },
-      { scoreboard: this.#scoreboard.fd, admission: this.admission.fd },
+      { scoreboard: this.#scoreboard.fd, admission: this.admission.fd, topics: this.topics },
     );
     this.#all.add(worker);
     void worker.exited.then(() => this.#bury(worker));
@@ -219,15 +226,17 @@ export class Crew {
     options: { readonly most?: number; readonly handOff: boolean },
   ): Promise<Moved> {
     const [source, target] = openChannel();
-    try {
-      return await this.give(from, source, options, () => this.receive(to, target));
-    } finally {
-      closeDescriptor(source);
-      closeDescriptor(target);
-    }
+    const answer = this.give(from, source, options, () => this.receive(to, target));
+    // Sent by now, and copies here would hide it from each worker when the other one dies.
+    closeDescriptor(source);
+    closeDescriptor(target);
+    return answer;
   }
 
-  /** Has a worker give connections to whoever has the other end of `channel`. `meanwhile` starts the other side. */
+  /**
+   * Has a worker give connections to whoever has the other end of `channel`, of which it has a copy when this returns
+   * its promise. `meanwhile` starts the other side.
+   */
   async give(
     from: WorkerProcess,
     channel: number,

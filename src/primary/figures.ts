@@ -9,7 +9,11 @@ import { LISTENER_CLOSED, LISTENER_FIELDS, type ListenerField, type Scoreboard }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-const NONE: Traffic = { open: 0, accepted: 0, rejected: 0, requests: 0, shed: 0, bytesReceived: 0, bytesSent: 0 };
+const NOW_NONE = { open: 0, bytesHeldIn: 0, bytesHeldOut: 0 } as const;
+const NONE: Traffic = {
+  ...NOW_NONE,
+  ...{ accepted: 0, rejected: 0, requests: 0, shed: 0, bytesReceived: 0, bytesSent: 0, published: 0, dropped: 0 },
+};
 
 function add(into: Mutable<Traffic>, from: Traffic): void {
   for (const key of Object.keys(NONE) as (keyof Traffic)[]) into[key] += from[key];
@@ -54,6 +58,10 @@ export class Figures {
       shed: block.sum("shed", rows),
       bytesReceived: block.get("bytesReceived"),
       bytesSent: block.get("bytesSent"),
+      published: block.get("published"),
+      dropped: block.get("dropped"),
+      bytesHeldIn: block.get("bytesHeldIn"),
+      bytesHeldOut: block.get("bytesHeldOut"),
     };
   }
 
@@ -93,7 +101,7 @@ export class Figures {
   retire(seat: number): void {
     const { rows } = this.#counted();
     const block = this.#scoreboard.block(seat);
-    add(this.#retired, { ...this.worker(seat), open: 0 });
+    add(this.#retired, { ...this.worker(seat), ...NOW_NONE });
     for (const index of rows) {
       const counted = block.row(index);
       // What was open ended with the worker.

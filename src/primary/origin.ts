@@ -3,6 +3,7 @@
  * socket activation, and for what is still missing its own bind.
  */
 import { AdmissionTable } from "../os/admission-table.ts";
+import { createTopicMemory } from "../os/topic-rings.ts";
 import { Rows } from "./rows.ts";
 import { Slots } from "./slots.ts";
 
@@ -11,6 +12,8 @@ const FIRST_GENERATION = 1;
 export interface Origin {
   readonly generation: number;
   readonly admission: AdmissionTable;
+  /** Memory of the topics (src/os/topic-rings.ts). */
+  readonly topics: number;
   readonly rows: Rows;
   readonly slots: Slots;
 }
@@ -19,5 +22,6 @@ export interface Origin {
 export function freshOrigin(): Origin {
   const admission = AdmissionTable.create();
   admission.claimHalf(FIRST_GENERATION);
-  return { generation: FIRST_GENERATION, admission, rows: new Rows(), slots: new Slots() };
+  const topics = createTopicMemory();
+  return { generation: FIRST_GENERATION, admission, topics, rows: new Rows(), slots: new Slots() };
 }

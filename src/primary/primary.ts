@@ -52,6 +52,8 @@ export interface PrimaryOptions {
   readonly config: Config;
   /** Workers to begin with. */
   readonly workers: number;
+  /** The generation before decides yet: no change until `arrived`. */
+  readonly onTrial: boolean;
   readonly log: Logger;
   /** Workers log for people. */
   readonly pretty: boolean;
@@ -76,6 +78,7 @@ export class Primary {
   #state: PrimaryState = "starting";
   #lastChange: ChangeStatus | undefined;
   #departing = false;
+  #onTrial: boolean;
   #fast = false;
   #tally: { closed: number; forced: number } = { closed: 0, forced: 0 };
   #finish: (stopped: Stopped) => void = () => {};
@@ -85,6 +88,7 @@ export class Primary {
   constructor(options: PrimaryOptions) {
     const { config, log, pretty, origin } = options;
     this.#options = options;
+    this.#onTrial = options.onTrial;
     this.#config = config;
     this.#log = log;
     this.crew = new Crew({ ...origin, log, pretty, onExit: (...end) => this.#onExit(...end) });
@@ -205,10 +209,7 @@ export class Primary {
     this.#checkDone();
   }
 
-  /**
-   * HUP. Throws `busy` at once; rejects with why it failed. Then the configuration before is in force, but when only
-   * the number of workers could not be had: then all else is as asked.
-   */
+  /** HUP. Throws `busy` at once; rejects with why it failed, and then everything is as it was. */
   reload(replace: boolean): Promise<string> {
     return this.change("reload", "reloading", async () => {
       const { crew } = this;
@@ -216,12 +217,19 @@ export class Primary {
       const after = this.#options.readConfig();
       const onStep = (): void => this.#options.observer.onStep();
       const scaled = before.workers !== after.workers;
-      if (scaled) checkRoom(crew, after.workers);
-      const { replaced, moved, kept, live } = await reload({ crew, log: this.#log, before, after, replace, onStep });
+      const from = crew.wanted;
+      // What may fail comes first.
+      if (scaled && after.workers > from) await this.#scaleTo(after.workers);
+      else if (scaled) checkRoom(crew, after.workers);
+      const reloading = reload({ crew, log: this.#log, before, after, replace, onStep });
+      const { replaced, moved, kept, live } = await reloading.catch(async (error) => {
+        if (crew.wanted > from && !crew.closed) await this.#scaleTo(from);
+        throw error;
+      });
       this.#config = after;
       this.#configVersion += 1;
       this.#log.level = after.logLevel;
-      if (scaled) await this.#scaleTo(after.workers);
+      if (scaled && after.workers < crew.wanted) await this.#scaleTo(after.workers);
       const done = replaced === 0 ? `${many(live, "option")} changed in place` : `${many(replaced, "worker")} replaced`;
       return `reloaded: configuration ${this.#configVersion}, ${done}, ${movedText(moved, kept)}`;
     });
@@ -290,6 +298,7 @@ export class Primary {
   }
 
   #refuseWhenBusy(kind: ChangeKind): void {
+    if (this.#onTrial) throw this.busy(kind, "this generation is on trial");
     if (this.#state !== "running") throw this.busy(kind, `the server is ${this.#state}`);
     const { draining, owners } = this.crew;
     if (draining.length > owners.length) throw this.busy(kind, `${draining.length} replaced workers still drain`);
@@ -318,12 +327,14 @@ export class Primary {
   /** More slots were inherited than there are workers: siblings serve them until they are removed in order. */
   trim(): void {
     if (this.crew.slots.count > Math.max(this.crew.wanted, this.crew.slots.least)) {
-      this.scale(this.crew.wanted).catch(() => {});
+      // Whoever came first with another change may have it: what is too much is served, and trimmed by the next one.
+      if (this.#state === "running") this.scale(this.crew.wanted).catch(() => {});
     }
   }
 
   /** An upgrade has made this the main primary. */
   arrived(message: string): void {
+    this.#onTrial = false;
     this.#lastChange = { kind: "upgrade", outcome: "done", message, at: now() };
   }
 
@@ -363,7 +374,11 @@ export class Primary {
         await this.crew.retire(worker, true);
         await bounded(drainMs, give(worker));
       } catch (error) {
-        this.#log.warn({ worker: worker.slot, reason: messageOf(error) }, "connections could not be moved; they drain");
+        const dead = this.crew.all.every((each) => each !== worker);
+        if (!dead) {
+          const reason = messageOf(error);
+          this.#log.warn({ worker: worker.slot, reason }, "connections could not be moved; they drain");
+        }
       }
     }
     await this.crew.dismiss(worker, Math.max(0, drainMs - (performance.now() - started)), false);
@@ -381,6 +396,10 @@ export class Primary {
       this.#tally.forced += worker.stopped?.forced ?? open;
       this.#checkDone();
       return;
+    }
+    if (worker.acceptingSince !== undefined && worker.stopped === undefined && open > 0) {
+      const lost = { worker: worker.slot, workerPid: worker.pid, connections: open };
+      this.#log.error(lost, `worker ${worker.slot} ${worker.ending}: ${many(open, "connection")} cut off`);
     }
     if (!owned || this.#state === "starting") return;
     this.#options.onCrash?.(worker);

@@ -3,7 +3,7 @@
  * the first process is started; everything that was claimed is given back in the reverse order, or handed on to the
  * next generation, whose this process then is no more.
  */
-import { messageOf } from "../base/errors.ts";
+import { EXIT, exitCodeOf, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { closeLog, createLogger } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
@@ -11,15 +11,18 @@ import type { ChangeRequest } from "../control/protocol.ts";
 import { type ControlHandlers, ControlServer } from "../control/server.ts";
 import type { DrainingStatus } from "../control/status.ts";
 import { type InheritedSocket, inheritedSockets } from "../os/activation.ts";
+import { addon } from "../os/addon.ts";
 import { halfOf } from "../os/admission-table.ts";
 import { peerOf } from "../os/descriptors.ts";
 import { openNotifier } from "../os/notify.ts";
 import { probeAddresses } from "./addresses.ts";
 import { Aftermath } from "./aftermath.ts";
 import { adoptControl, type ControlClaim, claimControl } from "./control-claim.ts";
+import { diagnose } from "./diagnosis.ts";
 import type { HandoverChannel } from "./handover-channel.ts";
 import { placeInherited } from "./inherited.ts";
 import { serviceLabel } from "./label.ts";
+import { readMachine } from "./machine.ts";
 import { freshOrigin, type Origin } from "./origin.ts";
 import { removePidFile, writePidFile } from "./pid-file.ts";
 import { PinnedPaths } from "./pinned-paths.ts";
@@ -67,14 +70,16 @@ const DEPARTED_GRACE_MS = 2_000;
 export async function runPrimary(options: RunOptions): Promise<void> {
   process.title = "headrace primary";
   const log = createLogger({ level: options.config.logLevel, pretty: options.pretty });
+  let code: number = EXIT.done;
   try {
     await new ServerProcess(options, log).run();
   } catch (err) {
     // The error itself is for stderr; what a service threw underneath has a stack, and that belongs in the log.
     if (err instanceof Error && err.cause) log.error({ err: err.cause }, err.message);
+    code = exitCodeOf(err);
     throw err;
   } finally {
-    await closeLog(log);
+    if (!(await closeLog(log))) addon().exitNow(code);
   }
 }
 
@@ -114,11 +119,21 @@ class ServerProcess {
       this.#log.info({ closed, forced }, primary.departing ? "left to the next generation" : "stopped");
     } finally {
       this.#manager.end();
-      if (!primary?.departing) this.#release();
+      // The next generation's pid is in the file by now, unless it uses another file.
+      if (this.#config.pidFile !== undefined) removePidFile(this.#config.pidFile);
+      if (!primary?.departing) this.#claim?.release();
+    }
+  }
+
+  /** A configuration that cannot hold here is said before it has to. */
+  #warnOfMachine(): void {
+    for (const { severity, message, repair } of diagnose(this.#config, readMachine())) {
+      if (severity === "problem") this.#log.warn({ repair }, message);
     }
   }
 
   async #startFirst(): Promise<Primary> {
+    this.#warnOfMachine();
     const config = this.#config;
     const origin = this.#inherit();
     probeAddresses(config.listeners.filter((listener) => !origin.slots.has(0, listener)));
@@ -168,22 +183,24 @@ class ServerProcess {
     await this.#listenControl(primary, this.#claim);
     this.#manager.begin(primary.crew);
     for (const { key, slot } of takeover.dropped) this.#manager.forget(socketName(key, slot));
-    this.#enterService(primary, this.#claim);
     primary.arrived(`upgraded: process ${process.pid} serves, version ${this.#options.version}`);
+    this.#enterService(primary, this.#claim);
     this.#serveDeparting(takeover, primary);
     primary.trim();
     return primary;
   }
 
   #serveDeparting(takeover: Takeover, primary: Primary): void {
+    const ended = halfOf(takeover.before.generation);
     if (!takeover.channel.open) {
       takeover.channel.close();
+      this.#aftermath.begin(primary.crew.admission, ended);
       return;
     }
     const gone = new Promise<void>((resolve) => {
       serveDeparting(takeover, primary, this.#log, () => {
         this.#predecessor = undefined;
-        this.#aftermath.begin(primary.crew.admission, halfOf(takeover.before.generation));
+        this.#aftermath.begin(primary.crew.admission, ended);
         resolve();
       });
     });
@@ -213,6 +230,7 @@ class ServerProcess {
     const primary = new Primary({
       config: this.#config,
       workers,
+      onTrial: this.#options.successor,
       log: this.#log,
       pretty,
       origin,
@@ -257,12 +275,6 @@ class ServerProcess {
       if (generation === 1) throw error;
       this.#log.error({ reason: messageOf(error) }, "the pid file is not right: it still names the primary before");
     }
-  }
-
-  #release(): void {
-    const { pidFile } = this.#config;
-    if (pidFile !== undefined) removePidFile(pidFile);
-    this.#claim?.release();
   }
 
   async #listenControl(primary: Primary, claim: ControlClaim): Promise<void> {

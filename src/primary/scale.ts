@@ -16,7 +16,7 @@ import { addon } from "../os/addon.ts";
 import { check } from "../os/errno.ts";
 import { bindMissing } from "./binding.ts";
 import type { Crew } from "./crew.ts";
-import { within } from "./succession.ts";
+import { type Attempt, moveAll, within } from "./succession.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
 export interface ScaleOptions {
@@ -89,7 +89,8 @@ async function equipFirst(worker: WorkerProcess, crew: Crew, { listeners }: Conf
 
 export async function grow(to: number, { crew, log, config, onStep }: ScaleOptions): Promise<number> {
   const fresh: WorkerProcess[] = [];
-  for (let slot = crew.wanted; slot < to; slot++) {
+  const from = crew.wanted;
+  for (let slot = from; slot < to; slot++) {
     onStep();
     const worker = crew.hire(slot, config);
     try {
@@ -98,6 +99,8 @@ export async function grow(to: number, { crew, log, config, onStep }: ScaleOptio
       crew.install(worker);
     } catch (error) {
       worker.kill();
+      // Those that came before it go again.
+      if (!crew.closed) await shrink(from, { crew, log, config, onStep });
       throw error;
     }
     crew.wanted = slot + 1;
@@ -117,23 +120,21 @@ function steer(crew: Crew, { listeners }: Config, count: number | "off"): void {
 }
 
 /** Gives what it has to those that stay: to one when a service has state of its own there, else to all alike. */
-async function spread(from: WorkerProcess, crew: Crew, log: Logger): Promise<number> {
+async function spread(from: WorkerProcess, crew: Crew): Promise<Attempt> {
   const targets = crew.accepting.filter((worker) => worker !== from);
-  let moved = 0;
+  const total = { moved: 0, kept: 0, cut: targets.length === 0 };
   while (targets.length > 0) {
     targets.sort((a, b) => crew.openOf(a) - crew.openOf(b));
     const to = targets.shift() as WorkerProcess;
     const last = from.handsOff || targets.length === 0;
     const most = Math.ceil(crew.openOf(from) / (targets.length + 1));
-    try {
-      const options = last ? { handOff: true } : { handOff: false, most };
-      moved += (await crew.move(from, to, options)).moved;
-    } catch (err) {
-      log.warn({ err, from: from.slot, to: to.slot }, "connections could not be moved; they drain");
-    }
+    const { moved, kept, cut } = await crew.move(from, to, last ? { handOff: true } : { handOff: false, most });
+    total.moved += moved;
+    total.kept = kept;
+    total.cut ||= cut;
     if (last) break;
   }
-  return moved;
+  return total;
 }
 
 /** A slot's worker, if it has one, gives its connections away and ends. Returns how many moved. */
@@ -144,8 +145,13 @@ async function letGo(slot: number, { crew, log, config }: ScaleOptions): Promise
   let passed = { moved: 0, kept: 0 };
   if (worker.state === "accepting") {
     await crew.retire(worker, false).catch(() => {});
-    const spreading = async (): Promise<typeof passed> => ({ moved: await spread(worker, crew, log), kept: 0 });
-    if (config.migration.enabled) passed = await within(config.drainMs, spreading());
+    if (config.migration.enabled) {
+      const moving = moveAll(worker, () => spread(worker, crew));
+      passed = await within(config.drainMs, moving).catch((err) => {
+        log.warn({ err, worker: slot }, "connections could not be moved; they drain");
+        return passed;
+      });
+    }
   }
   void crew.dismiss(worker, config.drainMs, false);
   log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was removed`);

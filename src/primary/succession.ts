@@ -16,6 +16,9 @@ export interface Passed {
   readonly kept: number;
 }
 
+/** `cut`: the taker went before its time. */
+export type Attempt = Passed & { readonly cut: boolean };
+
 export interface SuccessionOptions {
   readonly crew: Crew;
   readonly log: Logger;
@@ -25,6 +28,10 @@ export interface SuccessionOptions {
 
 /** How long a step waits for connections whose requests take long, before the next worker is replaced. */
 const MOVE_PATIENCE_MS = 10_000;
+
+/** A replacement of a successor that died accepts within about 200 ms. */
+const MOVE_TRIES = 4;
+const MOVE_PAUSE_MS = 250;
 
 const NOTHING: Passed = { moved: 0, kept: 0 };
 
@@ -69,7 +76,9 @@ async function passOn(from: WorkerProcess, to: WorkerProcess, { crew, log }: Suc
   let passed = NOTHING;
   try {
     await crew.retire(from, false);
-    if (migration.enabled) passed = await within(drainMs, crew.move(from, to, { handOff: true }));
+    const owner = (): WorkerProcess => crew.ownerOf(from.slot) ?? to;
+    const moving = (): Promise<Attempt> => crew.move(from, owner(), { handOff: true });
+    if (migration.enabled) passed = await within(drainMs, moveAll(from, moving));
   } catch (error) {
     if (from.state !== "dead" && from.state !== "stopping") {
       log.warn({ worker: from.slot, reason: messageOf(error) }, "connections could not be moved; they drain");
@@ -77,6 +86,25 @@ async function passOn(from: WorkerProcess, to: WorkerProcess, { crew, log }: Suc
   }
   void crew.dismiss(from, Math.max(0, drainMs - (performance.now() - started)), false);
   return passed;
+}
+
+/**
+ * Moves a worker's connections by `attempt`, and again when that was cut: a successor that dies in the midst of it has
+ * a replacement a moment later.
+ */
+export async function moveAll(from: WorkerProcess, attempt: () => Promise<Attempt>): Promise<Passed> {
+  let moved = 0;
+  for (let tries = 1; ; tries++) {
+    const last = tries === MOVE_TRIES;
+    const passed = await attempt().catch((error): Attempt => {
+      // While the giver is there, it was the taker that could not be told.
+      if (from.state === "dead" || from.state === "stopping" || last) throw error;
+      return { moved: 0, kept: 0, cut: true };
+    });
+    moved += passed.moved;
+    if (!passed.cut || last) return { moved, kept: passed.kept };
+    await pause(MOVE_PAUSE_MS, undefined, { ref: false });
+  }
 }
 
 /** `moving`, or nothing after `ms`: what still waits for its requests is drained then. */

@@ -5,8 +5,9 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { text } from "node:stream/consumers";
-import { HeadraceError } from "../base/errors.ts";
+import { HeadraceError, messageOf } from "../base/errors.ts";
 import { HANDOVER_VARIABLE } from "../control/handover-messages.ts";
 import { closeDescriptor, openChannel } from "../os/descriptors.ts";
 import type { CommandAsGiven } from "./working-directory.ts";
@@ -41,19 +42,23 @@ export async function checkSuccessor({ command, directory, env }: Launch, signal
     killSignal: "SIGKILL",
     signal,
   });
-  const [code, said] = await Promise.all([exitOf(child), text(child.stderr)]);
+  const [code, said] = await outcomeOf(child, 2, directory);
   if (code === 0) return;
   const silent = child.killed ? `it did not end within ${CHECK_MS / 1000} s` : `it ended with ${code ?? "a signal"}`;
   const reason = said.trim().slice(0, LONGEST_REASON) || silent;
   throw failed(`the check of the new release: ${reason}`);
 }
 
-async function exitOf(child: ChildProcess): Promise<number | null> {
+/** Its exit code and everything it wrote to descriptor `fd`. A process that cannot be started has no streams. */
+async function outcomeOf(child: ChildProcess, fd: number, directory: string): Promise<[number | null, string]> {
   try {
-    const [code] = (await once(child, "exit")) as [number | null];
-    return code;
+    const exited = once(child, "exit") as Promise<[number | null]>;
+    const stream = child.stdio?.[fd];
+    const [[code], said] = await Promise.all([exited, stream ? text(stream as NodeJS.ReadableStream) : ""]);
+    return [code, said];
   } catch (error) {
-    throw failed(`the new release cannot be started: ${(error as Error).message}`);
+    const gone = existsSync(directory) ? "" : ` (the working directory ${directory} does not exist any more)`;
+    throw failed(`the new release cannot be started: ${messageOf(error)}${gone}`);
   }
 }
 
@@ -73,7 +78,7 @@ export async function startSuccessor({ command, directory, env }: Launch): Promi
       stdio: ["ignore", "inherit", "inherit", theirs, "pipe"],
       timeout: SHELL_MS,
     });
-    const [code, said] = await Promise.all([exitOf(shell), text(shell.stdio[4] as NodeJS.ReadableStream)]);
+    const [code, said] = await outcomeOf(shell, 4, directory);
     const pid = Number(said.trim());
     if (code !== 0 || !Number.isInteger(pid) || pid <= 0) throw failed("the new primary could not be started");
     return { pid, channel: own };

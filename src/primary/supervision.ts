@@ -65,6 +65,9 @@ export class Supervision {
         await crew.equip(worker);
         await crew.open(worker);
         if (crew.ownerOf(slot) || slot >= crew.wanted) return void crew.dismiss(worker, worker.config.drainMs, false);
+        // A reload may have changed it in the meantime.
+        const config = crew.configOf(slot);
+        if (config !== worker.config) await crew.configure(worker, config);
         crew.install(worker);
         log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was replaced`);
         this.#judgeHealth();

@@ -10,7 +10,9 @@ import { listenerKey } from "../config/listener-key.ts";
 import { HANDOVER_FD, HANDOVER_PROTOCOL, type Manifest } from "../control/handover-messages.ts";
 import { AdmissionTable } from "../os/admission-table.ts";
 import { closeDescriptor } from "../os/descriptors.ts";
+import { createTopicMemory, isTopicMemory } from "../os/topic-rings.ts";
 import { HandoverChannel, type Received } from "./handover-channel.ts";
+import { stillFor } from "./hang.ts";
 import type { Origin } from "./origin.ts";
 import type { Primary } from "./primary.ts";
 import { Rows } from "./rows.ts";
@@ -21,6 +23,7 @@ import type { Handed } from "./upgrade.ts";
 /** The old one reads and answers at once. */
 const ANSWER_MS = 10_000;
 /** It watches this one for its own proving time, which this one need not know. */
+const TRIAL_STILL_MS = 2_000;
 const UNTIL_TOLD = Number.POSITIVE_INFINITY;
 
 export interface Takeover {
@@ -42,13 +45,15 @@ export async function beginTakeover(config: Config, version: string): Promise<Ta
   const { message: manifest } = await channel.receive("manifest", "the manifest", ANSWER_MS);
   const { slots, dropped } = await receiveSockets(channel, manifest, config);
   const { fds } = await channel.receive("state", "the old primary's state", ANSWER_MS);
-  const [table = -1, control = -1, lock = -1] = fds;
+  const [table = -1, control = -1, lock = -1, memory = -1] = fds;
   const generation = manifest.generation + 1;
   const admission = AdmissionTable.attach(table) ?? AdmissionTable.create();
   admission.claimHalf(generation);
+  // Another version's: its workers and ours do not hear each other's topics.
+  const topics = isTopicMemory(memory) ? memory : createTopicMemory();
   return {
     channel,
-    origin: { generation, admission, rows: new Rows(manifest.rows), slots },
+    origin: { generation, admission, topics, rows: new Rows(manifest.rows), slots },
     handed: { control, lock, path: manifest.control },
     dropped,
     workers: config.workers === manifest.workers ? manifest.wanted : config.workers,
@@ -110,6 +115,7 @@ export async function completeTakeover({ takeover, primary, log, alone }: Takeov
   }
   if (!(await primary.open())) return false;
   if (!channel.open) return true;
+  const watch = watchTrial(channel, primary);
   try {
     await channel.send({ type: "accepting" });
     await channel.receive("main", "the order to be the main process", UNTIL_TOLD, primary.stopSignal);
@@ -117,8 +123,20 @@ export async function completeTakeover({ takeover, primary, log, alone }: Takeov
     if (primary.state === "stopping") return false;
     if (!alone || channel.open) throw error;
     log.error("the old primary has gone before it handed over: taking over at once");
+  } finally {
+    clearInterval(watch);
   }
   return true;
+}
+
+/** On trial, a worker that stands still is a fault long before it would be killed for it. */
+function watchTrial(channel: HandoverChannel, { crew }: Primary): NodeJS.Timeout {
+  return setInterval(() => {
+    const still = crew.accepting.find((worker) => stillFor(crew, worker) > TRIAL_STILL_MS);
+    if (!still) return;
+    const message = `worker ${still.slot} of the new generation stands still for ${TRIAL_STILL_MS / 1000} s`;
+    channel.send({ type: "failed", message }).catch(() => {});
+  }, TRIAL_STILL_MS / 4);
 }
 
 /** From now on: takes the connections that the old workers give. `onGone`: the old generation has ended. */

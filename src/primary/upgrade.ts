@@ -15,6 +15,7 @@ import { closeDescriptor, openChannel } from "../os/descriptors.ts";
 import type { Aftermath } from "./aftermath.ts";
 import { HandoverChannel } from "./handover-channel.ts";
 import type { Primary } from "./primary.ts";
+import { moveAll } from "./succession.ts";
 import { checkSuccessor, type Launch, startSuccessor } from "./successor.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
@@ -108,7 +109,7 @@ async function handOver(channel: HandoverChannel, pid: number, options: UpgradeO
   for (let from = 0; from < sockets.length; from += SOCKETS_PER_MESSAGE) {
     await channel.send({ type: "sockets" }, sockets.slice(from, from + SOCKETS_PER_MESSAGE));
   }
-  await channel.send({ type: "state" }, [crew.admission.fd, handed.control, handed.lock]);
+  await channel.send({ type: "state" }, [crew.admission.fd, handed.control, handed.lock, crew.topics]);
   onStep();
   await channel.receive("armed", "the new workers are ready", ARMED_MS, stopSignal);
   await channel.send({ type: "commit" });
@@ -135,11 +136,15 @@ function undo(pid: number, channel: HandoverChannel, options: UpgradeOptions): v
 /** A worker's connections, to whichever worker the new primary chooses. */
 async function giveAway(worker: WorkerProcess, channel: HandoverChannel, { crew, config }: Primary): Promise<void> {
   if (!config.migration.enabled) return;
-  const [own, theirs] = openChannel();
-  try {
-    await channel.send({ type: "connections", slot: worker.slot }, [theirs]).finally(() => closeDescriptor(theirs));
-    await crew.give(worker, own, { handOff: true }, () => {});
-  } finally {
-    closeDescriptor(own);
-  }
+  await moveAll(worker, async () => {
+    const [own, theirs] = openChannel();
+    try {
+      await channel.send({ type: "connections", slot: worker.slot }, [theirs]);
+      return crew.give(worker, own, { handOff: true }, () => {});
+    } finally {
+      // Copies here would hide it from each worker when the other one dies.
+      closeDescriptor(own);
+      closeDescriptor(theirs);
+    }
+  });
 }

@@ -21,6 +21,9 @@ export async function usageOf(pids: readonly number[]): Promise<ReadonlyMap<numb
     }
   } catch {
     // A hidden /proc: status is still worth having.
+  } finally {
+    // It keeps a descriptor for each process it was asked about, also when that has died.
+    pidusage.clear();
   }
   return usage;
 }

@@ -60,6 +60,7 @@ interface Waiter {
 export interface Descriptors {
   readonly scoreboard: number;
   readonly admission: number;
+  readonly topics: number;
 }
 
 const ended = (message: string): WorkerFailure => ({ type: "failed", code: "worker-failed", message, fields: {} });
@@ -105,9 +106,9 @@ export class WorkerProcess {
     const [own, theirs] = openChannel();
     this.#channel = own;
     try {
-      const { scoreboard, admission } = descriptors;
+      const { scoreboard, admission, topics } = descriptors;
       this.#child = fork(WORKER_MAIN, [], {
-        stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission],
+        stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission, topics],
       });
     } catch (error) {
       closeDescriptor(own);

@@ -21,6 +21,19 @@ export interface ConnectionInfo {
   readonly log: Logger;
 }
 
+/** "10s", "500ms", "2m", "1h" or "off". */
+export type Duration = `${number}${"ms" | "s" | "m" | "h"}` | "off";
+
+/** Deadlines that a connection may have of its own. `undefined` gives one back to the configuration. */
+export interface ConnectionTimeouts {
+  readonly firstByte?: Duration | undefined;
+  readonly frame?: Duration | undefined;
+  readonly idle?: Duration | undefined;
+  readonly writeStall?: Duration | undefined;
+  readonly age?: Duration | undefined;
+  readonly heartbeat?: Duration | undefined;
+}
+
 export interface Connection<State, Out> extends ConnectionInfo {
   /** Made by the service's `state` before `onOpen`. */
   readonly state: State;
@@ -39,6 +52,22 @@ export interface Connection<State, Out> extends ConnectionInfo {
   /** Takes no more input until `resumeReads`: the peer is held back by TCP. */
   pauseReads(): void;
   resumeReads(): void;
+  /**
+   * Gets what is published to the topic from now on, by whatever worker. Moves with the connection. Idempotent. At most
+   * 1,000 topics, each of 1 to 255 bytes; else it throws `service-invalid`.
+   */
+  subscribe(topic: string): void;
+  unsubscribe(topic: string): void;
+  /**
+   * Sends a message to all connections of this service, in all workers, that have subscribed to the topic, this one
+   * too if it has. Encoded once; never waits for anyone. Throws when the message cannot be encoded.
+   */
+  publish(topic: string, message: Out): void;
+  /**
+   * Deadlines of this connection, over those of its listener: say, a longer `idle` once it has logged in. Those that
+   * are not named stay as they are. They move with the connection. Throws `service-invalid` for what is no timeout.
+   */
+  setTimeouts(timeouts: ConnectionTimeouts): void;
   /**
    * Sends what is unsent, then closes. Takes effect at once: requests in flight are abandoned, and what the running
    * handler returns is not sent any more (send it first).

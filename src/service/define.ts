@@ -13,7 +13,8 @@ import { type NumericKind, Wrong } from "../config/kinds.ts";
 import { nearest } from "../config/nearest.ts";
 import type { Pool } from "../tasks/define.ts";
 import type { Priority } from "../tasks/queue.ts";
-import type { Connection, ConnectionInfo, Context } from "./connection.ts";
+import type { Connection, ConnectionInfo, Context, Duration } from "./connection.ts";
+import { checkHeartbeat, DEFAULT_MISSED, type Heartbeat } from "./heartbeat.ts";
 
 /** The reply, or nothing, now or later. */
 // biome-ignore lint/suspicious/noConfusingVoidType: a handler without a return statement returns void
@@ -30,8 +31,6 @@ export type Middleware<State, In, Out, Env> = (
   next: (message: In) => Reply<Out>,
 ) => Reply<Out>;
 
-/** "10s", "500ms", "2m", "1h" or "off". */
-export type Duration = `${number}${"ms" | "s" | "m" | "h"}` | "off";
 /** Bytes, or "64KiB", "1MiB", "1GiB". */
 export type Size = number | `${number}${"KiB" | "MiB" | "GiB"}`;
 
@@ -44,17 +43,32 @@ export interface ServiceLimits {
   readonly highWater?: Size;
   readonly lowWater?: Size;
   readonly buffered?: Size;
+  readonly minRate?: Size | "off";
 }
 
-export type ServiceTimeouts = { readonly [Name in keyof Timeouts]?: Duration };
+export type ServiceTimeouts = { readonly [Name in Exclude<keyof Timeouts, "ageJitter">]?: Duration } & {
+  readonly ageJitter?: `${number}%` | "off";
+};
 
 /** The worker that a service runs in. */
-export interface WorkerInfo {
+export interface WorkerInfo<Out = unknown> {
   readonly index: number;
   readonly log: Logger;
   /** Aborted when the worker begins to stop; connections are still being drained then (see `closeEnv`). */
   readonly signal: AbortSignal;
+  /** As `connection.publish`: for what comes from elsewhere, a timer or a client that `env` made. */
+  publish(topic: string, message: Out): void;
 }
+
+/** What becomes of published messages that a subscriber is too slow for. */
+export interface TopicOptions {
+  /** Messages that wait for one subscriber whose output is backed up (`limits.highWater`). 1 to 65536, default 64. */
+  readonly queued?: number;
+  /** When as many wait: the oldest is dropped (default), or the connection closed (`slow-consumer`). */
+  readonly whenFull?: "drop-oldest" | "close";
+}
+
+const DEFAULT_TOPICS: Required<TopicOptions> = { queued: 64, whenFull: "drop-oldest" };
 
 /**
  * `serial` (default): a message waits until the reply before it is made. `ordered`: handlers run side by side,
@@ -68,7 +82,7 @@ export interface ServiceDefinition<State, In, Out, Env> {
   readonly name?: string;
   readonly codec: Codec<In, Out>;
   /** What the handlers share in one worker (clients, tables); made before the worker accepts. */
-  env?(worker: WorkerInfo): Env | Promise<Env>;
+  env?(worker: WorkerInfo<NoInfer<Out>>): Env | Promise<Env>;
   /** After the last connection of a stopping worker: ends what `env` made. Bounded by the drain deadline. */
   closeEnv?(env: Env): void | Promise<void>;
   /** State of a new connection. */
@@ -123,6 +137,9 @@ export interface ServiceDefinition<State, In, Out, Env> {
   readonly stateVersion?: number;
   /** False: connections of this service never move, but are drained. Default true. */
   readonly migrate?: boolean;
+  /** For protocols that have a ping and a pong. */
+  readonly heartbeat?: Heartbeat<State, In, Out, Env>;
+  readonly topics?: TopicOptions;
   readonly use?: readonly Middleware<State, In, Out, Env>[];
   readonly concurrency?: Concurrency;
   readonly limits?: ServiceLimits;
@@ -142,6 +159,9 @@ export interface Service<State = unknown, In = unknown, Out = unknown, Env = unk
   readonly migrate: boolean;
   readonly limits: Partial<Limits>;
   readonly timeouts: Partial<Timeouts>;
+  /** Pings without an answer after which a connection ends. */
+  readonly missed: number;
+  readonly topics: Required<TopicOptions>;
   readonly pools: readonly Pool<never>[];
   readonly [SERVICE]: typeof CONTRACT;
 }
@@ -173,6 +193,8 @@ const PROPERTIES: readonly string[] = [
   ...FUNCTIONS,
   "stateVersion",
   "migrate",
+  "heartbeat",
+  "topics",
   "use",
   "pools",
   "concurrency",
@@ -250,6 +272,22 @@ function checkMoving({ suspend, resume, handOff, takeOver, stateVersion, migrate
   if (migrate !== undefined && typeof migrate !== "boolean") throw invalid("migrate", "not a boolean", "true or false");
 }
 
+function readTopics(given: unknown): Required<TopicOptions> {
+  if (given !== undefined && (typeof given !== "object" || given === null)) {
+    throw invalid("topics", "not an object", "{ queued, whenFull }");
+  }
+  const { queued, whenFull, ...unknown } = { ...DEFAULT_TOPICS, ...given };
+  const [odd] = Object.keys(unknown);
+  if (odd !== undefined) throw invalid(`topics.${odd}`, "unknown", "queued, whenFull");
+  if (!(Number.isSafeInteger(queued) && queued >= 1 && queued <= 65_536)) {
+    throw invalid("topics.queued", "not a number of messages", "1 to 65536");
+  }
+  if (whenFull !== "drop-oldest" && whenFull !== "close") {
+    throw invalid("topics.whenFull", "unknown", "drop-oldest, close");
+  }
+  return { queued, whenFull };
+}
+
 /** Checks a definition and completes it. Throws `service-invalid`, naming the property and what is allowed. */
 export function defineService<In, Out, State = undefined, Env = undefined>(
   definition: ServiceDefinition<State, In, Out, Env>,
@@ -258,6 +296,10 @@ export function defineService<In, Out, State = undefined, Env = undefined>(
     throw new HeadraceError("service-invalid", "defineService: expects an object with codec and onMessage");
   }
   checkShape(definition as unknown as Record<string, unknown>);
+  const { heartbeat } = definition;
+  checkHeartbeat(heartbeat, definition.timeouts?.heartbeat, invalid);
+  const timeouts =
+    heartbeat?.every === undefined ? definition.timeouts : { ...definition.timeouts, heartbeat: heartbeat.every };
   return {
     ...definition,
     name: definition.name ?? definition.codec.name,
@@ -265,7 +307,9 @@ export function defineService<In, Out, State = undefined, Env = undefined>(
     stateVersion: definition.stateVersion ?? 1,
     migrate: definition.migrate ?? true,
     limits: readGroup<Limits>("limits", definition.limits, LIMIT_KINDS),
-    timeouts: readGroup<Timeouts>("timeouts", definition.timeouts, TIMEOUT_KINDS),
+    timeouts: readGroup<Timeouts>("timeouts", timeouts, TIMEOUT_KINDS),
+    topics: readTopics(definition.topics),
+    missed: heartbeat?.missed ?? DEFAULT_MISSED,
     pools: definition.pools ?? [],
     [SERVICE]: CONTRACT,
   };

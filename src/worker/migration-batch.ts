@@ -1,8 +1,9 @@
 /**
  * A batch of connections as bytes: one record after the other, each a fixed head (its sizes first), then id, host,
- * received bytes, unsent bytes and state. Pure; src/worker/migration.ts says who reads it when. Whoever decodes has
+ * received bytes, unsent bytes, state and topics (JSON). Pure; src/worker/migration.ts says who reads it when. Whoever decodes has
  * the same protocol version, so a batch that does not fit is a bug: it throws, and no connection of it is taken.
  */
+import { NONE_OWN, OWN_DEADLINES } from "../connection/deadlines.ts";
 import { type ConnectionRecord, STATE_KINDS } from "../connection/moved.ts";
 
 /** A record, and which of the sender's endpoints it belongs to. */
@@ -21,22 +22,42 @@ const NUMBERS = [
   "seen",
   "mode",
   "requests",
+  "openedAt",
 ] as const;
+const BEAT = ["pingedAt", "missed", "activeAt"] as const;
 const FLAGS = ["backedUp", "pausedByUser", "inputEnded", "reading"] as const;
 
 /** Offsets in the head. */
-const AT = { endpoint: 0, flags: 2, kind: 3, id: 4, host: 6, port: 8, held: 12, unsent: 16, state: 20, numbers: 24 };
-const HEAD_BYTES: number = AT.numbers + NUMBERS.length * Float64Array.BYTES_PER_ELEMENT;
+const AT = {
+  endpoint: 0,
+  flags: 2,
+  kind: 3,
+  id: 4,
+  host: 6,
+  port: 8,
+  held: 12,
+  unsent: 16,
+  state: 20,
+  topics: 24,
+  numbers: 28,
+};
+const NUMBER_BYTES = Float64Array.BYTES_PER_ELEMENT;
+const BEAT_AT: number = AT.numbers + NUMBERS.length * NUMBER_BYTES;
+const OWN_AT: number = BEAT_AT + BEAT.length * NUMBER_BYTES;
+const HEAD_BYTES: number = OWN_AT + OWN_DEADLINES.length * NUMBER_BYTES;
+/** Bit of the flags: it has deadlines of its own. */
+const HAS_OWN: number = 1 << FLAGS.length;
 
 /** The parts of a record, to be written one behind the other. */
 export function encodeRecord({ endpoint, record }: BatchEntry): Uint8Array[] {
-  const { held, unsent, state, remote } = record;
+  const { held, unsent, state, remote, own } = record;
+  const topics = Buffer.from(record.topics.length > 0 ? JSON.stringify(record.topics) : "");
   const id = Buffer.from(record.id);
   const host = Buffer.from(remote.host);
   const head = Buffer.alloc(HEAD_BYTES);
   head.writeUInt16LE(endpoint, AT.endpoint);
   head.writeUInt8(
-    FLAGS.reduce((bits, flag, bit) => bits | (record[flag] ? 1 << bit : 0), 0),
+    FLAGS.reduce((bits, flag, bit) => bits | (record[flag] ? 1 << bit : 0), own.length > 0 ? HAS_OWN : 0),
     AT.flags,
   );
   head.writeUInt8(STATE_KINDS.indexOf(state.kind), AT.kind);
@@ -46,8 +67,11 @@ export function encodeRecord({ endpoint, record }: BatchEntry): Uint8Array[] {
   head.writeUInt32LE(held.length, AT.held);
   head.writeUInt32LE(unsent.length, AT.unsent);
   head.writeUInt32LE(state.bytes.length, AT.state);
-  for (const [index, name] of NUMBERS.entries()) head.writeDoubleLE(record[name], AT.numbers + index * 8);
-  return [head, id, host, held, unsent, state.bytes];
+  head.writeUInt32LE(topics.length, AT.topics);
+  for (const [index, name] of NUMBERS.entries()) head.writeDoubleLE(record[name], AT.numbers + index * NUMBER_BYTES);
+  for (const [index, name] of BEAT.entries()) head.writeDoubleLE(record.beat[name], BEAT_AT + index * NUMBER_BYTES);
+  for (const [index, ms] of own.entries()) head.writeDoubleLE(ms, OWN_AT + index * NUMBER_BYTES);
+  return [head, id, host, held, unsent, state.bytes, topics];
 }
 
 /** Cuts `bytes` up. Throws RangeError when they are not exactly `count` records. */
@@ -85,9 +109,13 @@ function decodeRecord(reader: Reader): BatchEntry {
   const held = reader.take(head.readUInt32LE(AT.held));
   const unsent = reader.take(head.readUInt32LE(AT.unsent));
   const bytes = reader.take(head.readUInt32LE(AT.state));
+  const topics = reader.take(head.readUInt32LE(AT.topics)).toString();
   const kind = STATE_KINDS[head.readUInt8(AT.kind)];
   if (!kind) throw new RangeError("migration: unknown kind of state");
-  const number = (name: (typeof NUMBERS)[number]): number => head.readDoubleLE(AT.numbers + NUMBERS.indexOf(name) * 8);
+  const number = (name: (typeof NUMBERS)[number]): number =>
+    head.readDoubleLE(AT.numbers + NUMBERS.indexOf(name) * NUMBER_BYTES);
+  const beat = (name: (typeof BEAT)[number]): number => head.readDoubleLE(BEAT_AT + BEAT.indexOf(name) * NUMBER_BYTES);
+  const hasOwn = (head.readUInt8(AT.flags) & HAS_OWN) !== 0;
   const flag = (name: (typeof FLAGS)[number]): boolean => (head.readUInt8(AT.flags) & (1 << FLAGS.indexOf(name))) !== 0;
   return {
     endpoint: head.readUInt16LE(AT.endpoint),
@@ -103,13 +131,27 @@ function decodeRecord(reader: Reader): BatchEntry {
       seen: number("seen"),
       mode: number("mode"),
       requests: number("requests"),
+      openedAt: number("openedAt"),
+      own: hasOwn ? OWN_DEADLINES.map((_, index) => head.readDoubleLE(OWN_AT + index * NUMBER_BYTES)) : NONE_OWN,
+      beat: { pingedAt: beat("pingedAt"), missed: beat("missed"), activeAt: beat("activeAt") },
       backedUp: flag("backedUp"),
       pausedByUser: flag("pausedByUser"),
       inputEnded: flag("inputEnded"),
       reading: flag("reading"),
+      topics: topics === "" ? [] : topicsOf(topics),
       held,
       unsent,
       state: { kind, bytes },
     },
   };
+}
+
+function topicsOf(text: string): string[] {
+  try {
+    const topics: unknown = JSON.parse(text);
+    if (Array.isArray(topics) && topics.every((topic) => typeof topic === "string")) return topics;
+  } catch {
+    // Told below.
+  }
+  throw new RangeError("migration: topics that are none");
 }

@@ -58,6 +58,10 @@ export class MoveChannel<In, Out> {
 
   /** Sends now or as soon as the kernel takes it. `done` hears whether the other side has it in its queue. */
   send(message: Out, fds: readonly number[] = [], done: (sent: boolean) => void = () => {}): void {
+    if (!this.#open) {
+      done(false);
+      return;
+    }
     this.#outbox.push({ bytes: Buffer.from(JSON.stringify(message)), fds, done });
     if (!this.#retry) this.#flush();
   }

@@ -28,8 +28,9 @@ const WINDOW = 256;
 /** Of one batch. */
 const BATCH_CONNECTIONS = 64;
 const BATCH_BYTES: number = 1 << 20;
-/** How long requests in flight may hold up a service's `handOff`, ms. */
-const QUIET_MS = 1_000;
+const IN_FLIGHT = "requests were in flight for so long that its shared state could not be handed off";
+/** The part of all the time there is in which a service with `handOff` must have answered what is in flight. */
+const QUIET_PART = 0.8;
 /** How long the other side has to say hello, ms. */
 const HELLO_MS = 10_000;
 
@@ -49,6 +50,8 @@ export interface SendOutcome {
   readonly moved: number;
   /** Connections that are still here. */
   readonly kept: number;
+  /** The other end went before its time. */
+  readonly cut: boolean;
 }
 
 /** A connection out of the engine, until the other side has answered. */
@@ -142,7 +145,7 @@ export class MoveSender {
     }
     this.#channel.send({ type: "end" });
     this.#channel.close();
-    return { moved: this.#moved, kept: this.#server.connections().length };
+    return { moved: this.#moved, kept: this.#server.connections().length, cut: this.#gone };
   }
 
   // ---- which ----
@@ -187,12 +190,13 @@ export class MoveSender {
       if (connection.leave(onQuiet) && connection.standing === "busy") busy.add(connection);
     });
     if (busy.size > 0) {
-      const enough = setTimeout(quiet.resolve, QUIET_MS);
+      const enough = setTimeout(quiet.resolve, QUIET_PART * this.#options.withinMs);
       await quiet.promise;
       clearTimeout(enough);
     }
     await nextTurn();
-    const problem = await this.#handOffTo(endpoint, index);
+    // What a request does to the shared state after it was handed off would be lost, although it was answered.
+    const problem = busy.size > 0 ? IN_FLIGHT : await this.#handOffTo(endpoint, index);
     await nextTurn();
     if (problem === undefined && !this.#closing) {
       handed = true;
@@ -222,6 +226,8 @@ export class MoveSender {
 
   #goOnWith(connection: ServedConnection): void {
     this.#busy.delete(connection);
+    // It stays, and was told so.
+    if (this.#closing) return;
     this.#ready.push(connection);
     this.#schedule();
   }
@@ -237,7 +243,7 @@ export class MoveSender {
     this.#scheduled = false;
     const until = performance.now() + SLICE_MS;
     let load = new Load();
-    while (this.#unanswered + load.travellers.length < WINDOW && this.#channel.waiting === 0 && !this.#gone) {
+    while (this.#unanswered + load.travellers.length < WINDOW && this.#channel.waiting === 0 && !this.#closing) {
       if (this.#budget === 0 || (this.#ready.length === 0 && !this.#askNext())) break;
       this.#take(this.#ready.pop(), load);
       if (load.full) {

@@ -45,7 +45,7 @@ export async function sendConnections(
     return await new MoveSender({ withinMs: DEFAULT_SERVER_TIMEOUTS.drain, ...options }).run();
   } catch (err) {
     options.log.error({ err }, "moving connections failed");
-    return { moved: 0, kept: options.server.connections().length };
+    return { moved: 0, kept: options.server.connections().length, cut: false };
   }
 }
 

@@ -7,13 +7,16 @@ import type { CloseReason } from "../base/reasons.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
 import { resolveSettings } from "../config/resolve.ts";
+import { BufferMemory } from "../connection/buffer-memory.ts";
 import { ServedConnection } from "../connection/connection.ts";
 import { Endpoint } from "../connection/endpoint.ts";
 import { Gate } from "../connection/gate.ts";
+import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
 import { errnoName } from "../os/errno.ts";
 import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
+import type { TopicRings } from "../os/topic-rings.ts";
 import type { AnyService } from "../service/define.ts";
 import { closePools, configurePools, poolsOf, startPools, watchPools } from "./pools.ts";
 import { Shedding } from "./shedding.ts";
@@ -42,6 +45,12 @@ export interface ServerOptions {
   readonly idPrefix: string;
   /** Connections in all workers together. */
   readonly connections: number;
+  /** `timeouts.drain`, ms. */
+  readonly drainMs: number;
+  /** `limits.bufferMemory`, bytes. */
+  readonly bufferMemory: number;
+  /** To the topics of the other workers; without them they end here. */
+  readonly rings?: TopicRings;
   readonly log: Logger;
   readonly tasks: TaskConfig;
 }
@@ -99,6 +108,14 @@ const watchOf = (slot: number, row: number): number => slot * ROWS + row;
 export async function openServer(options: ServerOptions): Promise<WorkerServer> {
   const { block, admission, worker, idPrefix, log } = options;
   const stopping = new AbortController();
+  const topics = new Topics({
+    ...(options.rings ? { rings: options.rings } : {}),
+    // Not before there are subscribers.
+    flush: () => engine.flush(),
+    hold: (bytes) => memory.add(bytes),
+    head: block.head,
+    log,
+  });
   // Before anything is opened: what fails here leaves nothing behind.
   const pools = poolsOf(options.listeners);
   configurePools(pools, options.tasks);
@@ -107,7 +124,10 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     options.listeners.map(async ({ config, service, row }) => {
       const settings = resolveSettings(config, service);
       const serviceLog = log.child({ listener: config.name });
-      const env = await service.env?.({ index: worker, log: serviceLog, signal: stopping.signal });
+      const publish = (topic: string, message: unknown): void => {
+        topics.publish(service, topic, message, settings.limits.frame);
+      };
+      const env = await service.env?.({ index: worker, log: serviceLog, signal: stopping.signal, publish });
       return { config, service, row, settings, env, log: serviceLog };
     }),
   );
@@ -118,6 +138,16 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     return owner instanceof ServedConnection ? owner.onDue(now) : Number.POSITIVE_INFINITY;
   });
   engine.onTick(() => wheel.advance(engine.now));
+  const memory = new BufferMemory({
+    transport: engine,
+    budget: options.bufferMemory,
+    head: block.head,
+    log,
+    holders: connections,
+  });
+  engine.onTick(() => topics.read());
+  engine.onRound(() => memory.review());
+  engine.onTick(() => memory.review());
 
   const gate = new Gate();
   const shedding = new Shedding({ gate, log, memory: () => process.memoryUsage.rss() });
@@ -142,6 +172,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         index: row,
         transport: engine,
         wheel,
+        memory,
+        topics,
+        drainMs: options.drainMs,
         coalesce: config.socket.coalesce,
         row: block.row(row),
         gate,
@@ -210,11 +243,12 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     });
     for (const [index, { settings, config: listener }] of changed.entries()) {
       const endpoint = endpoints[index];
-      endpoint?.configure({ ...settings, coalesce: listener.socket.coalesce });
+      endpoint?.configure({ ...settings, drainMs: config.drainMs, coalesce: listener.socket.coalesce });
       // A child logger keeps the level it was made with.
       if (endpoint) endpoint.log.level = config.logLevel;
     }
     limit(config.connections, changed);
+    memory.limit(config.bufferMemory);
     configurePools(pools, config);
     shedding.configure(config.shed);
     for (const connection of connections()) connection.reconfigured();

@@ -20,6 +20,7 @@ import { AdmissionTable } from "../os/admission-table.ts";
 import { receiveDescriptors } from "../os/descriptors.ts";
 import { check } from "../os/errno.ts";
 import { Scoreboard, type WorkerBlock } from "../os/scoreboard.ts";
+import { TopicRings } from "../os/topic-rings.ts";
 import { loadService } from "./load-service.ts";
 import { receiveConnections, sendConnections } from "./migration.ts";
 import { openServer, type ServedListener, type WorkerServer } from "./server.ts";
@@ -128,6 +129,8 @@ class Worker {
     if (!admission) throw new Error("worker: the admission table is another version's");
     closeSync(WORKER_FDS.scoreboard);
     closeSync(WORKER_FDS.admission);
+    // Rings are mapped when they are first used.
+    check(addon().fdInherit(WORKER_FDS.topics), "topics");
     const block = scoreboard.block(seat);
     block.set("pid", process.pid);
     const listeners: ServedListener[] = [];
@@ -146,6 +149,9 @@ class Worker {
       worker: slot,
       idPrefix: `${generation}.${slot}-${Date.now().toString(36)}`,
       connections: config.connections,
+      drainMs: config.drainMs,
+      bufferMemory: config.bufferMemory,
+      rings: new TopicRings(WORKER_FDS.topics, order.column),
       tasks: config,
       log,
     });
@@ -226,12 +232,12 @@ class Worker {
     const log = this.#log as Logger;
     if (order.type === "moveIn") {
       const { moved } = await receiveConnections({ channel, server, log });
-      return report({ type: "moved", id: order.id, moved, kept: 0 });
+      return report({ type: "moved", id: order.id, moved, kept: 0, cut: false });
     }
     const { id, handOff, withinMs, most } = order;
     const choice = most === undefined ? { handOff } : { handOff, most };
-    const { moved, kept } = await sendConnections({ channel, server, log, withinMs, ...choice });
-    await report({ type: "moved", id, moved, kept });
+    const outcome = await sendConnections({ channel, server, log, withinMs, ...choice });
+    await report({ type: "moved", id, ...outcome });
   }
 
   async #configure({ server, stack }: Serving, config: Config): Promise<void> {
@@ -273,7 +279,7 @@ class Worker {
   }
 
   async #leave(code: number): Promise<never> {
-    if (this.#log) await closeLog(this.#log);
+    if (this.#log && !(await closeLog(this.#log))) addon().exitNow(code);
     process.exit(code);
   }
 }

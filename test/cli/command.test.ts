@@ -91,7 +91,7 @@ test("check finds a service that does not load", async (t) => {
   const cwd = makeFolder(t);
   writeService(cwd, 'throw new Error("no database");');
   const { code, stderr } = await headrace(["check", "./service.mjs"], { cwd });
-  assert.equal(code, 2);
+  assert.equal(code, 1);
   assert.match(stderr, /^headrace: service \.\/service\.mjs: threw .* no database\n$/);
 });
 

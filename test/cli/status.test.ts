@@ -4,7 +4,19 @@ import { CLOSE_REASONS, type CloseReason } from "#src/base/reasons.js";
 import { showStatus } from "#src/cli/status.js";
 import type { ChangeStatus, ServerStatus, WorkerStatus } from "#src/control/status.js";
 
-const TRAFFIC = { open: 5, accepted: 9, rejected: 0, requests: 12, shed: 3, bytesReceived: 2048, bytesSent: 4096 };
+const TRAFFIC = {
+  open: 5,
+  accepted: 9,
+  rejected: 0,
+  requests: 12,
+  shed: 3,
+  bytesReceived: 2048,
+  bytesSent: 4096,
+  bytesHeldIn: 0,
+  bytesHeldOut: 512,
+  published: 0,
+  dropped: 0,
+};
 const worker = (index: number): WorkerStatus => ({
   ...TRAFFIC,
   index,

@@ -30,6 +30,7 @@ const OTHER: Readonly<Record<string, string>> = {
   workers: "7",
   "limits.highWater": "40KiB",
   "limits.buffered": "1MiB",
+  "limits.bufferMemory": "8MiB",
   "shed.memory": "1GiB",
   "log.level": "debug",
   control: "/run/other.sock",

@@ -33,6 +33,7 @@ test("without a file, variables and flags there are two echo listeners and the d
     drainMs: 30_000,
     hangMs: 10_000,
     proveMs: 5_000,
+    bufferMemory: 256 * 1024 ** 2,
     migration: { enabled: true, rebalance: true },
     tasks: {},
     shed: { queueDelay: 10, loopDelay: 500, memory: "off" },

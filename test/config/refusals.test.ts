@@ -93,7 +93,7 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   // Shapes
   [
     "limits: 5",
-    "headrace.yaml:1: limits: 5 is not a group of options; allowed: connections, frame, inFlight, inFlightPerWorker, highWater, lowWater, buffered",
+    "headrace.yaml:1: limits: 5 is not a group of options; allowed: connections, frame, inFlight, inFlightPerWorker, highWater, lowWater, buffered, minRate, bufferMemory",
   ],
   [
     "- 1",

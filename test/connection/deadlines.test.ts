@@ -9,7 +9,10 @@ import { raw } from "#src/codec/raw.js";
 import { type TestConnection, testConnection } from "#src/connection/harness.js";
 import { type Concurrency, defineService } from "#src/service/define.js";
 
-const OFF: Timeouts = { firstByte: "off", frame: "off", idle: "off", writeStall: "off", request: "off" };
+const OFF: Timeouts = {
+  ...{ firstByte: "off", frame: "off", idle: "off", writeStall: "off" },
+  ...{ age: "off", ageJitter: "off", heartbeat: "off", request: "off" },
+};
 /** The wheel looks every 50 ms. */
 const TICK = 50;
 const LONG = 1_000_000;
@@ -213,13 +216,7 @@ test("write stall: nothing unsent, nothing stalls, however long ago the last byt
 
 for (const off of ["firstByte", "frame", "idle", "writeStall"] as const) {
   test(`${off}: off is off`, () => {
-    const all: Timeouts = {
-      firstByte: LONG * 10,
-      frame: LONG * 10,
-      idle: LONG * 10,
-      writeStall: LONG * 10,
-      request: "off",
-    };
+    const all = { firstByte: LONG * 10, frame: LONG * 10, idle: LONG * 10, writeStall: LONG * 10 };
     const harness = echo({ ...all, [off]: "off" });
     if (off === "frame") harness.push("unfin");
     if (off === "writeStall") {
@@ -283,4 +280,172 @@ test("the peer is not blamed while it is held back: neither for a frame nor for 
   assert.equal(paused.closed, undefined, "the time of silence begins when it may speak again");
   paused.tick(2_000);
   assert.equal(paused.closed, "idle-timeout");
+});
+
+test("frame: what has arrived of a large one earns it time at the least rate; dribbling earns next to nothing", () => {
+  const limits = { minRate: 1_000 };
+  const uploading = echo({ frame: 1_000 }, limits);
+  // 1,050 bytes a second: each second earns a little more than a second.
+  for (let passed = 0; passed < 60_000; passed += 100) {
+    uploading.push("x".repeat(105));
+    uploading.tick(100);
+    assert.equal(uploading.closed, undefined, `after ${passed} ms`);
+  }
+  const tooSlow = echo({ frame: 1_000 }, limits);
+  let after = 0;
+  for (; !tooSlow.closed && after < 60_000; after += 100) {
+    tooSlow.push("x".repeat(50));
+    tooSlow.tick(100);
+  }
+  assert.equal(tooSlow.closed, "frame-timeout");
+  assertAbout(after, 2_000); // 50 bytes every 100 ms: the second, and half of what passes.
+  const dribbling = echo({ frame: 1_000 }, limits);
+  for (after = 0; !dribbling.closed && after < 60_000; after += 100) {
+    dribbling.push("x");
+    dribbling.tick(100);
+  }
+  assertAbout(after, 1_010);
+  const strict = echo({ frame: 1_000 }, { minRate: "off" });
+  strict.push("x".repeat(100_000));
+  assertAbout(closedAfter(strict, 5_000), 1_000);
+});
+
+test("frame: bytes of the frame before earn the next one nothing", () => {
+  const harness = echo({ frame: 1_000 }, { minRate: 1_000 });
+  harness.push("x".repeat(5_000));
+  harness.push("\nhalf");
+  assertAbout(closedAfter(harness, 10_000), 1_004);
+});
+
+test("age: the service says goodbye, what is in flight is answered, and that is all", async () => {
+  let answer: (() => void) | undefined;
+  const ended: unknown[] = [];
+  const service = defineService({
+    codec: line(),
+    onMessage: (text): Promise<string> =>
+      new Promise((resolve) => {
+        answer = () => resolve(text);
+      }),
+    onDraining: () => "goodbye",
+    onClose: (_connection, reason) => void ended.push(reason),
+  });
+  const quiet = testConnection(service, { timeouts: { ...OFF, age: 5_000 } });
+  assertAbout(closedAfter(quiet, 20_000), 5_000);
+  assert.deepEqual([quiet.closed, quiet.sent().toString(), ended], ["max-age", "goodbye\n", ["max-age"]]);
+  const busy = testConnection(service, { timeouts: { ...OFF, age: 5_000 } });
+  busy.push("work\n");
+  assert.equal(closedAfter(busy, 15_000, 100), undefined);
+  answer?.();
+  await busy.settle();
+  assert.deepEqual([busy.closed, busy.sent().toString()], ["max-age", "goodbye\nwork\n"]);
+});
+
+test("age: what is never answered, and a frame that never ends, have as long as a drain", () => {
+  const service = defineService({ codec: line(), onMessage: () => new Promise<string>(() => {}) });
+  for (const bytes of ["work\n", "unfin"]) {
+    const harness = testConnection(service, { timeouts: { ...OFF, age: 5_000 } });
+    harness.push(bytes);
+    assertAbout(closedAfter(harness, 60_000), 35_000);
+    assert.equal(harness.closed, "max-age");
+  }
+});
+
+test("age: traffic does not extend it, and jitter makes it shorter, each time by another part", () => {
+  const lives = Array.from({ length: 200 }, () => {
+    const harness = echo({ age: 10_000, ageJitter: 20 });
+    for (let passed = 0; ; passed += 50) {
+      if (harness.closed) return passed;
+      harness.push("x\n");
+      harness.tick(50);
+    }
+  });
+  const [shortest, longest] = [Math.min(...lives), Math.max(...lives)];
+  assert.ok(shortest >= 8_000 && shortest < 8_500, `${shortest}`);
+  assert.ok(longest > 9_500 && longest <= 10_000 + 2 * TICK, `${longest}`);
+  const first = lives.filter((life) => life < 9_000).length;
+  assert.ok(first > 60 && first < 140, `${first} of 200 in the first half`);
+});
+
+test("age: drawn once, however often a connection moves", () => {
+  let harness = echo({ age: 10_000, ageJitter: 100 });
+  const same = harness;
+  let life = 0;
+  for (; !harness.closed && life < 30_000; life += 50) {
+    harness = harness.moved();
+    harness.tick(50);
+    if (life % 1_000 === 0) harness.push("x\n");
+  }
+  assert.ok(same.connection.closed);
+  assert.ok(life <= 10_000 + 2 * TICK, `${life}`);
+  assert.equal(harness.closed, "max-age");
+});
+
+test("setTimeouts: this connection's own, at once, also when shorter, longer or off", () => {
+  const harness = echo({ idle: 60_000 });
+  harness.connection.setTimeouts({ idle: "1s" });
+  assertAbout(closedAfter(harness, 5_000), 1_000);
+  const longer = echo({ idle: 1_000, firstByte: 500 });
+  longer.push("login\n");
+  longer.connection.setTimeouts({ idle: "10s" });
+  assertAbout(closedAfter(longer, 20_000), 10_000);
+  const off = echo({ idle: 1_000 });
+  off.connection.setTimeouts({ idle: "off" });
+  assert.equal(closedAfter(off, 60_000, 100), undefined);
+  off.connection.setTimeouts({ frame: "2s" });
+  off.push("unfin");
+  assertAbout(closedAfter(off, 5_000), 2_000);
+  assert.equal(off.closed, "frame-timeout");
+  const back = echo({ idle: 1_000 });
+  back.connection.setTimeouts({ idle: "off", writeStall: "3s" });
+  back.tick(60_000);
+  back.connection.setTimeouts({ idle: undefined });
+  assertAbout(closedAfter(back, 5_000) ?? 0, 50);
+});
+
+test("setTimeouts: write stall and age", () => {
+  const stalled = echo({ writeStall: 10_000 });
+  stalled.connection.setTimeouts({ writeStall: "1s" });
+  stalled.stallWrites();
+  stalled.connection.send("x");
+  assertAbout(closedAfter(stalled, 20_000), 1_000);
+  const old = echo({});
+  old.tick(3_000);
+  old.connection.setTimeouts({ age: "5s" });
+  assertAbout(closedAfter(old, 20_000), 2_000);
+  assert.equal(old.closed, "max-age");
+});
+
+test("setTimeouts: they move with the connection; the others stay the listener's", () => {
+  const before = echo({ idle: 1_000, frame: 2_000 });
+  before.push("login\n");
+  before.connection.setTimeouts({ idle: "10s" });
+  const after = before.moved().moved();
+  assert.equal(closedAfter(after, 9_900), undefined);
+  after.push("unfin");
+  assertAbout(closedAfter(after, 5_000), 2_000);
+});
+
+test("setTimeouts: what is no timeout is refused, and then nothing has changed", () => {
+  const harness = echo({ idle: 1_000 });
+  const set = (timeouts: object) => () => harness.connection.setTimeouts(timeouts);
+  assert.throws(
+    set({ idle: "2s", writeStal: "2s" }),
+    /setTimeouts: writeStal: unknown; allowed: firstByte, .*writeStall/,
+  );
+  assert.throws(set({ idle: 5 }), /setTimeouts: idle: 5 has no unit/);
+  assert.throws(set({ idle: "0s" }), /write off to disable it/);
+  assert.throws(set({ drain: "1s" }), /setTimeouts: drain: unknown/);
+  assertAbout(closedAfter(harness, 5_000), 1_000);
+  harness.connection.setTimeouts({ idle: "1s" });
+});
+
+test("a service may set them before anything has come, in onOpen", () => {
+  const service = defineService({
+    codec: line(),
+    onOpen: (connection) => connection.setTimeouts({ firstByte: "1s" }),
+    onMessage: () => {},
+  });
+  const harness = testConnection(service);
+  assertAbout(closedAfter(harness, 5_000), 1_000);
+  assert.equal(harness.closed, "first-byte-timeout");
 });

@@ -28,6 +28,8 @@ function obedient(
     codec,
     concurrency,
     limits: { frame: 40, inFlight: 3, highWater: 300, lowWater: 100, buffered: 3_000 },
+    timeouts: { age: "90s", ageJitter: "off" },
+    heartbeat: { every: "4s", ping: () => "ping", isPong: (message) => message.toString() === "pong" },
     state: () => ({ messages: 0, writable: 0 }),
     ...hooks,
     onMessage(message, { connection, env: waiting }) {
@@ -41,6 +43,9 @@ function obedient(
           return reply;
         case "big":
           for (let i = 0; i < 20; i++) connection.send("x".repeat(30));
+          return reply;
+        case "patience":
+          connection.setTimeouts({ idle: "100s", frame: "15s" });
           return reply;
         case "throw":
           throw new Error("asked to");
@@ -71,7 +76,19 @@ const CODECS: Record<string, { codec: Codec<Message, Bytes>; wrap: (text: string
   },
 };
 
-const word = fc.constantFrom("a", "b", "hello", "later", "pause", "big", "later", "y".repeat(40));
+const word = fc.constantFrom(
+  "a",
+  "b",
+  "hello",
+  "pong",
+  "pong",
+  "patience",
+  "later",
+  "pause",
+  "big",
+  "later",
+  "y".repeat(40),
+);
 /** What ends most connections. */
 const fatal = fc.constantFrom("throw", "z".repeat(90));
 const action = fc.oneof(

@@ -3,11 +3,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { pino } from "pino";
 import { CLOSE_REASONS, type CloseReason } from "#src/base/reasons.js";
-import { DEFAULT_LIMITS } from "#src/base/settings.js";
+import { DEFAULT_LIMITS, DEFAULT_TIMEOUTS } from "#src/base/settings.js";
 import { line } from "#src/codec/line.js";
+import { BufferMemory } from "#src/connection/buffer-memory.js";
 import { ServedConnection } from "#src/connection/connection.js";
 import { Endpoint } from "#src/connection/endpoint.js";
 import { Gate } from "#src/connection/gate.js";
+import { Topics } from "#src/connection/topics.js";
 import { Wheel } from "#src/connection/wheel.js";
 import { boundPort } from "#src/os/descriptors.js";
 import { LISTENER_CLOSED } from "#src/os/scoreboard.js";
@@ -19,6 +21,7 @@ import { until } from "../support/until.js";
 test("a message sent after a silence by a timer of the same turn in which the deadlines are looked at", async (t) => {
   const engine = openEngine(t);
   const fd = openListener(t);
+  const log = pino({ level: "silent" });
   let reason: CloseReason | undefined;
   const service = defineService({
     codec: line(),
@@ -42,11 +45,20 @@ test("a message sent after a silence by a timer of the same turn in which the de
     env: undefined,
     transport: engine,
     wheel,
+    topics: new Topics({ flush() {}, hold() {}, head: new Float64Array(32), log }),
+    memory: new BufferMemory({
+      transport: engine,
+      budget: 1 << 20,
+      head: new Float64Array(32),
+      log,
+      holders: () => [],
+    }),
     limits: DEFAULT_LIMITS,
-    timeouts: { firstByte: "off", frame: "off", idle: 100, writeStall, request: "off" },
+    timeouts: { ...DEFAULT_TIMEOUTS, firstByte: "off", frame: "off", idle: 100, writeStall },
+    drainMs: 1_000,
     coalesce: true,
     row: new Float64Array(LISTENER_CLOSED + CLOSE_REASONS.length),
-    log: pino({ level: "silent" }),
+    log,
     idPrefix: "test",
     gate: new Gate(),
     poison: false,

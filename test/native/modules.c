@@ -66,10 +66,10 @@ static void test_descriptors(void) {
 static void test_memory(void) {
   void *a, *b;
   int fd = fds_memory("test", 5000);
-  assert(fd >= 0 && fds_map(fd, 5000, &a) == 0 && fds_map(fd, 5000, &b) == 0);
+  assert(fd >= 0 && fds_map(fd, 0, 5000, &a) == 0 && fds_map(fd, 0, 5000, &b) == 0);
   ((char *)a)[4999] = 'x';
   assert(((char *)b)[4999] == 'x');
-  assert(fds_map(-1, 5000, &a) == -EBADF);
+  assert(fds_map(-1, 0, 5000, &a) == -EBADF);
   munmap(b, 5000);
   close(fd);
 }

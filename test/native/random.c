@@ -417,6 +417,7 @@ static void check_closing(int closing) {
 
 static void check_invariants(void) {
   int in_use = 0, counted = 0, closing = 0;
+  double held = 0;
   for (uint32_t i = 0; i < core.used; i++) {
     const slot *conn = &core.slots[i];
     if (conn->state == SLOT_FREE) {
@@ -424,6 +425,7 @@ static void check_invariants(void) {
       continue;
     }
     in_use++;
+    held += conn->unsent_size;
     if (conn->state == SLOT_CLOSING) closing++;
     if (conn->flags & FLAG_COUNTED) counted++;
     if (conn->state == SLOT_DEAD || conn->state == SLOT_OPEN)
@@ -433,6 +435,7 @@ static void check_invariants(void) {
     assert(conn->unsent_from <= conn->unsent_to && conn->unsent_to <= conn->unsent_size);
     assert((conn->unsent == NULL) == (conn->unsent_size == 0));
   }
+  assert(totals[TOTAL_BYTES_HELD_OUT] == held);
   assert(in_use == header[HEADER_OPEN] && totals[TOTAL_OPEN] == in_use);
   assert(*cell(0, OWN_COLUMN) == counted);
   assert(*cell(1, OWN_COLUMN) + *cell(64, OWN_COLUMN) == counted);

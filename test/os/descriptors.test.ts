@@ -134,7 +134,7 @@ test("the peer of a unix socket is this process; a TCP socket has none", async (
 
 test("shared memory is one memory, zeroed, however often it is mapped", () => {
   const fd = addon().memoryCreate("test", 8_192);
-  const [a, b] = [new Uint8Array(addon().memoryMap(fd, 8_192)), new Uint8Array(addon().memoryMap(fd, 8_192))];
+  const [a, b] = [new Uint8Array(addon().memoryMap(fd, 8_192, 0)), new Uint8Array(addon().memoryMap(fd, 8_192, 0))];
   assert.ok(a.every((byte) => byte === 0));
   a[5_000] = 42;
   assert.equal(b[5_000], 42);
@@ -142,6 +142,6 @@ test("shared memory is one memory, zeroed, however often it is mapped", () => {
   assert.equal(Buffer.from(b.subarray(0, 4)).toString(), "file");
   closeDescriptor(fd);
   assert.equal(a[5_000], 42);
-  assert.throws(() => addon().memoryMap(-1, 8_192));
+  assert.throws(() => addon().memoryMap(-1, 8_192, 0));
   assert.throws(() => addon().memoryCreate("test", -1), TypeError);
 });

@@ -25,6 +25,10 @@ export interface ServingOptions {
   readonly socket?: Partial<SocketOptions>;
   /** Connections in all. */
   readonly connections?: number;
+  /** `limits.bufferMemory`. */
+  readonly bufferMemory?: number;
+  /** `timeouts.drain`. */
+  readonly drainMs?: number;
   readonly tasks?: Partial<Tasks>;
   readonly shed?: Partial<Shed>;
   readonly log?: Logger;
@@ -82,6 +86,8 @@ export async function openServing(t: TestContext, service: AnyService, options: 
     worker: seat,
     idPrefix: String(seat),
     connections: options.connections ?? 1_000,
+    drainMs: options.drainMs ?? 30_000,
+    bufferMemory: options.bufferMemory ?? 256 * 1024 ** 2,
     tasks: { workers: 1, tasks: options.tasks ?? {}, shed: { ...DEFAULT_SHED, ...options.shed } },
     log: options.log ?? pino({ level: "silent" }),
   });

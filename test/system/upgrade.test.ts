@@ -1,6 +1,7 @@
 /** Upgrade: a new primary takes over under load and nobody notices; a bad release, at whatever moment, changes nothing. */
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
+import { openClient } from "../support/client.js";
 import type { Outcome } from "../support/command.js";
 import { nothingListens } from "../support/processes.js";
 import { activate, CURRENT_LISTENER, writeRelease } from "../support/releases.js";
@@ -23,13 +24,14 @@ const UPGRADES = 20;
 function startReleased(
   t: TestContext,
   config: GivenConfig = {},
-  load: Partial<VerifiedLoadOptions> = {},
+  load: Partial<VerifiedLoadOptions> | false = {},
+  first?: SteadyOptions,
 ): Promise<Rig> {
   return startRig(t, {
     load,
     config: { listeners: [CURRENT_LISTENER], ...config },
     prepare(folder) {
-      writeRelease(folder, "1");
+      writeRelease(folder, "1", first);
       activate(folder, "1");
     },
   });
@@ -132,15 +134,16 @@ describe("upgrade", { concurrency: 2 }, () => {
     });
 
     test("while the generation before still drains, the next upgrade is refused with 75", async (t) => {
-      const rig = await startReleased(
-        t,
-        { timeouts: { drain: "3s" }, migration: { enabled: false } },
-        { churnPerSecond: 0 },
-      );
+      const first = 'if (text === "slow") return new Promise((done) => setTimeout(done, 3_000, "slow indeed"));';
+      const rig = await startReleased(t, {}, false, { first });
+      const client = await openClient(t, rig.port);
+      client.send("slow");
+      await until("it is asked", async () => (await rig.status()).totals.requests === 1);
       await rig.command("upgrade", "--wait");
       const second = await rig.server.command("upgrade", "--wait");
       assert.equal(second.code, 75, second.stdout);
       assert.match(second.stderr, /drain/);
+      assert.equal(await client.line(), "slow indeed");
       await until("it has drained", async () => (await rig.status()).draining.length === 0);
       await rig.command("upgrade", "--wait");
       assert.equal((await rig.status()).generation, 3);

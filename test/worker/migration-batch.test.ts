@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { OWN_DEADLINES } from "#src/connection/deadlines.js";
 import { STATE_KINDS } from "#src/connection/moved.js";
 import { type BatchEntry, decodeBatch, encodeRecord } from "#src/worker/migration-batch.js";
 
@@ -23,6 +24,16 @@ const entry: fc.Arbitrary<BatchEntry> = fc.record(
         seen: clock,
         mode: clock,
         requests: clock,
+        openedAt: clock,
+        own: fc.oneof(
+          fc.constant([]),
+          fc.array(fc.oneof(clock, fc.constant(Number.NaN)), {
+            minLength: OWN_DEADLINES.length,
+            maxLength: OWN_DEADLINES.length,
+          }),
+        ),
+        topics: fc.array(fc.string({ unit: "grapheme", maxLength: 20 }), { maxLength: 4 }),
+        beat: fc.record({ pingedAt: clock, missed: clock, activeAt: clock }, plain),
         backedUp: fc.boolean(),
         pausedByUser: fc.boolean(),
         inputEnded: fc.boolean(),

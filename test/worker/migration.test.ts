@@ -19,10 +19,10 @@ test("a connection goes on in the other worker with its state, and back", async 
   const peer = await openPeer(t, a.port);
   peer.write("one\nhal");
   await peer.receives(6);
-  assert.deepEqual(await move(a, b), { moved: 1, kept: 0, arrived: 1 });
+  assert.deepEqual(await move(a, b), { moved: 1, kept: 0, cut: false, arrived: 1 });
   peer.write("f\n");
   await peer.receives(13);
-  assert.deepEqual(await move(b, a), { moved: 1, kept: 0, arrived: 1 });
+  assert.deepEqual(await move(b, a), { moved: 1, kept: 0, cut: false, arrived: 1 });
   peer.write("three\n");
   await peer.receives(21);
   assert.equal(peer.text, "1 one\n2 half\n3 three\n");

@@ -4,6 +4,7 @@
  * some seconds later, so that the length of a longer pause is known too.
  */
 import { connect, type Socket } from "node:net";
+import type { AwakeClock } from "./awake.js";
 import type { LoadShare } from "./messages.js";
 import { lineOf, Replies } from "./replies.js";
 import { type Faults, HANG_MS, Tally } from "./tally.js";
@@ -18,12 +19,15 @@ class Visit {
   readonly #socket: Socket;
   readonly #replies: Replies;
   readonly #startedAt: number = performance.now();
+  /** AwakeClock. */
+  readonly #waitsSince: number;
   #phase: "connecting" | "asked" | "answered" | "given-up" = "connecting";
   #hanging = false;
 
   constructor(number: number, churn: Churn) {
     this.#churn = churn;
     this.#number = number;
+    this.#waitsSince = churn.awake.now();
     this.#replies = new Replies(number, churn.share.tagged);
     const { host, port, sources } = churn.share;
     const localAddress = sources[number % sources.length] ?? "127.0.0.1";
@@ -38,8 +42,9 @@ class Visit {
     this.#socket.once("close", () => this.#closed(errno));
   }
 
-  watch(now: number): void {
-    const age = now - this.#startedAt;
+  /** `awake`: AwakeClock. */
+  watch(awake: number): void {
+    const age = awake - this.#waitsSince;
     if (age >= GIVE_UP_MS) {
       // What the server's end of a finished conversation does is its own affair.
       if (this.#phase === "asked") this.#churn.tally.counts.lost += 1;
@@ -90,6 +95,7 @@ class Visit {
 
 export class Churn {
   readonly share: LoadShare;
+  readonly awake: AwakeClock;
   readonly tally: Tally = new Tally();
   readonly faults: Faults;
   readonly #open = new Set<Visit>();
@@ -97,8 +103,9 @@ export class Churn {
   #begun = 0;
   #running = false;
 
-  constructor(share: LoadShare, faults: Faults) {
+  constructor(share: LoadShare, awake: AwakeClock, faults: Faults) {
     this.share = share;
+    this.awake = awake;
     this.faults = faults;
   }
 
@@ -128,7 +135,8 @@ export class Churn {
     }
   }
 
-  watch(now: number): void {
-    for (const visit of this.#open) visit.watch(now);
+  watch(): void {
+    const awake = this.awake.now();
+    for (const visit of this.#open) visit.watch(awake);
   }
 }

@@ -5,6 +5,7 @@
  * and opened again a moment later.
  */
 import { connect, type Socket } from "node:net";
+import type { AwakeClock } from "./awake.js";
 import type { LoadShare } from "./messages.js";
 import { lineOf, Replies } from "./replies.js";
 import { type Faults, HANG_MS, Tally } from "./tally.js";
@@ -23,7 +24,8 @@ class Held {
   readonly #replies: Replies;
   /** When the unanswered lines were due, the oldest first. */
   readonly #since: number[] = [];
-  readonly startedAt: number = performance.now();
+  /** AwakeClock: since then it waits for its connection, or for the next reply. */
+  #waitsSince: number;
   phase: Phase = "connecting";
   #sent = 0;
   #rest = "";
@@ -34,6 +36,7 @@ class Held {
   constructor(number: number, group: HeldConnections) {
     this.number = number;
     this.#group = group;
+    this.#waitsSince = group.awake.now();
     this.#replies = new Replies(number, group.share.tagged);
     const { host, port } = group.share;
     this.#socket = connect({ host, port, localAddress: group.sourceOf(number), noDelay: true });
@@ -69,9 +72,10 @@ class Held {
     this.#rest = "";
   }
 
-  watch(now: number): void {
-    const since = this.phase === "connecting" ? this.startedAt : this.#since[0];
-    if (this.#hanging || this.phase === "ended" || since === undefined || now - since < HANG_MS) return;
+  /** `awake`: AwakeClock. */
+  watch(awake: number): void {
+    const waits = this.phase === "connecting" || (this.phase === "open" && this.#since.length > 0);
+    if (this.#hanging || !waits || awake - this.#waitsSince < HANG_MS) return;
     this.#hanging = true;
     this.#group.tally.counts.hung += 1;
     this.#group.report(this, this.phase === "connecting" ? "does not get connected" : `no reply ${this.#replies.next}`);
@@ -103,6 +107,7 @@ class Held {
   #send(): void {
     const text = `${lineOf(this.number, this.#sent)}\n`;
     const now = performance.now();
+    if (this.#since.length === 0) this.#waitsSince = this.#group.awake.now();
     // A timer is late by some ms itself: only what waited for an answer is timed from when it was due.
     this.#since.push(this.#lateSince ?? now);
     this.#lateSince = undefined;
@@ -129,6 +134,7 @@ class Held {
         this.#group.report(this, `reply ${before} is due, ${verdict}: ${JSON.stringify(line.slice(0, 60))}`);
       }
       this.#hanging = false;
+      this.#waitsSince = this.#group.awake.now();
     }
     if (this.#lateSince !== undefined && this.#since.length < this.#group.share.window && this.#rest === "") {
       this.#send();
@@ -152,6 +158,7 @@ class Held {
 
 export class HeldConnections {
   readonly share: LoadShare;
+  readonly awake: AwakeClock;
   readonly tally: Tally = new Tally();
   /** Connections that were cut, by the last tag that each had seen. */
   cutByTag: Record<string, number> = {};
@@ -164,8 +171,9 @@ export class HeldConnections {
   #due = 0;
   #stopped = false;
 
-  constructor(share: LoadShare, faults: Faults) {
+  constructor(share: LoadShare, awake: AwakeClock, faults: Faults) {
     this.share = share;
+    this.awake = awake;
     this.#faults = faults;
     this.#places = Array.from({ length: share.connections }, () => undefined);
   }
@@ -224,8 +232,9 @@ export class HeldConnections {
     for (; this.#startedAt + this.#due * intervalMs <= now; this.#due++) this.#places[this.#due % count]?.due(now);
   }
 
-  watch(now: number): void {
-    for (const held of this.#places) held?.watch(now);
+  watch(): void {
+    const awake = this.awake.now();
+    for (const held of this.#places) held?.watch(awake);
   }
 
   /** Sends no more. */

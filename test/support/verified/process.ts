@@ -3,6 +3,7 @@
  * when whoever started it has gone, and in any case when its time is up.
  */
 import { monitorEventLoopDelay } from "node:perf_hooks";
+import { AwakeClock } from "./awake.js";
 import { Churn } from "./churn.js";
 import { HeldConnections } from "./held.js";
 import type { FromLoad, LoadShare, ProcessReport, ToLoad } from "./messages.js";
@@ -16,6 +17,7 @@ const NS_PER_MS = 1e6;
 
 class LoadProcess {
   readonly #faults = new Faults();
+  readonly #awake = new AwakeClock(TICK_MS);
   readonly #held: HeldConnections;
   readonly #churn: Churn;
   readonly #delay = monitorEventLoopDelay({ resolution: 10 });
@@ -23,17 +25,17 @@ class LoadProcess {
   readonly #watching: NodeJS.Timeout;
 
   constructor(share: LoadShare) {
-    this.#held = new HeldConnections(share, this.#faults);
-    this.#churn = new Churn(share, this.#faults);
+    this.#held = new HeldConnections(share, this.#awake, this.#faults);
+    this.#churn = new Churn(share, this.#awake, this.#faults);
     this.#ticking = setInterval(() => {
       const now = performance.now();
+      this.#awake.tick();
       this.#held.tick(now);
       this.#churn.tick(now);
     }, TICK_MS);
     this.#watching = setInterval(() => {
-      const now = performance.now();
-      this.#held.watch(now);
-      this.#churn.watch(now);
+      this.#held.watch();
+      this.#churn.watch();
     }, WATCH_MS);
   }
 

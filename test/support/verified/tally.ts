@@ -15,7 +15,7 @@ export interface Counts {
   disconnected: number;
   /** Any other errno: most likely the client's own (no port, no descriptor). */
   failed: number;
-  /** Times that a connect or an answer took longer than HANG_MS. */
+  /** Times that a connect or an answer took longer than HANG_MS of the time that the client itself was running. */
   hung: number;
   sent: number;
   /** Replies that came once, in order, with the right bytes. */
