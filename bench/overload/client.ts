@@ -19,6 +19,7 @@ export interface Outcome {
   /** Seconds in which was counted. */
   seconds: number;
   offered: number;
+  /** Replies that came in those seconds, whenever their requests were due. */
   done: number;
   busy: number;
   /** Not answered PATIENCE_MS after the last one was sent. */
@@ -45,6 +46,8 @@ export class OpenClient {
   #next = 0;
   #outcome: Outcome | undefined;
   #onReply: () => void = () => {};
+  /** Within it replies count, performance.now(). */
+  #window: readonly [from: number, to: number] = [0, 0];
   #failure: Error | undefined;
 
   /** Throws what the connections fail with. */
@@ -66,11 +69,12 @@ export class OpenClient {
   async capacity(under: number, warmupMs: number, forMs: number): Promise<number> {
     const outcome = this.#begin();
     const startedAt = performance.now();
+    const until = startedAt + warmupMs + forMs;
+    this.#window = [startedAt + warmupMs, until];
     this.#onReply = () => {
-      if (performance.now() < startedAt + warmupMs + forMs)
-        this.#send(performance.now(), this.#counts(startedAt + warmupMs));
+      if (performance.now() < until) this.#send(performance.now(), true);
     };
-    for (let each = 0; each < under; each++) this.#send(startedAt, warmupMs === 0);
+    for (let each = 0; each < under; each++) this.#send(startedAt, true);
     await pause(warmupMs + forMs);
     const { done } = outcome;
     await this.#settle();
@@ -85,6 +89,7 @@ export class OpenClient {
     const startedAt = performance.now();
     const countFrom = startedAt + warmupMs;
     const until = countFrom + forMs;
+    this.#window = [countFrom, until];
     for (let dueAt = startedAt; dueAt < until; ) {
       const now = performance.now();
       while (dueAt <= now && dueAt < until) {
@@ -97,10 +102,6 @@ export class OpenClient {
     await this.#settle();
     outcome.latencies.sort((a, b) => a - b);
     return outcome;
-  }
-
-  #counts(from: number): boolean {
-    return performance.now() >= from;
   }
 
   #begin(): Outcome {
@@ -148,12 +149,13 @@ export class OpenClient {
     const right =
       frame.readUInt32BE() === FRAME_BYTES && frame.subarray(ID_AT + 4).every((byte) => byte === (id & 0xff));
     if (!waiting || !right) outcome.wrong += 1;
-    else if (waiting.counted) {
-      if (frame[PREFIX_BYTES] === 1) outcome.busy += 1;
-      else {
-        outcome.done += 1;
-        outcome.latencies.push(performance.now() - waiting.dueAt);
-      }
+    else if (frame[PREFIX_BYTES] === 1) {
+      if (waiting.counted) outcome.busy += 1;
+    } else {
+      const now = performance.now();
+      const [from, to] = this.#window;
+      if (now >= from && now < to) outcome.done += 1;
+      if (waiting.counted) outcome.latencies.push(now - waiting.dueAt);
     }
     this.#onReply();
   }
