@@ -3,7 +3,8 @@
  *
  * Reading order: scenario.ts (how peers alternate), measure.ts (one run), suites/ (the workloads), figures.ts (what is
  * promised), report.ts. peers.ts and server.ts start the servers, generator.ts the load, process/ reads /proc.
- * handover/ is a comparison of another kind: what clients see while a server changes. reject/ is about headrace alone.
+ * handover/ is a comparison of another kind: what clients see while a server changes. reject/ is about headrace alone,
+ * and overload/ compares it with itself: asked for more than it can do, with shedding and without.
  *
  * Exit codes: 0 all runs were sound (whatever the verdicts), 1 some were not, 2 usage.
  */
@@ -15,6 +16,7 @@ import { HANDOVER_USAGE, type HandoverSuite, isHandoverSuite, parseHandover } fr
 import { runSuite } from "./handover/suite.ts";
 import { onCores, pinSelf, readMachine } from "./machine.ts";
 import { type Options, parseOptions, USAGE, UsageError } from "./options.ts";
+import { measureOverload, OVERLOAD_USAGE, parseOverload } from "./overload/overload.ts";
 import { type Absentee, HEADRACE_CONNECTIONS, type Peer, preparePeers } from "./peers.ts";
 import { measureReject, parseReject, REJECT_USAGE } from "./reject/reject.ts";
 import { compare, describeFacts, describeOutcome } from "./report.ts";
@@ -163,12 +165,29 @@ async function runReject(args: readonly string[]): Promise<boolean> {
   return sound;
 }
 
+async function runOverload(args: readonly string[]): Promise<boolean> {
+  const options = parseOverload(args);
+  if (options === undefined) {
+    print(OVERLOAD_USAGE);
+    return true;
+  }
+  const machine = readMachine();
+  pinSelf(machine);
+  print(`# headrace ${headraceVersion()}, overload, ${new Date().toISOString()}\n`);
+  print(`${describeFacts(machine.facts)}\n`);
+  const { text, sound } = await measureOverload(options, machine, progress);
+  print(text);
+  return sound;
+}
+
 const [word, ...others] = process.argv.slice(2);
 try {
   if (word === "reject") {
     process.exitCode = (await runReject(others)) ? 0 : 1;
   } else if (isHandoverSuite(word)) {
     process.exitCode = (await runHandover(word, others)) ? 0 : 1;
+  } else if (word === "overload") {
+    process.exitCode = (await runOverload(others)) ? 0 : 1;
   } else {
     const options = parseOptions(process.argv.slice(2));
     if (options === undefined) print(USAGE);
@@ -176,6 +195,7 @@ try {
   }
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
-  progress(`${error.message}\n\n${isHandoverSuite(word) ? HANDOVER_USAGE : USAGE}`);
+  const usage = isHandoverSuite(word) ? HANDOVER_USAGE : word === "overload" ? OVERLOAD_USAGE : USAGE;
+  progress(`${error.message}\n\n${usage}`);
   process.exitCode = 2;
 }

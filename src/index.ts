@@ -1,5 +1,12 @@
 /** The public interface: define services, write codecs, test them. The program is the `headrace` command. */
-export { type ErrorCode, type ErrorFields, HeadraceError } from "./base/errors.ts";
+export {
+  type BusyCause,
+  DeadlineExceeded,
+  type ErrorCode,
+  type ErrorFields,
+  HeadraceError,
+  ServerBusy,
+} from "./base/errors.ts";
 export { CLOSE_REASONS, type CloseReason, type ProtocolFault } from "./base/reasons.ts";
 export type { Deadline, Limits, Timeouts } from "./base/settings.ts";
 export { type Borrowed, type Codec, type Cursor, checkFrame, INVALID, NEED_MORE, skip } from "./codec/codec.ts";
@@ -30,3 +37,13 @@ export {
   type WorkerInfo,
 } from "./service/define.ts";
 export type { Heartbeat } from "./service/heartbeat.ts";
+export {
+  definePool,
+  type Pool,
+  type PoolDefinition,
+  type TaskArgs,
+  type TaskName,
+  type TaskValue,
+} from "./tasks/define.ts";
+export type { Priority } from "./tasks/queue.ts";
+export type { TaskOptions } from "./tasks/task.ts";

@@ -22,6 +22,9 @@ export type ErrorCode =
   | "control-refused"
   | "worker-failed"
   | "busy"
+  | "server-busy"
+  | "deadline-exceeded"
+  | "thread-died"
   | "change-refused"
   | "change-failed"
   | "system";
@@ -44,7 +47,7 @@ export interface ErrorFields {
 }
 
 export class HeadraceError extends Error {
-  override readonly name = "HeadraceError";
+  override readonly name: string = "HeadraceError";
   readonly code: ErrorCode;
   readonly fields: ErrorFields;
 
@@ -52,6 +55,36 @@ export class HeadraceError extends Error {
     super(message, options);
     this.code = code;
     this.fields = fields;
+  }
+}
+
+/**
+ * What was over its bound. `queue-full`, `queue-delay`: a thread pool's queue. `in-flight`, `loop-delay`, `memory`: the
+ * worker. `closing`: the pool ends with its worker.
+ */
+export type BusyCause = "queue-full" | "queue-delay" | "in-flight" | "loop-delay" | "memory" | "closing";
+
+/** Refused for want of room, before anything of it was begun: the same request may succeed a moment later. */
+export class ServerBusy extends HeadraceError {
+  override readonly name = "ServerBusy";
+  readonly because: BusyCause;
+
+  constructor(because: BusyCause, message: string) {
+    // Thousands a second may be made, and where it was refused says nothing.
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
+    super("server-busy", message);
+    Error.stackTraceLimit = stackTraceLimit;
+    this.because = because;
+  }
+}
+
+/** Not done in the time that was given for it. */
+export class DeadlineExceeded extends HeadraceError {
+  override readonly name = "DeadlineExceeded";
+
+  constructor(message: string) {
+    super("deadline-exceeded", message);
   }
 }
 

@@ -22,6 +22,8 @@ export const CLOSE_REASONS = [
   "max-age",
   "heartbeat-missed",
   "memory-pressure",
+  "request-timeout",
+  "overload",
 ] as const;
 
 export type CloseReason = (typeof CLOSE_REASONS)[number];

@@ -27,6 +27,8 @@ export interface Limits {
   frame: number;
   /** Requests in flight on one connection (`ordered` and `unordered` services). Past it reads pause. */
   inFlight: number;
+  /** Requests in flight in one worker, over all its connections: past it requests of this listener are shed. */
+  inFlightPerWorker: number;
   /** Unsent bytes at which reads of the same connection pause and `send()` says `slow`. */
   highWater: number;
   /** Unsent bytes at which they resume and `onWritable` is called. */
@@ -58,6 +60,8 @@ export interface Timeouts {
   ageJitter: number | "off";
   /** Silence of the peer after which a service that has heartbeats sends a ping, and then the next one. */
   heartbeat: Deadline;
+  /** From the arrival of a request to its reply. */
+  request: Deadline;
 }
 
 export interface SocketOptions {
@@ -107,6 +111,7 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   ipv6Prefix: 64,
   frame: MiB,
   inFlight: 64,
+  inFlightPerWorker: 10_000,
   highWater: 64 * KiB,
   lowWater: 32 * KiB,
   buffered: 8 * MiB,
@@ -125,6 +130,7 @@ export const DEFAULT_TIMEOUTS: Readonly<Timeouts> = {
   age: "off",
   ageJitter: 10,
   heartbeat: 5_000,
+  request: "off",
 };
 
 export const DEFAULT_SOCKET: Readonly<SocketOptions> = {
@@ -182,6 +188,35 @@ export interface Admission {
 }
 
 export const DEFAULT_ADMISSION: Readonly<Admission> = { allow: [], deny: [] };
+
+/** Thread pools, of one worker. */
+export interface Tasks {
+  /** Threads of a pool. `auto`: the CPUs, divided by the workers; at least one. */
+  threads: number | "auto";
+  /** Tasks that wait in a pool. */
+  queue: number;
+}
+
+export const DEFAULT_TASKS: Readonly<Tasks> = {
+  threads: "auto",
+  queue: 1_024,
+};
+
+/** When a worker is overloaded, and sheds. */
+export interface Shed {
+  /** What a task may wait in a pool's queue while that is overloaded, ms; short tasks count at least four of their kind. */
+  queueDelay: Deadline;
+  /** How late the event loop may be for a while, ms. */
+  loopDelay: Deadline;
+  /** Resident memory of one worker, bytes. */
+  memory: number | "off";
+}
+
+export const DEFAULT_SHED: Readonly<Shed> = {
+  queueDelay: 10,
+  loopDelay: 500,
+  memory: "off",
+};
 
 /** Worker processes of one server. */
 export const MAX_WORKERS = 256;

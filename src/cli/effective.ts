@@ -1,16 +1,20 @@
 /** The configuration as it would be used, in the form of a configuration file. */
 import { stringify } from "yaml";
-import type { Admission } from "../base/settings.ts";
+import { type Admission, DEFAULT_TASKS } from "../base/settings.ts";
 import {
   LIMIT_KINDS,
   SERVER_LIMIT_KINDS,
   SERVER_TIMEOUT_KINDS,
+  SHED_KINDS,
   SOCKET_KINDS,
+  TASK_KINDS,
   TIMEOUT_KINDS,
 } from "../config/bounds.ts";
 import type { Config } from "../config/config.ts";
 import { resolveSettings } from "../config/resolve.ts";
 import { serviceLabel } from "../primary/label.ts";
+import type { AnyService } from "../service/define.ts";
+import { closePools, configurePools, poolsOf, startPools } from "../worker/pools.ts";
 import { loadServiceWithin } from "./loading.ts";
 
 type Writers = Readonly<Record<string, { write(value: never): string }>>;
@@ -30,11 +34,20 @@ function shownLists(admission: Admission): { admission?: Partial<Admission> } {
   return lists.length === 0 ? {} : { admission: Object.fromEntries(lists) };
 }
 
-/** Loads every service. Throws `service-invalid` or `config-invalid`. */
+/** One thread of each pool is enough to see that its module can be loaded. */
+async function tryPools(service: AnyService, config: Config): Promise<void> {
+  const pools = poolsOf([{ service }]);
+  configurePools(pools, { ...config, tasks: { ...config.tasks, threads: 1 } });
+  await startPools(pools);
+  await closePools(pools);
+}
+
+/** Loads every service and its thread pools. Throws `service-invalid` or `config-invalid`. */
 export async function showEffective(config: Config): Promise<string> {
   const listeners: object[] = [];
   for (const listener of config.listeners) {
     const service = await loadServiceWithin(listener.service);
+    await tryPools(service, config);
     const { limits, timeouts } = resolveSettings(listener, service);
     // Shown where it says something: a cap of the listener's own, below that of the server.
     const cap = listener.limits.connections ?? service.limits.connections ?? config.connections;
@@ -59,6 +72,8 @@ export async function showEffective(config: Config): Promise<string> {
     timeouts: written({ drain: config.drainMs, hang: config.hangMs, prove: config.proveMs }, SERVER_TIMEOUT_KINDS),
     migration: config.migration,
     ...shownLists(config.admission),
+    tasks: written({ ...DEFAULT_TASKS, ...config.tasks }, TASK_KINDS),
+    shed: written(config.shed, SHED_KINDS),
     log: { level: config.logLevel },
     ...(config.control === undefined ? {} : { control: config.control }),
     ...(config.pidFile === undefined ? {} : { pidFile: config.pidFile }),

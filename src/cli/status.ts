@@ -27,6 +27,8 @@ const WORKER_COLUMNS = [
   "restarts",
   "moved in",
   "moved out",
+  "shed",
+  "waiting",
 ];
 
 /** What stands above the tables. */
@@ -67,13 +69,14 @@ function byReason(counts: Readonly<Record<string, number>>): string {
 export function showStatus(status: ServerStatus): string {
   const { totals, closes, rejections } = status;
   const now = Date.parse(status.startedAt) + status.uptimeMs;
-  const listeners = status.listeners.map(({ name, address, service, open, opened, requests }) => [
+  const listeners = status.listeners.map(({ name, address, service, open, opened, requests, shed }) => [
     name,
     address,
     service,
     open,
     opened,
     requests,
+    shed,
   ]);
   const workers = status.workers.map((worker) => [
     worker.index,
@@ -91,17 +94,19 @@ export function showStatus(status: ServerStatus): string {
     worker.restarts,
     worker.movedIn,
     worker.movedOut,
+    worker.shed,
+    worker.waiting,
   ]);
   const [closed, rejected] = [byReason(closes), byReason(rejections)];
   return [
     ...heading(status, now),
     "",
-    ...table([["listener", "address", "service", "open", "accepted", "requests"], ...listeners]),
+    ...table([["listener", "address", "service", "open", "accepted", "requests", "shed"], ...listeners]),
     "",
     ...table([WORKER_COLUMNS, ...workers]),
     ...leaving(status, now),
     "",
-    `in all: ${totals.open} open, ${totals.accepted} accepted, ${totals.rejected} rejected, ${totals.requests} requests, ` +
+    `in all: ${totals.open} open, ${totals.accepted} accepted, ${totals.rejected} rejected, ${totals.requests} requests, ${totals.shed} shed, ` +
       `${showBytes(totals.bytesReceived)} received, ${showBytes(totals.bytesSent)} sent, ` +
       `${showBytes(totals.bytesHeldIn)} held in, ${showBytes(totals.bytesHeldOut)} held out, ${totals.restarts} restarts`,
     ...(totals.published > 0 ? [`topics: ${totals.published} published, ${totals.dropped} dropped`] : []),

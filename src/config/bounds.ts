@@ -5,13 +5,16 @@
  */
 import {
   type Admission,
+  type Deadline,
   type Limits,
   MAX_WORKERS,
   type Migration,
   ON_LIMIT,
   type ServerLimits,
   type ServerTimeouts,
+  type Shed,
   type SocketOptions,
+  type Tasks,
   type Timeouts,
 } from "../base/settings.ts";
 import { BOOLEAN, type CheckedKind, CIDRS, choice, type Kind, type NumericKind, numeric } from "./kinds.ts";
@@ -40,6 +43,7 @@ export const LIMIT_KINDS: { readonly [Name in keyof Limits]: CheckedKind<Limits[
   ipv6Prefix: numeric(COUNT, 1, 128),
   frame: bytes,
   inFlight: numeric(COUNT, 1, 65_536),
+  inFlightPerWorker: numeric(COUNT, 1, 1_000_000),
   highWater: bytes,
   lowWater: bytes,
   buffered: bytes,
@@ -58,6 +62,7 @@ export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {
   age: deadline,
   ageJitter: numeric(PERCENT, 1, 100, "off"),
   heartbeat: numeric(DURATION, 100, LONGEST_MS, "off"),
+  request: deadline,
 };
 
 /** Below a second a busy machine would look like a hung worker. */
@@ -77,6 +82,28 @@ export const MIGRATION_KINDS: { readonly [Name in keyof Migration]: Kind<boolean
 export const ADMISSION_KINDS: { readonly [Name in keyof Admission]: Kind<Admission[Name]> } = {
   allow: CIDRS,
   deny: CIDRS,
+};
+
+const MOST_THREADS = 256;
+
+export const TASK_KINDS: NumericKinds<Tasks> = {
+  threads: numeric(COUNT, 1, MOST_THREADS, "auto"),
+  queue: numeric(COUNT, 1, 1_000_000),
+};
+
+/** Below 16 MiB no worker runs. */
+const LEAST_MEMORY = 16 * 1024 ** 2;
+
+export const SHED_KINDS: NumericKinds<Shed> = {
+  queueDelay: deadline,
+  loopDelay: deadline,
+  memory: numeric(SIZE, LEAST_MEMORY, 1024 * GiB, "off"),
+};
+
+/** What `definePool` takes beside `TASK_KINDS`. */
+export const POOL_KINDS: NumericKinds<{ maxQueueDelay: Deadline; maxRunTime: Deadline }> = {
+  maxQueueDelay: deadline,
+  maxRunTime: deadline,
 };
 
 /** Worker processes as counted out. The configuration may also say `auto`. */

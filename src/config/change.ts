@@ -51,6 +51,11 @@ function serverOptions(config: Config): Readonly<Record<string, unknown>> {
     "migration.rebalance": config.migration.rebalance,
     "admission.allow": config.admission.allow.join(),
     "admission.deny": config.admission.deny.join(),
+    "tasks.threads": config.tasks.threads,
+    "tasks.queue": config.tasks.queue,
+    "shed.queueDelay": config.shed.queueDelay,
+    "shed.loopDelay": config.shed.loopDelay,
+    "shed.memory": config.shed.memory,
     "log.level": config.logLevel,
   };
 }

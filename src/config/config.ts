@@ -3,9 +3,9 @@
  * load.ts makes it; the primary and the workers read it and never change it.
  */
 import type { Address } from "../base/address.ts";
-import type { Admission, Deadline, Limits, Migration, SocketOptions, Timeouts } from "../base/settings.ts";
+import type { Admission, Deadline, Limits, Migration, Shed, SocketOptions, Tasks, Timeouts } from "../base/settings.ts";
 
-export const BUILTIN_SERVICES = ["echo-line", "echo-frame", "echo-raw", "hash-line"] as const;
+export const BUILTIN_SERVICES = ["echo-line", "echo-frame", "echo-raw", "hash-line", "hash-frame"] as const;
 type BuiltinService = (typeof BUILTIN_SERVICES)[number];
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
@@ -52,6 +52,9 @@ export interface Config {
   /** Bytes that the connections of one worker may hold together. */
   readonly bufferMemory: number;
   readonly migration: Readonly<Migration>;
+  /** Only what the user set: a pool's own values and the defaults fill the gaps (src/tasks). */
+  readonly tasks: Readonly<Partial<Tasks>>;
+  readonly shed: Readonly<Shed>;
   /** Connections open at once in all workers and listeners together. */
   readonly connections: number;
   /** How clients are limited by their addresses where a listener says nothing else. */

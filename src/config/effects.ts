@@ -8,7 +8,9 @@ import type {
   Migration,
   ServerLimits,
   ServerTimeouts,
+  Shed,
   SocketOptions,
+  Tasks,
   Timeouts,
 } from "../base/settings.ts";
 
@@ -29,6 +31,7 @@ const LIMITS: Effects<Limits> = {
   ipv6Prefix: "live",
   frame: "live",
   inFlight: "live",
+  inFlightPerWorker: "live",
   highWater: "live",
   lowWater: "live",
   buffered: "live",
@@ -45,6 +48,7 @@ const TIMEOUTS: Effects<Timeouts> = {
   age: "live",
   ageJitter: "live",
   heartbeat: "live",
+  request: "live",
 };
 
 const SERVER_TIMEOUTS: Effects<ServerTimeouts> = { drain: "live", hang: "live", prove: "live" };
@@ -53,6 +57,10 @@ const MIGRATION: Effects<Migration> = { enabled: "live", rebalance: "live" };
 
 /** For newcomers: who is there already may stay. */
 const ADMISSION: Effects<Admission> = { allow: "live", deny: "live" };
+/** A pool's threads are made with it. */
+const TASKS: Effects<Tasks> = { threads: "workers", queue: "live" };
+
+const SHED: Effects<Shed> = { queueDelay: "live", loopDelay: "live", memory: "live" };
 
 /** Set on the listening sockets that are there: connections accepted from then on inherit them (tcp(7)). */
 const SOCKET: Effects<SocketOptions> = {
@@ -93,6 +101,8 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   ...grouped("socket", SOCKET),
   ...grouped("migration", MIGRATION),
   ...grouped("admission", ADMISSION),
+  ...grouped("tasks", TASKS),
+  ...grouped("shed", SHED),
   "log.level": "live",
   control: "restart",
   pidFile: "restart",

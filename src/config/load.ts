@@ -12,6 +12,7 @@ import {
   DEFAULT_MIGRATION,
   DEFAULT_SERVER_LIMITS,
   DEFAULT_SERVER_TIMEOUTS,
+  DEFAULT_SHED,
   MAX_WORKERS,
 } from "../base/settings.ts";
 import type { ClientLimits, Config, Flags } from "./config.ts";
@@ -103,6 +104,8 @@ export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
       enabled: last(({ migration }) => migration?.enabled) ?? enabled,
       rebalance: last(({ migration }) => migration?.rebalance) ?? rebalance,
     },
+    tasks: Object.assign({}, ...reads.map(({ input }) => input.tasks)),
+    shed: Object.assign({ ...DEFAULT_SHED }, ...reads.map(({ input }) => input.shed)),
     logLevel: last(({ log }) => log?.level) ?? DEFAULT_LOG_LEVEL,
     ...controlOf(reads, findings),
     ...pidFileOf(reads),

@@ -13,14 +13,18 @@ import {
   DEFAULT_MIGRATION,
   DEFAULT_SERVER_LIMITS,
   DEFAULT_SERVER_TIMEOUTS,
+  DEFAULT_SHED,
   DEFAULT_SOCKET,
+  DEFAULT_TASKS,
   DEFAULT_TIMEOUTS,
   type Limits,
   MAX_WORKERS,
   type Migration,
   type ServerLimits,
   type ServerTimeouts,
+  type Shed,
   type SocketOptions,
+  type Tasks,
   type Timeouts,
 } from "../base/settings.ts";
 import {
@@ -29,7 +33,9 @@ import {
   MIGRATION_KINDS,
   SERVER_LIMIT_KINDS,
   SERVER_TIMEOUT_KINDS,
+  SHED_KINDS,
   SOCKET_KINDS,
+  TASK_KINDS,
   TIMEOUT_KINDS,
 } from "./bounds.ts";
 import { BUILTIN_SERVICES, LOG_LEVELS, type LogLevel } from "./config.ts";
@@ -62,6 +68,8 @@ export interface ConfigInput extends GroupsInput {
   timeouts?: Partial<Timeouts & ServerTimeouts>;
   migration?: Partial<Migration>;
   admission?: Partial<Admission>;
+  tasks?: Partial<Tasks>;
+  shed?: Partial<Shed>;
   log?: { level?: LogLevel };
   control?: string;
   pidFile?: string;
@@ -83,6 +91,8 @@ const limits: Options<Limits> = options(LIMIT_KINDS, DEFAULT_LIMITS, {
   ipv6Prefix: "Bits of an IPv6 address that make it the same client.",
   frame: "Bytes of one frame's payload, both ways. A longer one closes the connection.",
   inFlight: "Requests in flight on one connection. Past it reads pause.",
+  inFlightPerWorker:
+    "Requests in flight in one worker, over all its connections. Past it requests are shed: answered `busy`, or closed.",
   highWater: "Unsent bytes at which reads of the same connection pause. At most `buffered`.",
   lowWater: "Unsent bytes at which they resume. Below `highWater`.",
   buffered: "Unsent bytes that a connection may hold. What would exceed them is refused.",
@@ -99,6 +109,7 @@ const timeouts: Options<Timeouts> = options(TIMEOUT_KINDS, DEFAULT_TIMEOUTS, {
   age: "From accept; then the service may say goodbye, what is in flight has `timeouts.drain`, and the connection ends.",
   ageJitter: "By how much `age` may be shorter, drawn for each connection, so that they do not all end at once.",
   heartbeat: "Silence of the peer after which a service that has heartbeats sends a ping, and each next one.",
+  request: "From the arrival of a request to its reply. What it has in a thread pool's queue is taken out.",
 });
 
 const socket: Options<SocketOptions> = options(SOCKET_KINDS, DEFAULT_SOCKET, {
@@ -164,6 +175,18 @@ const migration: Options<Migration> = options(MIGRATION_KINDS, DEFAULT_MIGRATION
   rebalance: "A new worker receives a fair share of the long connections.",
 });
 
+const tasks: Options<Tasks> = options(TASK_KINDS, DEFAULT_TASKS, {
+  threads: "Threads of each thread pool in one worker. `auto`: the CPUs divided by the workers, at least 1.",
+  queue: "Tasks that may wait in one pool of one worker. One more is refused (`ServerBusy`).",
+});
+
+const shed: Options<Shed> = options(SHED_KINDS, DEFAULT_SHED, {
+  queueDelay:
+    "A pool whose tasks all waited longer for 100 ms is overloaded: then no task waits longer (nor fewer than four of its kind).",
+  loopDelay: "An event loop that is typically so late sheds part of the requests, more of them while it lasts.",
+  memory: "A worker whose resident memory is over this sheds part of the requests.",
+});
+
 const level = option(choice(LOG_LEVELS), DEFAULT_LOG_LEVEL, "The least severe level that is logged.");
 
 const root = group(
@@ -187,6 +210,8 @@ const root = group(
     socket: group(socket, "Options of the listening sockets and of the connections they accept.").exactOptional(),
     migration: group(migration, "What becomes of connections when their worker is replaced.").exactOptional(),
     admission: group(admission, "Which client addresses may come, to any listener.").exactOptional(),
+    tasks: group(tasks, "Thread pools, where services have any.").exactOptional(),
+    shed: group(shed, "When a worker is overloaded and refuses requests, those of low priority first.").exactOptional(),
     log: group({ level }, "What is logged.").exactOptional(),
     control: optional(PATH, "Path of the control socket. Else it is in the runtime directory."),
     pidFile: optional(PATH, "File that holds the primary's process id while it serves. Else there is none."),

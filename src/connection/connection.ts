@@ -5,7 +5,7 @@
  * output backed up, the user's pause, a move, the worker's buffers) and one effect: bytes are held, and reading stops at the next arrival.
  */
 
-import { HeadraceError } from "../base/errors.ts";
+import { DeadlineExceeded, HeadraceError, type ServerBusy } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { type CloseReason, reasonIndex } from "../base/reasons.ts";
 import { INVALID, NEED_MORE } from "../codec/codec.ts";
@@ -14,11 +14,13 @@ import { COUNTER, ENTRY, TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
 import type { Connection, ConnectionTimeouts, SendResult } from "../service/connection.ts";
 import type { Reply } from "../service/define.ts";
+import type { TaskPool } from "../tasks/pool.ts";
 import { Beat, NO_BEAT } from "./beat.ts";
 import type { BufferHolder } from "./buffer-memory.ts";
 import { type Deadlines, NONE_OWN, OwnDeadlines } from "./deadlines.ts";
 import { agesAt, type Due, drawOpenedAt, nextDue } from "./due.ts";
 import type { Endpoint } from "./endpoint.ts";
+import type { Canceller, Flight } from "./flight.ts";
 import { Held } from "./held.ts";
 import type { Arriving, Leaving } from "./move.ts";
 import { MOVED_BYTES_MAX, type MovedConnection, type PackedState, packState, unpackState } from "./moved.ts";
@@ -32,6 +34,7 @@ const ACTIVE = LISTENER_FIELDS.indexOf("active");
 const OPENED = LISTENER_FIELDS.indexOf("opened");
 const REQUESTS = LISTENER_FIELDS.indexOf("requests");
 const IN_FLIGHT = LISTENER_FIELDS.indexOf("inFlight");
+const SHED = LISTENER_FIELDS.indexOf("shed");
 
 /** What few connections need, made when first needed. */
 interface Extras {
@@ -39,6 +42,8 @@ interface Extras {
   log: Logger | undefined;
   waiters: { resolve(): void; reject(error: Error): void }[];
   order: OrderedReplies | undefined;
+  /** Requests with a deadline, tasks or a signal of their own, the oldest first. */
+  flights: Set<Request<never, never, unknown>> | undefined;
   pausedByUser: boolean;
   topics: Subscriptions | undefined;
   /** Clock (ms) at which it ends whatever is in flight, once it has reached its age. */
@@ -370,6 +375,8 @@ export class ServedConnection<State = unknown, Out = unknown>
     const { transport } = this.endpoint;
     // Bytes of this very turn were not offered to the kernel yet: they do not stall.
     if (transport.unsent[this.#slot] !== 0) transport.flush();
+    this.#expire(now);
+    if (this.closed) return NEVER;
     const { at, reason } = this.#nextDue(now);
     if (at > now) return at;
     // The peer's bytes are there and this worker has not come to read them: the delay is ours. Of a frame nobody
@@ -430,6 +437,7 @@ export class ServedConnection<State = unknown, Out = unknown>
       frameBytes: held ? held.to - held.from : 0,
       endsAt: open ? agesAt(this.endpoint, this.#deadlines, this.#openedAt) : (this.#extras?.endsAt ?? NEVER),
       beat: open ? this.#beat : undefined,
+      requestAt: this.#extras?.flights ? this.#firstDeadline(this.#extras.flights) : NEVER,
     });
   }
 
@@ -787,11 +795,15 @@ export class ServedConnection<State = unknown, Out = unknown>
   #request(message: unknown): void {
     const { endpoint } = this;
     if (this.#beat && this.#isPong(this.#beat, message)) return;
-    const context = new Request<State, Out, unknown>(this, ++endpoint.requests);
+    const { gate } = endpoint;
+    const flight = endpoint.tracked ? endpoint.flight(message) : undefined;
+    const context = new Request<State, Out, unknown>(this, ++endpoint.requests, flight);
     count(endpoint.row, REQUESTS, 1);
     handlersRunning += 1;
     try {
-      const reply = endpoint.handle(message, context) as Reply<Out>;
+      const refused =
+        gate.alerts !== 0 || gate.inFlight >= endpoint.inFlightMark ? endpoint.refusal(message) : undefined;
+      const reply = refused ? this.#refuse(refused, message) : (endpoint.handle(message, context) as Reply<Out>);
       if (isThenable(reply)) this.#wait(reply, context);
       else if (this.#extras?.order?.empty === false) this.#queue(reply as Out | undefined, context);
       else if (reply !== undefined) this.#answer(reply as Out);
@@ -800,6 +812,7 @@ export class ServedConnection<State = unknown, Out = unknown>
       else this.#requestFailed(error, context);
     }
     handlersRunning -= 1;
+    if (context.flight && !context.flight.waiting) this.#land(context);
     if (endpoint.poison && message instanceof Uint8Array) message.fill(POISON);
   }
 
@@ -809,8 +822,17 @@ export class ServedConnection<State = unknown, Out = unknown>
     return false;
   }
 
+  /** The protocol's busy reply, or an error for whoever answers those. */
+  #refuse(error: ServerBusy, message: unknown): Out {
+    const { service, row } = this.endpoint;
+    if (!service.busy) throw error;
+    count(row, SHED, 1);
+    return service.busy(message) as Out;
+  }
+
   #begin(): void {
     this.#inFlight += 1;
+    this.endpoint.gate.inFlight += 1;
     count(this.endpoint.row, IN_FLIGHT, 1);
     if (this.#inFlight >= this.endpoint.maxInFlight) this.#block();
   }
@@ -818,11 +840,20 @@ export class ServedConnection<State = unknown, Out = unknown>
   #wait(reply: PromiseLike<unknown>, context: Request<State, Out, unknown>): void {
     const place = this.endpoint.ordered ? this.#order().add() : undefined;
     this.#begin();
+    if (context.flight) this.#await(context, context.flight, place);
     // Promise.resolve: a native promise stays itself; anything else may throw or settle twice.
     Promise.resolve(reply).then(
-      (value) => this.#finished(place, "reply", value, context),
-      (error: unknown) => this.#finished(place, "error", error, context),
+      (value) => this.#settled(place, "reply", value, context),
+      (error: unknown) => this.#settled(place, "error", error, context),
     );
+  }
+
+  #settled(place: Place | undefined, outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
+    if (context.flight) {
+      if (context.flight.expired) return;
+      this.#land(context);
+    }
+    this.#finished(place, outcome, value, context);
   }
 
   /** A plain reply behind unfinished ones: encoded now, because a borrowed message is gone when its turn comes. */
@@ -866,6 +897,7 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   #conclude(outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
     this.#inFlight -= 1;
+    this.endpoint.gate.inFlight -= 1;
     this.#busyUntil = Math.floor(this.endpoint.transport.now);
     count(this.endpoint.row, IN_FLIGHT, -1);
     try {
@@ -886,14 +918,18 @@ export class ServedConnection<State = unknown, Out = unknown>
   #requestFailed(error: unknown, context: Request<State, Out, unknown>): void {
     if (this.closed) return;
     const { service } = this.endpoint;
-    if (!service.onError) {
-      this.#handlerFailed(error);
-      return;
-    }
+    const reason = reasonOf(error);
+    const busy = reason === "overload";
+    if (busy) count(this.endpoint.row, SHED, 1);
     try {
-      const answer = service.onError(error, context);
-      if (answer === "reset" || answer === "close") this.#end("handler-error", answer);
-      else if (answer) this.#answer(answer.reply as Out);
+      if (busy && service.busy) this.#answer(service.busy(context.flight?.message) as Out);
+      else if (!service.onError) this.#failed(error, reason);
+      else {
+        const answer = service.onError(error, context);
+        if (answer === "reset" || answer === "close") this.#end(reason, answer);
+        else if (answer) this.#answer(answer.reply as Out);
+        else if (context.flight?.expired) this.#end(reason, "close");
+      }
     } catch (second) {
       this.#handlerFailed(second);
     }
@@ -904,9 +940,89 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (isThenable(result)) Promise.resolve(result).catch((error: unknown) => this.#handlerFailed(error));
   }
 
+  /** Nobody answers it. Overload and deadlines are not worth a line in the log each. */
+  #failed(error: unknown, reason: CloseReason): void {
+    if (reason === "handler-error") this.#handlerFailed(error);
+    else this.#end(reason, "close");
+  }
+
   #handlerFailed(error: unknown): void {
     this.log.error({ err: error }, "a handler failed; the connection is closed");
     this.#end("handler-error", "close");
+  }
+
+  // ---- requests that wait: deadlines, tasks, signals ----
+
+  /** The request's own, if it has a deadline; else that of the connection. */
+  signalOf(context: Request<State, Out, unknown>): AbortSignal {
+    if (this.endpoint.requestMs === NEVER || this.closed) return this.signal;
+    return this.#fly(context).signal;
+  }
+
+  /** Runs a task that ends with the request. */
+  runTask(
+    context: Request<State, Out, unknown>,
+    pool: object,
+    name: string,
+    args: readonly unknown[],
+  ): Promise<unknown> {
+    const { pools, service, transport } = this.endpoint;
+    const known = pools.find((one) => one === pool);
+    if (!known) return Promise.reject(foreignPool(pool as TaskPool, service.name));
+    if (this.closed) return Promise.reject(closedError(this.#endedBy));
+    const flight = this.#fly(context);
+    if (flight.expired) return Promise.reject(lateError(this.endpoint.requestMs));
+    const task = known.begin(name, args, flight.priority, flight.deadlineAt - transport.now);
+    flight.add(task, known as Canceller);
+    return task.promise;
+  }
+
+  /** Has the connection look after the request until it lands. */
+  #fly(context: Request<State, Out, unknown>): Flight {
+    context.flight ??= this.endpoint.flight(undefined);
+    // A request that was answered without a promise may still use its context: nobody waits for that.
+    if (!context.flight.waiting && handlersRunning === 0) return context.flight;
+    const extras = this.#extra();
+    extras.flights ??= new Set();
+    extras.flights.add(context as Request<never, never, unknown>);
+    return context.flight;
+  }
+
+  #land(context: Request<State, Out, unknown>): void {
+    this.#extras?.flights?.delete(context as Request<never, never, unknown>);
+  }
+
+  /** Its handler has returned a promise. */
+  #await(context: Request<State, Out, unknown>, flight: Flight, place: Place | undefined): void {
+    const { service, wheel } = this.endpoint;
+    flight.waiting = true;
+    flight.place = place;
+    // The message of a borrowed frame is gone when the handler has returned.
+    if (service.codec.borrowed && flight.message instanceof Uint8Array) flight.message = Buffer.from(flight.message);
+    if (flight.deadlineAt === NEVER) return;
+    this.#fly(context);
+    wheel.schedule(this.#slot, flight.deadlineAt);
+  }
+
+  #firstDeadline(flights: Iterable<Request<never, never, unknown>>): number {
+    for (const { flight } of flights) {
+      if (flight?.waiting && flight.deadlineAt !== NEVER) return flight.deadlineAt;
+    }
+    return NEVER;
+  }
+
+  /** Answers requests whose deadline has passed, whatever their handlers still do. */
+  #expire(now: number): void {
+    for (const context of this.#extras?.flights ?? []) {
+      const { flight } = context;
+      if (!flight?.waiting || flight.deadlineAt === NEVER) continue;
+      if (flight.deadlineAt > now || this.closed) return;
+      const error = lateError(this.endpoint.requestMs);
+      flight.expired = true;
+      this.#land(context);
+      flight.cancel(error);
+      this.#finished(flight.place, "error", error, context);
+    }
   }
 
   // ---- output ----
@@ -991,6 +1107,7 @@ export class ServedConnection<State = unknown, Out = unknown>
   #ended(reason: CloseReason): void {
     const { row } = this.endpoint;
     count(row, ACTIVE, -1);
+    this.endpoint.gate.inFlight -= this.#inFlight;
     count(row, IN_FLIGHT, -this.#inFlight);
     count(row, LISTENER_CLOSED + reasonIndex(reason), 1);
     this.#closeToHolders(reason);
@@ -1007,6 +1124,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (this.#heldBack) this.endpoint.memory.forget(this);
     this.#extras?.topics?.end();
     this.#extras?.abort?.abort(closedError(reason));
+    for (const { flight } of this.#extras?.flights ?? []) flight?.cancel(closedError(reason));
     for (const waiter of this.#extras?.waiters.splice(0) ?? []) waiter.reject(closedError(reason));
   }
 
@@ -1025,6 +1143,7 @@ export class ServedConnection<State = unknown, Out = unknown>
       log: undefined,
       waiters: [],
       order: undefined,
+      flights: undefined,
       pausedByUser: false,
       topics: undefined,
       endsAt: NEVER,
@@ -1038,6 +1157,26 @@ export class ServedConnection<State = unknown, Out = unknown>
     extras.order ??= new OrderedReplies();
     return extras.order;
   }
+}
+
+/** Why a connection ends over an error that nobody answers. */
+function reasonOf(error: unknown): CloseReason {
+  // By their codes: the service may use another copy of this package.
+  const code = (error as { readonly code?: unknown } | undefined)?.code;
+  if (code === "server-busy") return "overload";
+  return code === "deadline-exceeded" ? "request-timeout" : "handler-error";
+}
+
+function lateError(withinMs: number): DeadlineExceeded {
+  return new DeadlineExceeded(`the request was not answered within ${withinMs} ms (timeouts.request)`);
+}
+
+function foreignPool({ name }: TaskPool, service: string): HeadraceError {
+  const allowed = "pools that the service names";
+  return new HeadraceError("service-invalid", `service ${service}: pool ${name} is not in its \`pools\``, {
+    given: name,
+    allowed,
+  });
 }
 
 function count(row: Float64Array, index: number, by: number): void {

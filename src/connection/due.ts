@@ -25,6 +25,8 @@ export interface Standing {
   readonly endsAt: number;
   /** While it is open, of a service that has heartbeats. */
   readonly beat: Beat | undefined;
+  /** Clock (ms) by which the first of its requests must be answered; Infinity: there is none. */
+  readonly requestAt: number;
 }
 
 export interface Due {
@@ -84,5 +86,6 @@ export function nextDue(endpoint: Endpoint, slot: number, now: number, standing:
     const beatAt = nextBeatAt(endpoint, slot, now, beat, standing);
     if (beatAt < due.at) due = { at: beatAt, reason: "heartbeat-missed" };
   }
+  if (standing.requestAt < due.at) due = { at: standing.requestAt, reason: "request-timeout" };
   return due;
 }

@@ -2,12 +2,17 @@
  * What all connections of one listener in one worker share: the service with its handler composed, its settings
  * in the form the data path wants, and where things are counted.
  */
+import { type BusyCause, ServerBusy } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Limits, Timeouts } from "../base/settings.ts";
 import type { AnyService } from "../service/define.ts";
 import { composeHandler, type Handler } from "../service/middleware.ts";
+import type { TaskPool } from "../tasks/pool.ts";
+import { type Priority, RANK } from "../tasks/queue.ts";
 import type { BufferMemory } from "./buffer-memory.ts";
 import { type Deadlines, flushMsOf, msOf } from "./deadlines.ts";
+import { Flight } from "./flight.ts";
+import { type Gate, IN_FLIGHT_SHARES } from "./gate.ts";
 import type { Topics } from "./topics.ts";
 import type { Transport } from "./transport.ts";
 import type { Wheel } from "./wheel.ts";
@@ -32,6 +37,8 @@ export interface EndpointOptions {
   /** The listener's row in the scoreboard: LISTENER_FIELDS, then the close reasons. */
   readonly row: Float64Array;
   readonly log: Logger;
+  /** Of the worker. */
+  readonly gate: Gate;
   /** Makes connection ids unique among workers and their restarts. */
   readonly idPrefix: string;
   /** Overwrites borrowed frames when the handler has returned, so that keeping one shows at once. */
@@ -53,6 +60,8 @@ export class Endpoint implements Deadlines {
   readonly topics: Topics;
   readonly row: Float64Array;
   readonly log: Logger;
+  readonly gate: Gate;
+  readonly pools: readonly TaskPool[];
   limits!: Limits;
   coalesce!: boolean;
   readonly idPrefix: string;
@@ -71,6 +80,11 @@ export class Endpoint implements Deadlines {
   drainMs!: number;
   /** Bytes per second; Infinity: they earn no time. */
   minRate!: number;
+  requestMs!: number;
+  /** Requests in flight in the worker from which on some may be refused. */
+  inFlightMark!: number;
+  /** Every request gets a Flight. */
+  tracked!: boolean;
   /** Handlers that may run side by side on one connection. */
   maxInFlight!: number;
   readonly ordered: boolean;
@@ -92,6 +106,8 @@ export class Endpoint implements Deadlines {
     this.topics = options.topics;
     this.row = options.row;
     this.log = options.log;
+    this.gate = options.gate;
+    this.pools = service.pools as unknown as readonly TaskPool[];
     this.idPrefix = options.idPrefix;
     this.poison = options.poison && service.codec.borrowed;
     this.handle = composeHandler(service);
@@ -124,6 +140,46 @@ export class Endpoint implements Deadlines {
     this.flushMs = flushMsOf(this.writeStallMs);
     this.drainMs = drainMs;
     this.minRate = limits.minRate === "off" ? Number.POSITIVE_INFINITY : limits.minRate;
+    this.requestMs = msOf(timeouts.request);
+    const { busy, priority } = this.service;
+    const least = priority ? Math.min(...IN_FLIGHT_SHARES) : 1;
+    this.inFlightMark = Math.floor(limits.inFlightPerWorker * least);
+    this.tracked =
+      timeouts.request !== "off" || (busy?.length ?? 0) > 0 || (priority !== undefined && this.pools.length > 0);
     this.maxInFlight = this.service.concurrency === "serial" ? 1 : limits.inFlight;
   }
+
+  /** Why this request is refused, if it is. Asked only while something is over its bound. */
+  refusal(message: unknown): ServerBusy | undefined {
+    const { gate, service, limits } = this;
+    const priority: Priority = service.priority?.(message) ?? "normal";
+    const rank = RANK[priority];
+    const most = limits.inFlightPerWorker * (service.priority ? (IN_FLIGHT_SHARES[rank] as number) : 1);
+    if (gate.inFlight >= Math.max(1, Math.floor(most))) return busy("in-flight");
+    const because = gate.refuses(rank);
+    if (because) return busy(because);
+    for (const pool of this.pools) {
+      const refused = pool.refuses(priority);
+      if (refused) return refused;
+    }
+    return undefined;
+  }
+
+  /** Of a request that has come now. */
+  flight(message: unknown): Flight {
+    const { service, transport, requestMs, pools } = this;
+    const priority = pools.length > 0 ? (service.priority?.(message) ?? "normal") : "normal";
+    const wanted = (service.busy?.length ?? 0) > 0 ? message : undefined;
+    return new Flight(priority, transport.now + requestMs, wanted);
+  }
+}
+
+const SAID: Readonly<Partial<Record<BusyCause, string>>> = {
+  "in-flight": "too many requests are in flight in this worker",
+  "loop-delay": "the event loop of this worker is late",
+  memory: "this worker uses too much memory",
+};
+
+function busy(because: BusyCause): ServerBusy {
+  return new ServerBusy(because, SAID[because] ?? because);
 }

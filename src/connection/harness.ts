@@ -22,6 +22,7 @@ import { BufferMemory } from "./buffer-memory.ts";
 import { ServedConnection } from "./connection.ts";
 import { Endpoint } from "./endpoint.ts";
 import { FakeTransport, GENERATION, SLOT } from "./fake-transport.ts";
+import { Gate } from "./gate.ts";
 import type { MovedConnection } from "./moved.ts";
 import { Topics } from "./topics.ts";
 import { Wheel } from "./wheel.ts";
@@ -152,6 +153,7 @@ function open<State, In, Out, Env>(
     drainMs: DEFAULT_SERVER_TIMEOUTS.drain,
     coalesce: true,
     row,
+    gate: new Gate(),
     log,
     idPrefix: "test",
     poison: true,

@@ -16,6 +16,8 @@ export interface Traffic {
   readonly accepted: number;
   readonly rejected: number;
   readonly requests: number;
+  /** Requests that were refused because of overload. They count among `requests` too. */
+  readonly shed: number;
   readonly bytesReceived: number;
   readonly bytesSent: number;
   /** Buffers now: received and not used yet, or replies that wait for their turn. */
@@ -35,6 +37,7 @@ export interface ListenerStatus {
   readonly open: number;
   readonly opened: number;
   readonly requests: number;
+  readonly shed: number;
 }
 
 /** Figures of one process; `undefined` where /proc did not tell. */
@@ -52,6 +55,8 @@ export interface WorkerStatus extends Traffic, ProcessUsage {
   readonly movedIn: number;
   /** Connections that went to another worker. */
   readonly movedOut: number;
+  /** Tasks that wait for a thread. */
+  readonly waiting: number;
   readonly pid: number;
   readonly state: WorkerState;
   /** How often a worker of this index was replaced. */

@@ -39,10 +39,11 @@ export const WORKER_FIELDS = [
   "bytesHeldIn",
   "published",
   "dropped",
+  "waiting",
 ] as const;
 
 /** Per listener, after the head; the close reasons follow in their order. */
-export const LISTENER_FIELDS = ["active", "opened", "requests", "inFlight"] as const;
+export const LISTENER_FIELDS = ["active", "opened", "requests", "inFlight", "shed"] as const;
 
 /** Index of the first of the counters by REJECT_REASONS. */
 export const WORKER_REJECTED: number = WORKER_FIELDS.indexOf("rejectedConnections");

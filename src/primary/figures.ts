@@ -18,7 +18,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 const NOW_NONE = { open: 0, bytesHeldIn: 0, bytesHeldOut: 0 } as const;
 const NONE: Traffic = {
   ...NOW_NONE,
-  ...{ accepted: 0, rejected: 0, requests: 0, bytesReceived: 0, bytesSent: 0, published: 0, dropped: 0 },
+  ...{ accepted: 0, rejected: 0, requests: 0, shed: 0, bytesReceived: 0, bytesSent: 0, published: 0, dropped: 0 },
 };
 
 function add(into: Mutable<Traffic>, from: Traffic): void {
@@ -63,6 +63,7 @@ export class Figures {
       accepted: block.get("accepted"),
       rejected: block.get("rejected"),
       requests: block.sum("requests", rows),
+      shed: block.sum("shed", rows),
       bytesReceived: block.get("bytesReceived"),
       bytesSent: block.get("bytesSent"),
       published: block.get("published"),
@@ -78,15 +79,20 @@ export class Figures {
     return { movedIn: block.get("movedIn"), movedOut: block.get("movedOut") };
   }
 
+  /** Tasks that wait in a worker's thread pools. */
+  waiting(seat: number): number {
+    return this.#scoreboard.block(seat).get("waiting");
+  }
+
   totals(): Traffic {
     const total = { ...this.#retired };
     for (const seat of this.#counted().seats) add(total, this.worker(seat));
     return total;
   }
 
-  listener(row: number): { open: number; opened: number; requests: number } {
+  listener(row: number): { open: number; opened: number; requests: number; shed: number } {
     const sum = (field: ListenerField): number => this.#cell(row, LISTENER_FIELDS.indexOf(field));
-    return { open: sum("active"), opened: sum("opened"), requests: sum("requests") };
+    return { open: sum("active"), opened: sum("opened"), requests: sum("requests"), shed: sum("shed") };
   }
 
   closes(): Record<CloseReason, number> {

@@ -46,6 +46,7 @@ export async function serverStatus(
       restarts: crew.restartsOf(slot),
       ...crew.figures.worker(seat),
       ...crew.figures.moves(seat),
+      waiting: crew.figures.waiting(seat),
       ...usage.get(pid),
     }),
   );

@@ -1,6 +1,7 @@
 /** What a handler sees of a connection and of a request. src/connection implements both. */
 import type { Logger } from "../base/log.ts";
 import type { CloseReason } from "../base/reasons.ts";
+import type { Pool, TaskArgs, TaskName, TaskValue } from "../tasks/define.ts";
 
 /**
  * `ok`: taken, below the high-water mark. `slow`: taken, but stop until `drained()` or `onWritable`.
@@ -85,6 +86,15 @@ export interface Context<State, Out, Env> {
   readonly id: string;
   /** Carries the ids of connection and request; made when first read. */
   readonly log: Logger;
-  /** Aborted when the connection ends; made when first read. */
+  /** Aborted when the connection ends or `timeouts.request` has passed; made when first read. */
   readonly signal: AbortSignal;
+  /**
+   * Runs a function of a pool's module in a thread, with the request's priority. Cancelled when the request's deadline
+   * passes and when the connection ends. Rejects as `Pool.run`.
+   */
+  run<Module, Name extends TaskName<Module>>(
+    pool: Pool<Module>,
+    name: Name,
+    ...args: TaskArgs<Module, Name>
+  ): Promise<TaskValue<Module, Name>>;
 }

@@ -11,6 +11,8 @@ import type { Codec } from "../codec/codec.ts";
 import { LIMIT_KINDS, TIMEOUT_KINDS } from "../config/bounds.ts";
 import { type NumericKind, Wrong } from "../config/kinds.ts";
 import { nearest } from "../config/nearest.ts";
+import type { Pool } from "../tasks/define.ts";
+import type { Priority } from "../tasks/queue.ts";
 import type { Connection, ConnectionInfo, Context, Duration } from "./connection.ts";
 import { checkHeartbeat, DEFAULT_MISSED, type Heartbeat } from "./heartbeat.ts";
 
@@ -37,6 +39,7 @@ export interface ServiceLimits {
   readonly connections?: number;
   readonly frame?: Size;
   readonly inFlight?: number;
+  readonly inFlightPerWorker?: number;
   readonly highWater?: Size;
   readonly lowWater?: Size;
   readonly buffered?: Size;
@@ -90,8 +93,21 @@ export interface ServiceDefinition<State, In, Out, Env> {
   /** After `send()` said `slow`: the unsent bytes fell below the low-water mark. */
   onWritable?(connection: Connection<State, Out>, env: Env): void;
   onClose?(connection: Connection<State, Out>, reason: CloseReason, env: Env): void;
-  /** A handler failed. Without `onError` the error is logged and the connection closed (`handler-error`). */
+  /**
+   * A handler failed. Without `onError` the error is logged and the connection closed (`handler-error`). A request that
+   * is refused is a `ServerBusy` here, one that is late (`timeouts.request`) a `DeadlineExceeded`.
+   */
   onError?(error: unknown, context: Context<State, Out, Env>): ErrorReply<NoInfer<Out>>;
+  /**
+   * The protocol's way to say "try again later": sent instead of the reply to a request that is refused because of
+   * overload (also one whose task a pool refused). Without it such a request goes to `onError` as a `ServerBusy`;
+   * without that either, the connection is closed (`overload`).
+   */
+  busy?(message: In): NoInfer<Out>;
+  /** How important a request is: in overload the least important are refused first. Must be quick. Default: normal. */
+  priority?(message: In): Priority;
+  /** Thread pools that its handlers use; started with the worker. */
+  readonly pools?: readonly Pool<never>[];
   /** The worker stops. What it returns is sent as a last message before the connection ends. */
   // biome-ignore lint/suspicious/noConfusingVoidType: as above
   onDraining?(connection: Connection<State, Out>, env: Env): Out | undefined | void;
@@ -136,7 +152,7 @@ const CONTRACT = 1;
 
 /** A checked definition. */
 export interface Service<State = unknown, In = unknown, Out = unknown, Env = unknown>
-  extends Omit<ServiceDefinition<State, In, Out, Env>, "limits" | "timeouts"> {
+  extends Omit<ServiceDefinition<State, In, Out, Env>, "limits" | "timeouts" | "pools"> {
   readonly name: string;
   readonly concurrency: Concurrency;
   readonly stateVersion: number;
@@ -146,6 +162,7 @@ export interface Service<State = unknown, In = unknown, Out = unknown, Env = unk
   /** Pings without an answer after which a connection ends. */
   readonly missed: number;
   readonly topics: Required<TopicOptions>;
+  readonly pools: readonly Pool<never>[];
   readonly [SERVICE]: typeof CONTRACT;
 }
 
@@ -167,6 +184,8 @@ const FUNCTIONS = [
   "resume",
   "handOff",
   "takeOver",
+  "busy",
+  "priority",
 ] as const;
 const PROPERTIES: readonly string[] = [
   "name",
@@ -177,6 +196,7 @@ const PROPERTIES: readonly string[] = [
   "heartbeat",
   "topics",
   "use",
+  "pools",
   "concurrency",
   "limits",
   "timeouts",
@@ -237,6 +257,10 @@ function checkShape(given: Readonly<Record<string, unknown>>): void {
   if (!Array.isArray(use) || use.some((middleware) => typeof middleware !== "function")) {
     throw invalid("use", "not a list of functions", "(message, context, next) => reply");
   }
+  const pools = given.pools ?? [];
+  if (!Array.isArray(pools) || pools.some((pool) => typeof pool?.run !== "function")) {
+    throw invalid("pools", "not a list of pools", "what definePool({ … }) returns");
+  }
 }
 
 function checkMoving({ suspend, resume, handOff, takeOver, stateVersion, migrate }: Record<string, unknown>): void {
@@ -286,6 +310,7 @@ export function defineService<In, Out, State = undefined, Env = undefined>(
     timeouts: readGroup<Timeouts>("timeouts", timeouts, TIMEOUT_KINDS),
     topics: readTopics(definition.topics),
     missed: heartbeat?.missed ?? DEFAULT_MISSED,
+    pools: definition.pools ?? [],
     [SERVICE]: CONTRACT,
   };
 }

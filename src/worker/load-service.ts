@@ -2,46 +2,17 @@
  * Finds the service that a listener names: a built-in, or the default export of the user's module. What can be
  * wrong with a module is told apart here, in one sentence each; what it threw is kept as the error's `cause`.
  */
-import { spawnSync } from "node:child_process";
 import { statSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { ServiceRef } from "../config/config.ts";
+import { importCode, importProblem } from "../os/import-problem.ts";
 import { BUILTIN_SERVICES } from "../service/builtins.ts";
 import { type AnyService, isService } from "../service/define.ts";
-
-const TYPES_SINCE = "22.18";
-const THREW = "threw while it was loaded";
 
 function invalid(given: string, problem: string, cause?: unknown): HeadraceError {
   const options = cause === undefined ? {} : { cause };
   return new HeadraceError("service-invalid", `service ${given}: ${problem}`, { file: given }, options);
-}
-
-/** Where in the module it happened: " (game.js:3)", or nothing when `trace` does not say. */
-function placeIn(path: string, given: string, trace: string): string {
-  const name = [pathToFileURL(path).href, path].find((candidate) => trace.includes(`${candidate}:`));
-  const line = name && /^\d+/.exec(trace.slice(trace.indexOf(`${name}:`) + name.length + 1))?.[0];
-  return line ? ` (${given}:${line})` : "";
-}
-
-/** A SyntaxError caught from import() does not say where; `node --check` does, and runs nothing. */
-function syntaxTrace(path: string): string {
-  return spawnSync(process.execPath, ["--check", path], { encoding: "utf8" }).stderr ?? "";
-}
-
-function importProblem(path: string, given: string, error: unknown): string {
-  const { code, stack = "" } = error instanceof Error ? (error as NodeJS.ErrnoException) : {};
-  const text = messageOf(error).split("\n", 1).join();
-  if (code === "ERR_UNKNOWN_FILE_EXTENSION" && /\.[mc]?ts$/.test(path)) {
-    return `TypeScript needs Node ${TYPES_SINCE} or later (this is ${process.versions.node}); compile it to JavaScript or use a newer Node`;
-  }
-  if (code === "ERR_MODULE_NOT_FOUND") return `imports something that does not exist: ${text}`;
-  if (error instanceof SyntaxError) return `is not valid JavaScript${placeIn(path, given, syntaxTrace(path))}: ${text}`;
-  const place = placeIn(path, given, stack);
-  // defineService found the fault itself and names the property.
-  if (text.startsWith("defineService: ")) return `${text}${place}`;
-  return `${THREW}${place}: ${text}`;
 }
 
 function describe(value: unknown): string {
@@ -75,9 +46,7 @@ export async function loadService(ref: ServiceRef): Promise<AnyService> {
     module = await import(pathToFileURL(path).href);
   } catch (error) {
     const problem = importProblem(path, given, error);
-    // Its own code ran and failed, perhaps for want of something that will be there the next time: no fault of usage.
-    const code = problem.startsWith(THREW) ? "service-failed" : "service-invalid";
-    throw new HeadraceError(code, `service ${given}: ${problem}`, { file: given }, { cause: error });
+    throw new HeadraceError(importCode(problem), `service ${given}: ${problem}`, { file: given }, { cause: error });
   }
   const service = module.default;
   if (isService(service)) return service;

@@ -10,6 +10,7 @@ import { resolveSettings } from "../config/resolve.ts";
 import { BufferMemory } from "../connection/buffer-memory.ts";
 import { ServedConnection } from "../connection/connection.ts";
 import { Endpoint } from "../connection/endpoint.ts";
+import { Gate } from "../connection/gate.ts";
 import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
@@ -18,7 +19,9 @@ import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
 import type { TopicRings } from "../os/topic-rings.ts";
 import type { AnyService } from "../service/define.ts";
 import { type AdmissionPlace, applyAdmission, type ServerAdmission } from "./admission.ts";
+import { closePools, configurePools, poolsOf, startPools, watchPools } from "./pools.ts";
 import { RejectionLog } from "./rejections.ts";
+import { Shedding } from "./shedding.ts";
 
 export interface ServedListener {
   readonly config: ListenerConfig;
@@ -45,7 +48,11 @@ export interface ServerOptions {
   /** To the topics of the other workers; without them they end here. */
   readonly rings?: TopicRings;
   readonly log: Logger;
+  readonly tasks: TaskConfig;
 }
+
+/** What the whole configuration says of thread pools and of overload. */
+type TaskConfig = Pick<Config, "tasks" | "shed" | "workers">;
 
 interface StopOutcome {
   /** Connections that ended by themselves or politely. */
@@ -106,6 +113,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     log,
   });
   // Before anything is opened: what fails here leaves nothing behind.
+  const pools = poolsOf(options.listeners);
+  configurePools(pools, options.tasks);
+  await startPools(pools);
   const prepared = await Promise.all(
     options.listeners.map(async ({ config, service, row }) => {
       const settings = resolveSettings(config, service);
@@ -135,6 +145,19 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   engine.onRound(() => memory.review());
   engine.onTick(() => memory.review());
 
+  const gate = new Gate();
+  const shedding = new Shedding({ gate, log, memory: () => process.memoryUsage.rss() });
+  shedding.configure(options.tasks.shed);
+  engine.onTick(() => {
+    shedding.tick(engine.now);
+    if (pools.length > 0)
+      block.set(
+        "waiting",
+        pools.reduce((sum, pool) => sum + pool.waiting, 0),
+      );
+  });
+  watchPools(pools, gate, log);
+
   const endpoints = prepared.map(
     ({ config, settings, row, ...shared }, index) =>
       new Endpoint({
@@ -150,6 +173,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         drainMs: options.drainMs,
         coalesce: config.socket.coalesce,
         row: block.row(row),
+        gate,
         idPrefix: `${idPrefix}-${index}`,
         poison: process.env.NODE_ENV === "development",
       }),
@@ -212,6 +236,8 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     }
     applyAdmission(engine, admission, config, changed);
     memory.limit(config.bufferMemory);
+    configurePools(pools, config);
+    shedding.configure(config.shed);
     for (const connection of connections()) connection.reconfigured();
   }
 
@@ -264,6 +290,8 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     const forced = await drained(drainMs);
     shut("drain");
     await closeEnvs(Math.max(LEAST_CLOSE_MS, drainMs - (performance.now() - started)));
+    // Last: until here somebody may still want something done.
+    await closePools(pools);
     return { closed: open - forced, forced };
   }
 

@@ -152,6 +152,7 @@ class Worker {
       drainMs: config.drainMs,
       bufferMemory: config.bufferMemory,
       rings: new TopicRings(WORKER_FDS.topics, order.column),
+      tasks: config,
       log,
     });
     // The engine has mapped it.

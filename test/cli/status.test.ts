@@ -9,6 +9,7 @@ const TRAFFIC = {
   accepted: 9,
   rejected: 0,
   requests: 12,
+  shed: 3,
   bytesReceived: 2048,
   bytesSent: 4096,
   bytesHeldIn: 0,
@@ -25,6 +26,7 @@ const worker = (index: number): WorkerStatus => ({
   restarts: 1,
   movedIn: 1024,
   movedOut: 7,
+  waiting: 2,
 });
 
 const STATUS: ServerStatus = {
@@ -39,7 +41,9 @@ const STATUS: ServerStatus = {
   control: "/run/control.sock",
   source: "headrace.yaml",
   slots: 2,
-  listeners: [{ name: "lines", address: "0.0.0.0:9000", service: "echo-line", open: 10, opened: 18, requests: 24 }],
+  listeners: [
+    { name: "lines", address: "0.0.0.0:9000", service: "echo-line", open: 10, opened: 18, requests: 24, shed: 6 },
+  ],
   workers: [worker(0), worker(1)],
   draining: [],
   totals: { ...TRAFFIC, restarts: 2 },
@@ -80,10 +84,10 @@ test("a failed change keeps its lines, and a degraded server says so", () => {
   assert.match(text, /^last change 1h 0m ago: reload failed: headrace\.yaml:1: .*\n {2}headrace\.yaml:2: /m);
 });
 
-test("workers show what moved", () => {
+test("workers show what moved, what was shed and what waits", () => {
   const text = showStatus(STATUS);
-  assert.match(text, /restarts {2}moved in {2}moved out$/m);
-  assert.match(text, /^ +0 {2}200 .* 1 {6}1024 {10}7$/m);
+  assert.match(text, /restarts {2}moved in {2}moved out {2}shed {2}waiting$/m);
+  assert.match(text, /^ +0 {2}200 .* 1 {6}1024 {10}7 {5}3 {8}2$/m);
 });
 
 test("processes that drain have a table of their own while there are any", () => {

@@ -35,6 +35,7 @@ const OTHER: Readonly<Record<string, string>> = {
   "admission.allow": "[10.0.0.0/8]",
   "admission.deny": "[10.0.0.0/8]",
   "limits.bufferMemory": "8MiB",
+  "shed.memory": "1GiB",
   "log.level": "debug",
   control: "/run/other.sock",
   pidFile: "/run/other.pid",

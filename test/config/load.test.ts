@@ -35,6 +35,8 @@ test("without a file, variables and flags there are two echo listeners and the d
     proveMs: 5_000,
     bufferMemory: 256 * 1024 ** 2,
     migration: { enabled: true, rebalance: true },
+    tasks: {},
+    shed: { queueDelay: 10, loopDelay: 500, memory: "off" },
     connections: 10_000,
     clients: { connectionsPerAddress: "off", connectRate: "off", connectBurst: 100, ipv6Prefix: 64 },
     admission: DEFAULT_ADMISSION,

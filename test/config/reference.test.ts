@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DEFAULT_LIMITS, DEFAULT_SOCKET, DEFAULT_TIMEOUTS } from "#src/base/settings.js";
+import { DEFAULT_LIMITS, DEFAULT_SOCKET, DEFAULT_TASKS, DEFAULT_TIMEOUTS } from "#src/base/settings.js";
 import { VARIABLES } from "#src/config/environment.js";
 import { configReference, jsonSchema } from "#src/config/reference.js";
 import { ROWS } from "#src/config/rows.js";
@@ -42,7 +42,8 @@ test("every default is what one may write, through its variable, and changes not
   }
   const written = load(t, { env });
   const listeners = written.listeners.map((listener) => ({ ...listener, limits: {}, timeouts: {} }));
-  assert.deepEqual({ ...written, listeners }, unset);
+  assert.deepEqual({ ...written, listeners, tasks: {} }, unset);
+  assert.deepEqual(written.tasks, DEFAULT_TASKS);
   assert.deepEqual(written.listeners[0]?.limits, DEFAULT_LIMITS);
   assert.deepEqual(written.listeners[0]?.timeouts, DEFAULT_TIMEOUTS);
   assert.equal(Object.keys(env).length, VARIABLES.size - 2, "all but `control` and `pidFile` have a default");

@@ -67,20 +67,20 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   ["timeouts: { wrietStall: 1s }", "headrace.yaml:1: timeouts.wrietStall: unknown option; did you mean writeStall?"],
   [
     "colour: red",
-    "headrace.yaml:1: colour: unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, admission, log, control, pidFile",
+    "headrace.yaml:1: colour: unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, admission, tasks, shed, log, control, pidFile",
   ],
   [
     "tls: {}",
-    "headrace.yaml:1: tls: unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, admission, log, control, pidFile",
+    "headrace.yaml:1: tls: unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, admission, tasks, shed, log, control, pidFile",
   ],
   [
     "__proto__: { x: 1 }",
-    "headrace.yaml:1: __proto__: unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, admission, log, control, pidFile",
+    "headrace.yaml:1: __proto__: unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, admission, tasks, shed, log, control, pidFile",
   ],
   ["log: { constructor: 1 }", "headrace.yaml:1: log.constructor: unknown option; allowed: level"],
   [
     '"\\e[31m": 1',
-    'headrace.yaml:1: "\\u001b[31m": unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, admission, log, control, pidFile',
+    'headrace.yaml:1: "\\u001b[31m": unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, admission, tasks, shed, log, control, pidFile',
   ],
   [
     one(", timeouts: { drain: 1s }"),
@@ -93,11 +93,11 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   // Shapes
   [
     "limits: 5",
-    "headrace.yaml:1: limits: 5 is not a group of options; allowed: connections, onLimit, connectionsPerAddress, connectRate, connectBurst, ipv6Prefix, frame, inFlight, highWater, lowWater, buffered, minRate, bufferMemory",
+    "headrace.yaml:1: limits: 5 is not a group of options; allowed: connections, onLimit, connectionsPerAddress, connectRate, connectBurst, ipv6Prefix, frame, inFlight, inFlightPerWorker, highWater, lowWater, buffered, minRate, bufferMemory",
   ],
   [
     "- 1",
-    "headrace.yaml:1: a list is not a group of options; allowed: workers, listeners, limits, timeouts, socket, migration, admission, log, control, pidFile",
+    "headrace.yaml:1: a list is not a group of options; allowed: workers, listeners, limits, timeouts, socket, migration, admission, tasks, shed, log, control, pidFile",
   ],
   ["listeners: []", "headrace.yaml:1: listeners: the list is empty; allowed: 1 to 64 listeners"],
   ["listeners:\n", "headrace.yaml:1: listeners: nothing is not a list; allowed: 1 to 64 listeners"],
@@ -120,7 +120,7 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   ],
   [
     "listeners: [{ address: '127.0.0.1:1', service: ecko-line }]",
-    'headrace.yaml:1: listeners[0].service: "ecko-line" is not a service; did you mean echo-line?; allowed: echo-line, echo-frame, echo-raw, hash-line, or a module\'s path (./service.js)',
+    'headrace.yaml:1: listeners[0].service: "ecko-line" is not a service; did you mean echo-line?; allowed: echo-line, echo-frame, echo-raw, hash-line, hash-frame, or a module\'s path (./service.js)',
   ],
   [
     one(", name: 9"),

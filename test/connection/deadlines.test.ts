@@ -11,7 +11,7 @@ import { type Concurrency, defineService } from "#src/service/define.js";
 
 const OFF: Timeouts = {
   ...{ firstByte: "off", frame: "off", idle: "off", writeStall: "off" },
-  ...{ age: "off", ageJitter: "off", heartbeat: "off" },
+  ...{ age: "off", ageJitter: "off", heartbeat: "off", request: "off" },
 };
 /** The wheel looks every 50 ms. */
 const TICK = 50;
@@ -239,7 +239,7 @@ test("all off: a connection that does nothing lives on, and one that begins a fr
 
 test("the first deadline that falls due gives the reason", () => {
   const harness = testConnection(defineService({ codec: frame(), onMessage: () => {} }), {
-    timeouts: { firstByte: 3_000, frame: 2_000, idle: 1_500, writeStall: 4_000 },
+    timeouts: { firstByte: 3_000, frame: 2_000, idle: 1_500, writeStall: 4_000, request: "off" },
   });
   harness.push(Buffer.of(0));
   harness.tick(1_400);

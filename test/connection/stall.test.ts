@@ -8,6 +8,7 @@ import { line } from "#src/codec/line.js";
 import { BufferMemory } from "#src/connection/buffer-memory.js";
 import { ServedConnection } from "#src/connection/connection.js";
 import { Endpoint } from "#src/connection/endpoint.js";
+import { Gate } from "#src/connection/gate.js";
 import { Topics } from "#src/connection/topics.js";
 import { Wheel } from "#src/connection/wheel.js";
 import { boundPort } from "#src/os/descriptors.js";
@@ -59,6 +60,7 @@ test("a message sent after a silence by a timer of the same turn in which the de
     row: new Float64Array(LISTENER_CLOSED + CLOSE_REASONS.length),
     log,
     idPrefix: "test",
+    gate: new Gate(),
     poison: false,
   });
   // What a user's timer does in the turn of the tick, before it: the bytes leave when the turn ends.

@@ -25,7 +25,10 @@ const RANKS: Readonly<Record<string, number>> = {
 const TOP = 6;
 
 /** Folders of one rank that one of them may import from, each with its reason. */
-const SIBLINGS: Readonly<Record<string, readonly string[]>> = {};
+const SIBLINGS: Readonly<Record<string, readonly string[]>> = {
+  // A service names its thread pools, and a built-in has one.
+  service: ["tasks"],
+};
 
 interface Import {
   readonly from: string;

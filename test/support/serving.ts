@@ -5,9 +5,12 @@ import { CLOSE_REASONS, type CloseReason } from "#src/base/reasons.js";
 import {
   DEFAULT_ADMISSION,
   DEFAULT_LIMITS,
+  DEFAULT_SHED,
   DEFAULT_SOCKET,
   type Limits,
+  type Shed,
   type SocketOptions,
+  type Tasks,
   type Timeouts,
 } from "#src/base/settings.js";
 import { addon } from "#src/os/addon.js";
@@ -29,6 +32,8 @@ export interface ServingOptions {
   readonly bufferMemory?: number;
   /** `timeouts.drain`. */
   readonly drainMs?: number;
+  readonly tasks?: Partial<Tasks>;
+  readonly shed?: Partial<Shed>;
   readonly log?: Logger;
   /** Another worker to stand beside: with the same scoreboard and admission table. */
   readonly beside?: Serving;
@@ -94,6 +99,7 @@ export async function openServing(t: TestContext, service: AnyService, options: 
     config: serverOf(options),
     drainMs: options.drainMs ?? 30_000,
     bufferMemory: options.bufferMemory ?? 256 * 1024 ** 2,
+    tasks: { workers: 1, tasks: options.tasks ?? {}, shed: { ...DEFAULT_SHED, ...options.shed } },
     log: options.log ?? pino({ level: "silent" }),
   });
   t.after(() => server.abort());
