@@ -72,11 +72,11 @@ for (const event of ["a death", "an upgrade"] as const) {
     await fillUp(crowd, () => crowd.held() === cap);
     assert.equal(crowd.most(), cap);
     assert.ok(crowd.figures.refused > 100);
+    t.diagnostic(JSON.stringify({ most: crowd.most(), ...crowd.figures }));
+    await nothingLeft(rig, crowd, table);
     const { rejections, totals } = await rig.status();
     assert.ok(rejections["max-connections"] > 0);
     assert.equal(totals.rejected, rejections["max-connections"]);
-    t.diagnostic(JSON.stringify({ most: crowd.most(), ...crowd.figures }));
-    await nothingLeft(rig, crowd, table);
   });
 
   test(`the same per address: ${event}`, async (t) => {
