@@ -17,7 +17,7 @@ import { isThenable } from "./thenable.ts";
  * `own`: as what the service's `suspend` returned.
  */
 export const STATE_KINDS = ["none", "clone", "own"] as const;
-export type StateKind = (typeof STATE_KINDS)[number];
+type StateKind = (typeof STATE_KINDS)[number];
 
 export interface PackedState {
   readonly kind: StateKind;
