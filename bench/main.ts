@@ -3,8 +3,8 @@
  *
  * Reading order: scenario.ts (how peers alternate), measure.ts (one run), suites/ (the workloads), figures.ts (what is
  * promised), report.ts. peers.ts and server.ts start the servers, generator.ts the load, process/ reads /proc.
- * handover/ is a comparison of another kind: what clients see while a server changes. overload/ is one of headrace with
- * itself: asked for more than it can do, with shedding and without.
+ * handover/ is a comparison of another kind: what clients see while a server changes. reject/ is about headrace alone,
+ * and overload/ compares it with itself: asked for more than it can do, with shedding and without.
  *
  * Exit codes: 0 all runs were sound (whatever the verdicts), 1 some were not, 2 usage.
  */
@@ -18,6 +18,7 @@ import { onCores, pinSelf, readMachine } from "./machine.ts";
 import { type Options, parseOptions, USAGE, UsageError } from "./options.ts";
 import { measureOverload, OVERLOAD_USAGE, parseOverload } from "./overload/overload.ts";
 import { type Absentee, HEADRACE_CONNECTIONS, type Peer, preparePeers } from "./peers.ts";
+import { measureReject, parseReject, REJECT_USAGE } from "./reject/reject.ts";
 import { compare, describeFacts, describeOutcome } from "./report.ts";
 import { runScenario, type Sample, type Scenario } from "./scenario.ts";
 import { churnScenarios } from "./suites/churn.ts";
@@ -148,6 +149,22 @@ async function runHandover(suite: HandoverSuite, args: readonly string[]): Promi
   return sound;
 }
 
+async function runReject(args: readonly string[]): Promise<boolean> {
+  const options = parseReject(args);
+  if (options === undefined) {
+    print(REJECT_USAGE);
+    return true;
+  }
+  const machine = readMachine();
+  pinSelf(machine);
+  print(`# headrace ${headraceVersion()}, reject, ${new Date().toISOString()}\n`);
+  print(`${describeFacts(machine.facts)}\n`);
+  const { text, data, sound } = await measureReject(options, machine, progress);
+  print(text);
+  if (options.jsonFile !== undefined) writeFileSync(options.jsonFile, JSON.stringify({ machine, ...data }));
+  return sound;
+}
+
 async function runOverload(args: readonly string[]): Promise<boolean> {
   const options = parseOverload(args);
   if (options === undefined) {
@@ -165,7 +182,9 @@ async function runOverload(args: readonly string[]): Promise<boolean> {
 
 const [word, ...others] = process.argv.slice(2);
 try {
-  if (isHandoverSuite(word)) {
+  if (word === "reject") {
+    process.exitCode = (await runReject(others)) ? 0 : 1;
+  } else if (isHandoverSuite(word)) {
     process.exitCode = (await runHandover(word, others)) ? 0 : 1;
   } else if (word === "overload") {
     process.exitCode = (await runOverload(others)) ? 0 : 1;

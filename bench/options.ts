@@ -40,6 +40,7 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [options]
 
   overload: goodput and latency past capacity; "npm run bench -- overload --help"
   handover, migrate, respawn: what clients see while a server changes; "npm run bench -- handover --help"
+  reject                 what it costs to turn a newcomer away; "npm run bench -- reject --help"
 
   --runs N               rounds; every peer runs once in each (5)
   --seconds N            measured in each run (5)

@@ -9,6 +9,9 @@
 #include "addon.h"
 #include "engine.h"
 
+/* In place of the entry of a connection that holds no place at all. */
+#define NOT_COUNTED (-2)
+
 /* ---- the engine in the event loop ---- */
 
 /* The epoll descriptor hangs on the loop by one uv_poll. Replies made outside a round (a timer, a
@@ -235,12 +238,56 @@ static napi_value engine_admission_js(napi_env env, napi_callback_info info) {
   int32_t *table = take_array(&args, args.values[1], napi_int32_array, &words);
   int32_t column = take_int(&args, 2);
   int32_t *caps = take_array(&args, args.values[3], napi_int32_array, &rows);
+  int memory = take_int(&args, 4), wake = take_int(&args, 5);
   if (args.wrong) return throw_wrong(env);
   if (self->closed) return give_int(env, -EBADF);
   if (words < ADMISSION_WORDS || rows != ADMISSION_ROWS) return give_int(env, -EINVAL);
   int error = admission_open(&self->core.admission, table, column, caps);
-  if (!error && !self->admission) napi_create_reference(env, args.values[1], 1, &self->admission);
-  return give_int(env, error);
+  if (error || self->admission) return give_int(env, error);
+  napi_create_reference(env, args.values[1], 1, &self->admission);
+  return give_int(env, memory < 0 ? 0 : engine_share(&self->core, memory, wake));
+}
+
+static napi_value engine_rule_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int listener = take_int(&args, 1);
+  size_t length;
+  const double *given = take_array(&args, args.values[2], napi_float64_array, &length);
+  if (args.wrong || length != RULE_WORDS) return throw_wrong(env);
+  if (self->closed) return give_int(env, -EBADF);
+  address_rule rule = {.connections = (int32_t)given[RULE_CONNECTIONS],
+                       .interval_ns = (int64_t)given[RULE_INTERVAL_NS],
+                       .burst_ns = (int64_t)given[RULE_BURST_NS],
+                       .space = (uint32_t)given[RULE_SPACE],
+                       .prefix = (uint8_t)given[RULE_PREFIX]};
+  return give_int(env, engine_rule(&self->core, listener, &rule, (int)given[RULE_ON_LIMIT]));
+}
+
+static napi_value engine_list_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int listener = take_int(&args, 1);
+  size_t length, count;
+  const uint8_t *starts = take_bytes(&args, 2, &length), *denied = take_bytes(&args, 3, &count);
+  if (args.wrong) return throw_wrong(env);
+  if (self->closed) return give_int(env, -EBADF);
+  if (listener < 0 || listener >= LISTENERS_MAX || length != count * CIDR_BYTES)
+    return give_int(env, -EINVAL);
+  return give_int(env, cidr_set(&self->core.admission.lists[listener], starts, denied, count));
+}
+
+static napi_value engine_admit_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int slot_index = take_int(&args, 1), generation = take_int(&args, 2);
+  socket_address client;
+  int error = take_address(&args, 3, 4, &client);
+  if (args.wrong) return throw_wrong(env);
+  if (self->closed) return give_int(env, -EBADF);
+  if (error) return give_int(env, error);
+  return give_int(env,
+                  engine_admit(&self->core, (uint32_t)slot_index, (uint32_t)generation, &client));
 }
 
 static napi_value engine_connect_js(napi_env env, napi_callback_info info) {
@@ -270,11 +317,14 @@ static napi_value engine_linger_js(napi_env env, napi_callback_info info) {
 static napi_value engine_adopt_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   host *self = take_host(&args);
-  int listener = take_int(&args, 1), fd = take_int(&args, 2);
-  bool counted = take_bool(&args, 3);
+  int listener = take_int(&args, 1), fd = take_int(&args, 2), entry = take_int(&args, 3);
+  socket_address peer;
+  bool named = take_address(&args, 4, 5, &peer) == 0;
   if (args.wrong) return throw_wrong(env);
   if (self->closed) return give_int(env, -EBADF);
-  return give_int(env, engine_adopt(&self->core, listener, fd, counted));
+  if (entry < NOT_COUNTED || entry >= ADDRESS_ENTRIES) return give_int(env, -EINVAL);
+  engine_place place = {.counted = entry != NOT_COUNTED, .entry = entry};
+  return give_int(env, engine_adopt(&self->core, listener, fd, named ? &peer : NULL, place));
 }
 
 static napi_value engine_abandon_js(napi_env env, napi_callback_info info) {
@@ -306,16 +356,17 @@ static napi_value engine_release_js(napi_env env, napi_callback_info info) {
   napi_create_typedarray(env, napi_uint8_array, released.length, buffer, 0, &bytes);
   set_property(env, result, "fd", give_int(env, released.fd));
   set_property(env, result, "unsent", bytes);
-  set_property(env, result, "counted", give_bool(env, released.counted));
+  int32_t entry = released.place.counted ? released.place.entry : NOT_COUNTED;
+  set_property(env, result, "entry", give_int(env, entry));
   return result;
 }
 
 static napi_value engine_leave_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   host *self = take_host(&args);
-  int listener = take_int(&args, 1), count = take_int(&args, 2);
+  int listener = take_int(&args, 1), entry = take_int(&args, 2);
   if (args.wrong) return throw_wrong(env);
-  engine_leave(&self->core, listener, count);
+  engine_leave(&self->core, listener, entry);
   return NULL;
 }
 
@@ -379,6 +430,9 @@ static const addon_export EXPORTS[] = {
     {"engineUnlisten", engine_unlisten_js},
     {"engineAcceptQueued", engine_accept_queued_js},
     {"engineAdmission", engine_admission_js},
+    {"engineRule", engine_rule_js},
+    {"engineList", engine_list_js},
+    {"engineAdmit", engine_admit_js},
     {"engineConnect", engine_connect_js},
     {"engineAdopt", engine_adopt_js},
     {"engineLinger", engine_linger_js},

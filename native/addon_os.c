@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "addon.h"
+#include "address.h"
 #include "fds.h"
 #include "unix.h"
 
@@ -238,6 +239,18 @@ static napi_value exit_with_peer_js(napi_env env, napi_callback_info info) {
   return give_int(env, fds_exit_with_peer(channel, after_ms));
 }
 
+static napi_value event_create_js(napi_env env, napi_callback_info info) {
+  (void)info;
+  return give_int(env, fds_event());
+}
+
+static napi_value address_clear_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  int fd = take_int(&args, 0), first = take_int(&args, 1), columns = take_int(&args, 2);
+  if (args.wrong) return throw_wrong(env);
+  return give_int(env, address_clear(fd, first, columns));
+}
+
 static napi_value exit_now_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   int code = take_int(&args, 0);
@@ -299,6 +312,8 @@ static const addon_export EXPORTS[] = {
     {"unixListen", unix_listen_js},
     {"unixSend", unix_send_js},
     {"exitWithPeer", exit_with_peer_js},
+    {"eventCreate", event_create_js},
+    {"addressClear", address_clear_js},
     {"exitNow", exit_now_js},
     {"memoryCreate", memory_create_js},
     {"memoryMap", memory_map_js},

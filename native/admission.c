@@ -2,9 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
-
-/* A sum that was disturbed by moves this often refuses. */
-#define SUM_ATTEMPTS 16
+#include <unistd.h>
 
 static int32_t load(const int32_t *word) {
   return __atomic_load_n(word, __ATOMIC_SEQ_CST);
@@ -14,79 +12,150 @@ static void add(int32_t *word, int32_t count) {
   __atomic_add_fetch(word, count, __ATOMIC_SEQ_CST);
 }
 
-static int32_t *row_of(int32_t *table, int row) {
+static const int32_t *row_of(const int32_t *table, int row) {
   return table + ADMISSION_HEADER_WORDS + row * ADMISSION_COLUMNS;
 }
 
 static int32_t *cell(admission *self, int row) {
-  return row_of(self->table, row) + self->column;
-}
-
-/* Other processes write the mark: it is not trusted with our memory. */
-static int32_t high_water(const int32_t *table, int half) {
-  int32_t seats = load(&table[ADMISSION_HIGH_WATER + half]);
-  return seats < 0 ? 0 : seats > ADMISSION_SEATS ? ADMISSION_SEATS : seats;
+  return self->table + ADMISSION_HEADER_WORDS + row * ADMISSION_COLUMNS + self->column;
 }
 
 int admission_open(admission *self, int32_t *table, int32_t column,
                    const int32_t caps[ADMISSION_ROWS]) {
   if (column < 0 || column >= ADMISSION_COLUMNS) return -EINVAL;
-  if (column % ADMISSION_SEATS >= high_water(table, column / ADMISSION_SEATS)) return -EINVAL;
+  if (column % ADMISSION_SEATS >= admission_seats(table, column / ADMISSION_SEATS)) return -EINVAL;
   if (self->table && (self->table != table || self->column != column)) return -EBUSY;
+  if (!self->table) self->wake_fd = -1;
   self->table = table;
   self->column = column;
   memcpy(self->caps, caps, sizeof self->caps);
   return 0;
 }
 
+int admission_share(admission *self, int fd, int wake_fd) {
+  if (!self->table) return -EINVAL;
+  if (self->addresses.header) return -EBUSY;
+  self->wake_fd = wake_fd;
+  return address_open(&self->addresses, fd, self->table, self->column);
+}
+
+void admission_close(admission *self) {
+  for (int listener = 0; listener < ADMISSION_LISTENERS; listener++)
+    cidr_clear(&self->lists[listener]);
+  address_close(&self->addresses);
+  self->table = NULL;
+}
+
+/* ---- places ---- */
+
 /* A connection that moves is counted by its new column before its old one lets go. Read between the
  * two in the wrong order it would be missed, and one too many admitted; but then ADMISSION_MOVES
  * has changed, and everything is read again. */
-static bool is_above(admission *self, int row) {
+static bool is_above(const admission *self, int row, int64_t most) {
   const int32_t *cells = row_of(self->table, row);
-  for (int attempt = 0; attempt < SUM_ATTEMPTS; attempt++) {
+  for (int attempt = 0; attempt < ADMISSION_SUM_ATTEMPTS; attempt++) {
     int32_t moves = load(&self->table[ADMISSION_MOVES]);
     int64_t sum = 0;
     for (int half = 0; half < ADMISSION_HALVES; half++) {
-      int32_t seats = high_water(self->table, half);
+      int32_t seats = admission_seats(self->table, half);
       for (int32_t seat = 0; seat < seats; seat++)
         sum += load(&cells[half * ADMISSION_SEATS + seat]);
     }
-    if (load(&self->table[ADMISSION_MOVES]) == moves) return sum > self->caps[row];
+    if (load(&self->table[ADMISSION_MOVES]) == moves) return sum > most;
   }
   return true;
 }
 
+/* Refused without a write where that can be: a flood at the cap must not disturb the sums of those
+ * who take a place that has just become free. */
 static bool raise(admission *self, int row) {
+  int32_t cap = self->caps[row];
+  if (cap > 0 && is_above(self, row, (int64_t)cap - 1)) return false;
   add(cell(self, row), 1);
-  if (self->caps[row] == 0 || !is_above(self, row)) return true;
+  if (cap == 0 || !is_above(self, row, cap)) return true;
   add(cell(self, row), -1);
   return false;
 }
 
-bool admission_enter(admission *self, int listener) {
-  if (!self->table) return true;
-  if (!raise(self, 0)) return false;
-  if (raise(self, 1 + listener)) return true;
+static bool has_room(const admission *self, int row) {
+  return self->caps[row] == 0 || !is_above(self, row, (int64_t)self->caps[row] - 1);
+}
+
+bool admission_has_room(const admission *self, int listener) {
+  return !self->table || (has_room(self, 0) && has_room(self, 1 + listener));
+}
+
+admission_verdict admission_reserve(admission *self, int listener) {
+  if (!self->table) return ADMITTED;
+  if (!raise(self, 0)) return REJECT_CONNECTIONS;
+  if (raise(self, 1 + listener)) return ADMITTED;
   add(cell(self, 0), -1);
-  return false;
+  return REJECT_LISTENER;
 }
 
-static void add_both(admission *self, int listener, int32_t count) {
-  add(cell(self, 0), count);
-  add(cell(self, 1 + listener), count);
+/* ---- those who wait ---- */
+
+void admission_await(admission *self) {
+  if (self->table) __atomic_store_n(&self->table[ADMISSION_WAITING], 1, __ATOMIC_SEQ_CST);
 }
 
-void admission_force(admission *self, int listener) {
-  if (self->table) add_both(self, listener, 1);
+/* After a place has become free. Should this process die between the two steps, the next tick of
+ * those who wait shows them the place. */
+static void wake(admission *self) {
+  if (load(&self->table[ADMISSION_WAITING]) == 0 || self->wake_fd < 0) return;
+  if (__atomic_exchange_n(&self->table[ADMISSION_WAITING], 0, __ATOMIC_SEQ_CST) == 0) return;
+  uint64_t one = 1;
+  ssize_t written = write(self->wake_fd, &one, sizeof one);
+  /* EAGAIN after 2^64 wakes: the descriptor is readable, and that is all that was wanted. */
+  (void)written;
 }
 
-void admission_leave(admission *self, int listener) {
-  if (self->table) add_both(self, listener, -1);
+/* ---- connections ---- */
+
+admission_verdict admission_name(admission *self, int listener, const uint8_t *address,
+                                 int32_t *entry) {
+  *entry = ADDRESS_NONE;
+  if (!self->table || !address) return ADMITTED;
+  if (cidr_denies(&self->lists[listener], address)) return REJECT_DENIED;
+  switch (address_enter(&self->addresses, &self->rules[listener], address, entry)) {
+  case ADDRESS_FULL:
+    return REJECT_ADDRESS;
+  case ADDRESS_FAST:
+    return REJECT_RATE;
+  default:
+    return ADMITTED;
+  }
 }
 
-void admission_hand_over(admission *self, int listener, int32_t count) {
+/* The address first: one that is over its own limit must not disturb the sums of all. */
+admission_verdict admission_enter(admission *self, int listener, const uint8_t *address,
+                                  int32_t *entry) {
+  admission_verdict verdict = admission_name(self, listener, address, entry);
+  if (verdict != ADMITTED) return verdict;
+  verdict = admission_reserve(self, listener);
+  if (verdict == ADMITTED) return ADMITTED;
+  address_leave(&self->addresses, *entry);
+  *entry = ADDRESS_NONE;
+  return verdict;
+}
+
+int32_t admission_force(admission *self, int listener, const uint8_t *address) {
+  if (!self->table) return ADDRESS_NONE;
+  add(cell(self, 0), 1);
+  add(cell(self, 1 + listener), 1);
+  return address ? address_force(&self->addresses, &self->rules[listener], address) : ADDRESS_NONE;
+}
+
+void admission_leave(admission *self, int listener, int32_t entry) {
+  if (!self->table) return;
+  address_leave(&self->addresses, entry);
+  add(cell(self, 1 + listener), -1);
+  add(cell(self, 0), -1);
+  wake(self);
+}
+
+void admission_hand_over(admission *self, int listener, int32_t entry) {
   if (!self->table) return;
   add(&self->table[ADMISSION_MOVES], 1);
-  add_both(self, listener, -count);
+  admission_leave(self, listener, entry);
 }

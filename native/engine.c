@@ -32,6 +32,7 @@ int engine_open(engine *self, const engine_memory *memory) {
   self->ready = self->closing = self->released = (slot_list){NONE, NONE};
   for (int listener = 0; listener < LISTENERS_MAX; listener++)
     self->linger_ms[listener] = -1;
+  self->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
   /* Pages of slots that were never used cost nothing. */
   self->slots =
       mmap(NULL, slots_size(memory), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -44,6 +45,7 @@ int engine_open(engine *self, const engine_memory *memory) {
     if (self->slots) munmap(self->slots, slots_size(memory));
     free(self->next_send);
     if (self->epoll_fd >= 0) close(self->epoll_fd);
+    if (self->spare_fd >= 0) close(self->spare_fd);
     return error;
   }
   advance_clock(self);
@@ -59,10 +61,12 @@ void engine_close(engine *self) {
   }
   listener_close_all(self);
   close(self->epoll_fd);
+  if (self->spare_fd >= 0) close(self->spare_fd);
+  admission_close(&self->admission);
   munmap(self->slots, slots_size(&self->memory));
   free(self->next_send);
   /* No slot, no descriptor: whoever still calls gets -EBADF, -ENOSPC or nothing. */
-  *self = (engine){.epoll_fd = -1, .first_free = NONE, .ready = {NONE, NONE}};
+  *self = (engine){.epoll_fd = -1, .spare_fd = -1, .first_free = NONE, .ready = {NONE, NONE}};
 }
 
 /* ---- slots ---- */
@@ -125,6 +129,7 @@ int engine_add(engine *self, int fd, slot_state state, uint8_t listener,
                  .generation = generation ? generation : 1,
                  .state = (uint8_t)state,
                  .listener = listener,
+                 .entry = ADDRESS_NONE,
                  .linger_ms = state == SLOT_OPEN ? self->linger_ms[listener] : -1,
                  .first_send = NONE,
                  .close_before = NONE,
@@ -155,7 +160,7 @@ int engine_add(engine *self, int fd, slot_state state, uint8_t listener,
 /* Everything but the descriptor. */
 static void forget(engine *self, slot *conn) {
   if (conn->state == SLOT_CLOSING) engine_unwatch_closing(self, conn);
-  if (conn->flags & FLAG_COUNTED) admission_leave(&self->admission, conn->listener);
+  if (conn->flags & FLAG_COUNTED) admission_leave(&self->admission, conn->listener, conn->entry);
   conn_drop_unsent(self, conn);
   conn->fd = -1;
   self->memory.header[HEADER_OPEN]--;
@@ -208,28 +213,42 @@ int engine_linger(engine *self, int listener, int32_t linger_ms) {
   return 0;
 }
 
-int engine_adopt(engine *self, int listener, int fd, bool counted) {
+int engine_adopt(engine *self, int listener, int fd, const socket_address *client,
+                 engine_place place) {
   if (listener < 0 || listener >= LISTENERS_MAX) return -EINVAL;
   int flags = fcntl(fd, F_GETFL);
   if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
   socket_address peer;
-  bool known = socket_name(fd, true, &peer) == 0;
+  bool known = client != NULL || socket_name(fd, true, &peer) == 0;
+  if (client) peer = *client;
   /* The new watch announces again what its last one had announced already: unread bytes, the peer's
    * FIN, an error. */
   int index = engine_add(self, fd, SLOT_OPEN, (uint8_t)listener, known ? &peer : NULL);
   if (index < 0 || !self->admission.table) return index;
-  if (!counted) admission_force(&self->admission, listener);
-  self->slots[index].flags |= FLAG_COUNTED;
+  slot *conn = &self->slots[index];
+  uint8_t bytes[ADDRESS_BYTES];
+  const uint8_t *address = known && socket_address_bytes(&peer, bytes) ? bytes : NULL;
+  if (!place.counted) {
+    conn->entry = admission_force(&self->admission, listener, address);
+  } else if (place.entry != ADDRESS_NONE) {
+    conn->entry = place.entry;
+  } else if (address) {
+    /* Its limit may be younger than its place. */
+    conn->entry =
+        address_force(&self->admission.addresses, &self->admission.rules[listener], address);
+  }
+  conn->flags |= FLAG_COUNTED;
   return index;
 }
 
 int engine_release(engine *self, uint32_t index, uint32_t generation, engine_released *released) {
   slot *conn = engine_slot(self, index, generation);
   if (!conn || conn->state != SLOT_OPEN) return -EBADF;
-  *released = (engine_released){.fd = conn->fd,
-                                .counted = (conn->flags & FLAG_COUNTED) != 0,
-                                .unsent = conn->unsent,
-                                .length = conn->unsent_to - conn->unsent_from};
+  *released = (engine_released){
+      .fd = conn->fd,
+      .place = {.counted = (conn->flags & FLAG_COUNTED) != 0, .entry = conn->entry},
+      .unsent = conn->unsent,
+      .length = conn->unsent_to - conn->unsent_from};
   if (released->length > 0)
     memmove(conn->unsent, conn->unsent + conn->unsent_from, released->length);
   self->memory.totals[TOTAL_BYTES_HELD_OUT] -= conn->unsent_size;
@@ -238,6 +257,61 @@ int engine_release(engine *self, uint32_t index, uint32_t generation, engine_rel
   conn->flags &= (uint16_t)~FLAG_COUNTED;
   unwatch(self, conn);
   forget(self, conn);
+  return 0;
+}
+
+void engine_leave(engine *self, int listener, int32_t entry) {
+  if (listener < 0 || listener >= LISTENERS_MAX) return;
+  if (entry < ADDRESS_NONE || entry >= ADDRESS_ENTRIES) return;
+  admission_hand_over(&self->admission, listener, entry);
+}
+
+void engine_count_rejected(engine *self, admission_verdict verdict) {
+  self->memory.totals[TOTAL_REJECTED]++;
+  self->memory.totals[TOTAL_REJECTED_CONNECTIONS + verdict - REJECT_CONNECTIONS]++;
+}
+
+/* The place stays, and with it the number of all connections: only the address is another. */
+int engine_admit(engine *self, uint32_t index, uint32_t generation, const socket_address *client) {
+  slot *conn = engine_slot(self, index, generation);
+  uint8_t address[ADDRESS_BYTES];
+  if (!conn || conn->state != SLOT_OPEN) return -EBADF;
+  if (!socket_address_bytes(client, address)) return -EINVAL;
+  int32_t entry;
+  admission_verdict verdict = admission_name(&self->admission, conn->listener, address, &entry);
+  if (verdict != ADMITTED) {
+    engine_count_rejected(self, verdict);
+    return (int)verdict;
+  }
+  address_leave(&self->admission.addresses, conn->entry);
+  conn->entry = entry;
+  remember_peer(conn, client);
+  return ADMITTED;
+}
+
+int engine_share(engine *self, int fd, int wake_fd) {
+  int error = admission_share(&self->admission, fd, wake_fd);
+  if (error) return error;
+  /* By edges: whoever writes wakes every worker, and nobody has to read. */
+  struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = WAKE_DATA};
+  return epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, wake_fd, &event) == 0 ? 0 : -errno;
+}
+
+int engine_rule(engine *self, int listener, const address_rule *rule, int on_limit) {
+  if (listener < 0 || listener >= LISTENERS_MAX) return -EINVAL;
+  self->admission.rules[listener] = *rule;
+  self->admission.on_limit[listener] = (uint8_t)on_limit;
+  if (!address_is_limited(rule)) return 0;
+  for (uint32_t index = 0; index < self->used; index++) {
+    slot *conn = &self->slots[index];
+    if (conn->state == SLOT_FREE || conn->listener != listener || conn->entry != ADDRESS_NONE)
+      continue;
+    socket_address peer;
+    uint8_t address[ADDRESS_BYTES];
+    engine_peer(conn, &peer);
+    if ((conn->flags & FLAG_COUNTED) && socket_address_bytes(&peer, address))
+      conn->entry = address_force(&self->admission.addresses, rule, address);
+  }
   return 0;
 }
 
@@ -251,11 +325,6 @@ double engine_abandon(engine *self, double bytes) {
     conn_reset(self, conn);
   }
   return freed;
-}
-
-void engine_leave(engine *self, int listener, int32_t count) {
-  if (listener < 0 || listener >= LISTENERS_MAX || count <= 0) return;
-  admission_hand_over(&self->admission, listener, count);
 }
 
 /* ---- lists ---- */
@@ -336,6 +405,10 @@ int engine_round(engine *self) {
   int accepting_count = 0;
   for (int i = 0; i < count; i++) {
     uint64_t data = events[i].data.u64;
+    if (data == WAKE_DATA) {
+      listener_wake(self);
+      continue;
+    }
     if (data & LISTENER_BIT) {
       accepting[accepting_count++] = (int32_t)(data & ~LISTENER_BIT);
       continue;
@@ -443,7 +516,7 @@ void engine_flush(engine *self) {
 
 void engine_tick(engine *self) {
   advance_clock(self);
-  if (self->watches_paused > 0) listener_tick(self);
+  if (self->watches_stopped > 0) listener_tick(self);
   for (int32_t index = self->closing.first; index != NONE;) {
     slot *conn = &self->slots[index];
     index = conn->close_after;

@@ -43,6 +43,13 @@ enum {
   TOTAL_RECEIVES,
   TOTAL_OPEN,
   TOTAL_BYTES_HELD_OUT, /* size of all buffers of unsent bytes, also of closing slots */
+  /* Of TOTAL_REJECTED; in the order of admission_verdict. */
+  TOTAL_REJECTED_CONNECTIONS,
+  TOTAL_REJECTED_LISTENER,
+  TOTAL_REJECTED_ADDRESS,
+  TOTAL_REJECTED_RATE,
+  TOTAL_REJECTED_DENIED,
+  TOTAL_REJECTED_DESCRIPTORS,
   TOTAL_COUNT
 };
 
@@ -80,6 +87,17 @@ enum {
   COUNTER_WORDS
 };
 
+/* How a listener limits its clients: address_rule, and an ON_LIMIT_…. */
+enum {
+  RULE_CONNECTIONS,
+  RULE_INTERVAL_NS,
+  RULE_BURST_NS,
+  RULE_SPACE,
+  RULE_PREFIX,
+  RULE_ON_LIMIT,
+  RULE_WORDS
+};
+
 typedef struct {
   int32_t *header;
   double *totals;
@@ -101,8 +119,10 @@ typedef struct {
 #define ACCEPTS_PER_ROUND 64
 #define LISTENERS_MAX 64
 #define WATCHES_MAX 16384
-/* A listening socket that ran out of descriptors or memory rests this long. */
+/* A listening socket that ran out of descriptors or memory rests this long, twice as long when that
+ * was in vain, and so on up to the second bound. */
 #define ACCEPT_PAUSE_MS 100
+#define ACCEPT_PAUSE_MOST_MS 1600
 /* After our FIN: how long the peer may take to send its own before the descriptor is closed, unless
  * the listener says otherwise. */
 #define LINGER_MS 1000
@@ -154,10 +174,13 @@ typedef struct {
   int32_t linger_ms;    /* of the listener; -1: LINGER_MS, then close() instead of RST */
   int32_t kernel_queue; /* SIOCOUTQ when last looked at */
   double close_at, close_end;
+  int32_t entry;      /* where its address is counted; ADDRESS_NONE: nowhere */
   uint16_t peer_port; /* network order */
   uint16_t peer_family;
   uint8_t peer[16];
 } slot;
+
+_Static_assert(sizeof(slot) <= 128, "two cache lines");
 
 _Static_assert(offsetof(slot, close_before) <= 64, "a message touches one cache line of its slot");
 
@@ -166,8 +189,11 @@ _Static_assert(offsetof(slot, close_before) <= 64, "a message touches one cache 
 typedef struct {
   int fd; /* -1: not in use */
   uint8_t listener;
-  bool paused;
+  /* Resting: out of descriptors, until resume_at. Waiting: for a place, as `onLimit: wait` has it.
+   */
+  enum { WATCH_ACCEPTING, WATCH_RESTING, WATCH_WAITING } state;
   double resume_at;
+  int32_t rests; /* in a row, without an accept in between */
 } watch;
 
 typedef struct {
@@ -185,9 +211,10 @@ typedef struct {
   int32_t *next_send; /* per output record: the next one of the same slot */
   uint32_t input_used, input_count;
   double now;
-  watch *watches; /* by number */
-  int32_t watches_size, watches_paused;
-  uint32_t accept_turn;             /* who of those that are ready comes first */
+  watch *watches;                        /* by number */
+  int32_t watches_size, watches_stopped; /* stopped: resting or waiting */
+  int spare_fd;         /* given up for a moment to shed one client when no descriptor is left */
+  uint32_t accept_turn; /* who of those that are ready comes first */
   int32_t linger_ms[LISTENERS_MAX]; /* of each listener's next connections */
   admission admission;
 } engine;
@@ -234,15 +261,23 @@ slot *engine_slot(engine *self, uint32_t index, uint32_t generation);
 int engine_connect(engine *self, const socket_address *address, const socket_address *local,
                    const int32_t options[OPTION_COUNT]);
 
+/* A place in the admission table. */
+typedef struct {
+  bool counted;
+  int32_t entry; /* where its address is counted */
+} engine_place;
+
 /* Takes a connected descriptor over as a connection of `listener`, with that listener's linger.
- * `counted`: its place in the admission table is held already; else it takes one, whatever the cap.
- * Returns the slot or -errno; then the descriptor stays the caller's and nothing is counted. */
-int engine_adopt(engine *self, int listener, int fd, bool counted);
+ * `peer`: its client, where that is not the socket's peer; or NULL. `place`: what it holds in the
+ * admission table already, if it is counted; else it takes a place, whatever the limits. Returns
+ * the slot or -errno; then the descriptor stays the caller's and nothing is counted. */
+int engine_adopt(engine *self, int listener, int fd, const socket_address *peer,
+                 engine_place place);
 
 typedef struct {
-  int fd;          /* the caller's now */
-  bool counted;    /* so is its place in the admission table: engine_leave gives it back */
-  uint8_t *unsent; /* what was not sent, to be freed by the caller */
+  int fd;             /* the caller's now */
+  engine_place place; /* so is this: engine_leave gives it back */
+  uint8_t *unsent;    /* what was not sent, to be freed by the caller */
   uint32_t length;
 } engine_released;
 
@@ -253,15 +288,33 @@ int engine_release(engine *self, uint32_t index, uint32_t generation, engine_rel
  * are free. Returns the bytes freed. */
 double engine_abandon(engine *self, double bytes);
 
-/* Gives places of released connections back that live on elsewhere. */
-void engine_leave(engine *self, int listener, int32_t count);
+/* Gives the place of a released connection back that lives on elsewhere. */
+void engine_leave(engine *self, int listener, int32_t entry);
+
+/* The client of a connection is another than the socket's peer, as a proxy says: from now on it is
+ * that one which is counted and shown. ADMITTED, or why that client may not come; then nothing has
+ * changed but a counter of rejections. -EBADF for a slot that is not open. */
+int engine_admit(engine *self, uint32_t index, uint32_t generation, const socket_address *client);
+
+/* Counts client addresses too, in the shared memory `fd` that the admission table is part of, and
+ * hears of free places by the eventfd `wake_fd`, which must stay open. */
+int engine_share(engine *self, int fd, int wake_fd);
+
+/* How `listener` limits its clients from now on. Those that are open and were not counted by their
+ * address until now are. */
+int engine_rule(engine *self, int listener, const address_rule *rule, int on_limit);
+
+/* Counts a client that was not admitted. */
+void engine_count_rejected(engine *self, admission_verdict verdict);
 
 void engine_peer(const slot *conn, socket_address *address);
 
 /* ---- shared by engine.c, listener.c and conn.c ---- */
 
-/* epoll data: the number of a watch with this bit, or a slot's generation and number. */
+/* epoll data: the number of a watch with the first bit, the second bit alone when a place may have
+ * become free, or a slot's generation (of 31 bits) and number. */
 #define LISTENER_BIT (1ull << 63)
+#define WAKE_DATA (LISTENER_BIT | 1ull << 62)
 /* No slot, no record. */
 #define NONE (-1)
 
@@ -298,6 +351,8 @@ void listener_close_all(engine *self);
 void listener_accept(engine *self, int number, int most);
 void listener_accept_ready(engine *self, const int32_t *ready, int count);
 void listener_tick(engine *self);
+/* A place may have become free. */
+void listener_wake(engine *self);
 
 /* ---- conn.c ---- */
 

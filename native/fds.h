@@ -37,6 +37,9 @@ int fds_lock(int fd);
 /* Makes a descriptor that came from the process before close-on-exec and non-blocking. */
 int fds_inherit(int fd);
 
+/* A non-blocking eventfd. */
+int fds_event(void);
+
 /* A zeroed memfd. */
 int fds_memory(const char *name, size_t size);
 

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -58,10 +59,10 @@ int listener_open(engine *self, int number, int listener, int fd, int32_t linger
 
 int listener_close(engine *self, int number) {
   if (!is_open(self, number)) return -EINVAL;
-  if (self->watches[number].paused) {
-    self->watches_paused--;
-  } else {
+  if (self->watches[number].state == WATCH_ACCEPTING) {
     end_watch(self, number);
+  } else {
+    self->watches_stopped--;
   }
   self->watches[number].fd = -1;
   return 0;
@@ -75,43 +76,88 @@ void listener_close_all(engine *self) {
   self->watches_size = 0;
 }
 
-/* Out of descriptors or memory: level-triggered readiness would spin, so rest. */
-static void pause_accepting(engine *self, int number) {
-  watch *from = &self->watches[number];
+/* ---- stopping for a while: level-triggered readiness would spin ---- */
+
+static void stop_accepting(engine *self, int number, int state) {
   end_watch(self, number);
-  from->paused = true;
-  from->resume_at = self->now + ACCEPT_PAUSE_MS;
-  self->watches_paused++;
+  self->watches[number].state = state;
+  self->watches_stopped++;
 }
 
+static void accept_again(engine *self, int number) {
+  if (begin_watch(self, number) != 0) return; /* Tried again at the next tick. */
+  self->watches[number].state = WATCH_ACCEPTING;
+  self->watches_stopped--;
+}
+
+/* Out of descriptors or memory. */
+static void rest(engine *self, int number) {
+  stop_accepting(self, number, WATCH_RESTING);
+  watch *from = &self->watches[number];
+  int32_t ms = ACCEPT_PAUSE_MS << from->rests;
+  if (ms < ACCEPT_PAUSE_MOST_MS) from->rests++;
+  from->resume_at = self->now + ms;
+}
+
+static bool may_go_on(const engine *self, const watch *from) {
+  if (from->state == WATCH_RESTING) return self->now >= from->resume_at;
+  return from->state == WATCH_WAITING && admission_has_room(&self->admission, from->listener);
+}
+
+static bool is_waiting(const engine *self) {
+  for (int32_t number = 0; number < self->watches_size; number++)
+    if (self->watches[number].fd >= 0 && self->watches[number].state == WATCH_WAITING) return true;
+  return false;
+}
+
+/* Who waits says so before it looks, so that a place that becomes free meanwhile is not missed. */
 void listener_tick(engine *self) {
-  for (int32_t number = 0; self->watches_paused > 0 && number < self->watches_size; number++) {
-    watch *from = &self->watches[number];
-    if (from->fd < 0 || !from->paused || self->now < from->resume_at) continue;
-    if (begin_watch(self, number) != 0) continue;
-    from->paused = false;
-    self->watches_paused--;
-  }
+  if (is_waiting(self)) admission_await(&self->admission);
+  for (int32_t number = 0; self->watches_stopped > 0 && number < self->watches_size; number++)
+    if (self->watches[number].fd >= 0 && may_go_on(self, &self->watches[number]))
+      accept_again(self, number);
 }
 
-static void reject(engine *self, int fd) {
-  self->memory.totals[TOTAL_REJECTED]++;
-  socket_make_reset(fd);
+void listener_wake(engine *self) {
+  if (self->watches_stopped > 0) listener_tick(self);
+}
+
+static void wait_for_place(engine *self, int number) {
+  stop_accepting(self, number, WATCH_WAITING);
+  admission_await(&self->admission);
+  if (may_go_on(self, &self->watches[number])) accept_again(self, number);
+}
+
+/* ---- admitting ---- */
+
+static void reject(engine *self, uint8_t listener, int fd, admission_verdict verdict) {
+  engine_count_rejected(self, verdict);
+  if (self->admission.on_limit[listener] != ON_LIMIT_CLOSE) socket_make_reset(fd);
   close(fd);
 }
 
-static void admit(engine *self, uint8_t listener, int fd, const socket_address *peer) {
-  if (!admission_enter(&self->admission, listener)) {
-    reject(self, fd);
+/* `reserved`: it has a place already. */
+static void admit(engine *self, uint8_t listener, int fd, const socket_address *peer,
+                  bool reserved) {
+  admission *gate = &self->admission;
+  uint8_t bytes[ADDRESS_BYTES];
+  const uint8_t *address = socket_address_bytes(peer, bytes) ? bytes : NULL;
+  int32_t entry;
+  admission_verdict verdict = reserved ? admission_name(gate, listener, address, &entry)
+                                       : admission_enter(gate, listener, address, &entry);
+  if (verdict != ADMITTED) {
+    if (reserved) admission_leave(gate, listener, ADDRESS_NONE);
+    reject(self, listener, fd, verdict);
     return;
   }
   int index = engine_add(self, fd, SLOT_OPEN, listener, peer);
   if (index < 0) {
-    admission_leave(&self->admission, listener);
-    reject(self, fd);
+    admission_leave(gate, listener, entry);
+    reject(self, listener, fd, REJECT_DESCRIPTORS);
     return;
   }
-  if (self->admission.table) self->slots[index].flags |= FLAG_COUNTED;
+  if (gate->table) self->slots[index].flags |= FLAG_COUNTED;
+  self->slots[index].entry = entry;
   self->memory.totals[TOTAL_ACCEPTED]++;
   engine_emit(self, INPUT_ACCEPT, index, listener, 0);
 }
@@ -145,23 +191,50 @@ static bool has_room(const engine *self) {
   return engine_has_room(self, self->memory.input_records_max / 2);
 }
 
+static int accept_next(const watch *from, socket_address *peer) {
+  peer->length = sizeof peer->v6;
+  int fd = accept4(from->fd, &peer->any, &peer->length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
+/* No descriptor is left: one client is told so, by means of the spare one, instead of being left in
+ * the queue without a word. Another thread may be quicker to take it; then there is none until the
+ * next time. */
+static void shed(engine *self, const watch *from) {
+  socket_address peer;
+  if (self->spare_fd >= 0) {
+    close(self->spare_fd);
+    int fd = accept_next(from, &peer);
+    if (fd >= 0) reject(self, from->listener, fd, REJECT_DESCRIPTORS);
+  }
+  self->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 void listener_accept(engine *self, int number, int most) {
-  if (!is_open(self, number) || self->watches[number].paused) return;
-  const watch *from = &self->watches[number];
+  if (!is_open(self, number) || self->watches[number].state != WATCH_ACCEPTING) return;
+  watch *from = &self->watches[number];
+  /* Who is to wait stays in the queue: there has to be a place before it is accepted. */
+  bool waits = self->admission.on_limit[from->listener] == ON_LIMIT_WAIT;
   for (int i = 0; i < most && has_room(self); i++) {
-    socket_address peer = {.length = sizeof peer.v6};
-    int fd = accept4(from->fd, &peer.any, &peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    socket_address peer;
+    if (waits && admission_reserve(&self->admission, from->listener) != ADMITTED) {
+      wait_for_place(self, number);
+      return;
+    }
+    int fd = accept_next(from, &peer);
     if (fd >= 0) {
-      admit(self, from->listener, fd, &peer);
+      from->rests = 0;
+      admit(self, from->listener, fd, &peer, waits);
       continue;
     }
-    int error = errno;
-    int kind = sort_accept_error(error);
+    if (waits) admission_leave(&self->admission, from->listener, ADDRESS_NONE);
+    int kind = sort_accept_error(-fd);
     if (kind == NOTHING_LEFT) return;
     self->memory.totals[TOTAL_ACCEPT_ERRORS]++;
     if (kind == TRY_NEXT) continue;
-    pause_accepting(self, number);
-    engine_emit(self, INPUT_ACCEPT_ERROR, from->listener, error, 0);
+    if ((fd == -EMFILE || fd == -ENFILE) && !waits) shed(self, from);
+    rest(self, number);
+    engine_emit(self, INPUT_ACCEPT_ERROR, from->listener, -fd, 0);
     return;
   }
 }

@@ -107,6 +107,18 @@ int socket_address_format(const socket_address *address, char text[SOCKET_TEXT_B
   return 0;
 }
 
+bool socket_address_bytes(const socket_address *address, uint8_t bytes[16]) {
+  if (address->any.sa_family == AF_INET6) {
+    memcpy(bytes, &address->v6.sin6_addr, 16);
+    return true;
+  }
+  if (address->any.sa_family != AF_INET) return false;
+  memset(bytes, 0, 10);
+  memset(bytes + 10, 0xff, 2);
+  memcpy(bytes + 12, &address->v4.sin_addr, 4);
+  return true;
+}
+
 static int open_socket(int family) {
   int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   return fd < 0 ? -errno : fd;

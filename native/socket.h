@@ -45,6 +45,10 @@ int socket_address_parse(socket_address *address, const char *host, uint16_t por
 /* Writes "address port". */
 int socket_address_format(const socket_address *address, char text[SOCKET_TEXT_BYTES]);
 
+/* The 16 bytes of an IPv6 address; those of an IPv4 address in its IPv4-mapped form. False for what
+ * is neither. */
+bool socket_address_bytes(const socket_address *address, uint8_t bytes[16]);
+
 /* A bound, listening socket. With `exclusive` SO_REUSEPORT is set only after listen(): a socket
  * of anyone else on the address makes bind() fail with EADDRINUSE, and later members of our own
  * group may still join. */

@@ -37,10 +37,12 @@ export interface HeadraceOptions extends SubjectOptions {
   readonly service?: string;
   /** A new worker receives a share of the connections. Default: true. */
   readonly rebalance?: boolean;
+  /** More options, in the place of those here. */
+  readonly config?: object;
 }
 
 export async function startHeadrace(options: HeadraceOptions): Promise<Headrace> {
-  const { machine, workers, quick, service, rebalance = true } = options;
+  const { machine, workers, quick, service, rebalance = true, config: more = {} } = options;
   if (!existsSync(HEADRACE_MAIN)) throw new Absent("dist/cli/main.js is missing: npm run build");
   const place = new Place(service === undefined ? {} : { BENCH_LIBRARY });
   const { folder } = place;
@@ -52,6 +54,7 @@ export async function startHeadrace(options: HeadraceOptions): Promise<Headrace>
     limits: { connections: CONNECTIONS },
     migration: { rebalance },
     ...(quick ? { timeouts: { prove: "200ms" } } : {}),
+    ...more,
   };
   writeFileSync(file, JSON.stringify(config));
   const log: LogLine[] = [];

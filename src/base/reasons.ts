@@ -28,6 +28,21 @@ export const CLOSE_REASONS = [
 
 export type CloseReason = (typeof CLOSE_REASONS)[number];
 
+/**
+ * Why a newcomer was turned away, in the order of admission_verdict (native/admission.h). `descriptors`: this process
+ * had none left.
+ */
+export const REJECT_REASONS = [
+  "max-connections",
+  "max-listener",
+  "per-address",
+  "rate",
+  "denied",
+  "descriptors",
+] as const;
+
+export type RejectReason = (typeof REJECT_REASONS)[number];
+
 /** What a codec may blame on the peer. */
 export type ProtocolFault = "protocol-error" | "frame-empty" | "frame-too-large";
 

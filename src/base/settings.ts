@@ -6,9 +6,23 @@
 /** Milliseconds, or no deadline at all. */
 export type Deadline = number | "off";
 
+/** What becomes of newcomers for whom there is no place. `wait`: they queue in the kernel until there is. */
+export const ON_LIMIT = ["reset", "close", "wait"] as const;
+export type OnLimit = (typeof ON_LIMIT)[number];
+
 export interface Limits {
   /** Connections open at once. On the server: in all workers together. On a listener: a further cap. */
   connections: number;
+  /** At `connections`: newcomers get RST, or FIN, or wait in the kernel's queue. */
+  onLimit: OnLimit;
+  /** Connections open at once from one client address, in all workers together. */
+  connectionsPerAddress: number | "off";
+  /** Connections a second from one client address, in all workers together. */
+  connectRate: number | "off";
+  /** Connections that may come from one address at once, before `connectRate` holds it. */
+  connectBurst: number;
+  /** Bits of an IPv6 address that make it the same client. */
+  ipv6Prefix: number;
   /** Bytes of one frame's payload, both ways. */
   frame: number;
   /** Requests in flight on one connection (`ordered` and `unordered` services). Past it reads pause. */
@@ -90,6 +104,11 @@ const MiB = 1024 * KiB;
 
 export const DEFAULT_LIMITS: Readonly<Limits> = {
   connections: 10_000,
+  onLimit: "reset",
+  connectionsPerAddress: "off",
+  connectRate: "off",
+  connectBurst: 100,
+  ipv6Prefix: 64,
   frame: MiB,
   inFlight: 64,
   inFlightPerWorker: 10_000,
@@ -159,6 +178,16 @@ export const DEFAULT_MIGRATION: Readonly<Migration> = {
   enabled: true,
   rebalance: true,
 };
+
+/** Client addresses, as CIDR blocks: "10.0.0.0/8", "2001:db8::/32". */
+export interface Admission {
+  /** Only these may come, unless there are none. */
+  allow: readonly string[];
+  /** These may not, even if they are in `allow`. */
+  deny: readonly string[];
+}
+
+export const DEFAULT_ADMISSION: Readonly<Admission> = { allow: [], deny: [] };
 
 /** Thread pools, of one worker. */
 export interface Tasks {

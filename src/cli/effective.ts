@@ -1,6 +1,6 @@
 /** The configuration as it would be used, in the form of a configuration file. */
 import { stringify } from "yaml";
-import { DEFAULT_TASKS } from "../base/settings.ts";
+import { type Admission, DEFAULT_TASKS } from "../base/settings.ts";
 import {
   LIMIT_KINDS,
   SERVER_LIMIT_KINDS,
@@ -26,6 +26,12 @@ function written(values: object, kinds: Writers): Record<string, unknown> {
     return [name, text === String(value) ? value : text];
   });
   return Object.fromEntries(entries);
+}
+
+/** Lists that say something. */
+function shownLists(admission: Admission): { admission?: Partial<Admission> } {
+  const lists = Object.entries(admission).filter(([, blocks]) => blocks.length > 0);
+  return lists.length === 0 ? {} : { admission: Object.fromEntries(lists) };
 }
 
 /** One thread of each pool is enough to see that its module can be loaded. */
@@ -54,6 +60,7 @@ export async function showEffective(config: Config): Promise<string> {
       limits: written(capped, LIMIT_KINDS),
       timeouts: written(timeouts, TIMEOUT_KINDS),
       socket: written(listener.socket, SOCKET_KINDS),
+      ...shownLists(listener.admission),
     });
   }
   const effective = {
@@ -64,6 +71,7 @@ export async function showEffective(config: Config): Promise<string> {
     },
     timeouts: written({ drain: config.drainMs, hang: config.hangMs, prove: config.proveMs }, SERVER_TIMEOUT_KINDS),
     migration: config.migration,
+    ...shownLists(config.admission),
     tasks: written({ ...DEFAULT_TASKS, ...config.tasks }, TASK_KINDS),
     shed: written(config.shed, SHED_KINDS),
     log: { level: config.logLevel },

@@ -59,9 +59,15 @@ function leaving({ draining }: ServerStatus, now: number): string[] {
   return ["", ...table([["draining", "generation", "open", "for"], ...rows])];
 }
 
+/** "idle-timeout 3, drain 1": those that are not 0. */
+function byReason(counts: Readonly<Record<string, number>>): string {
+  const counted = Object.entries(counts).filter(([, count]) => count > 0);
+  return counted.map(([reason, count]) => `${reason} ${count}`).join(", ");
+}
+
 /** The status, as text. */
 export function showStatus(status: ServerStatus): string {
-  const { totals, closes } = status;
+  const { totals, closes, rejections } = status;
   const now = Date.parse(status.startedAt) + status.uptimeMs;
   const listeners = status.listeners.map(({ name, address, service, open, opened, requests, shed }) => [
     name,
@@ -91,8 +97,7 @@ export function showStatus(status: ServerStatus): string {
     worker.shed,
     worker.waiting,
   ]);
-  const reasons = Object.entries(closes).filter(([, count]) => count > 0);
-  const closed = reasons.map(([reason, count]) => `${reason} ${count}`).join(", ") || "none yet";
+  const [closed, rejected] = [byReason(closes), byReason(rejections)];
   return [
     ...heading(status, now),
     "",
@@ -105,7 +110,8 @@ export function showStatus(status: ServerStatus): string {
       `${showBytes(totals.bytesReceived)} received, ${showBytes(totals.bytesSent)} sent, ` +
       `${showBytes(totals.bytesHeldIn)} held in, ${showBytes(totals.bytesHeldOut)} held out, ${totals.restarts} restarts`,
     ...(totals.published > 0 ? [`topics: ${totals.published} published, ${totals.dropped} dropped`] : []),
-    `closed: ${closed}`,
+    `closed: ${closed || "none yet"}`,
+    ...(rejected === "" ? [] : [`rejected: ${rejected}`]),
     "",
   ].join("\n");
 }

@@ -4,10 +4,12 @@
  * connection in 32 bits, and timers hold 2^31 ms.
  */
 import {
+  type Admission,
   type Deadline,
   type Limits,
   MAX_WORKERS,
   type Migration,
+  ON_LIMIT,
   type ServerLimits,
   type ServerTimeouts,
   type Shed,
@@ -15,7 +17,7 @@ import {
   type Tasks,
   type Timeouts,
 } from "../base/settings.ts";
-import { BOOLEAN, type Kind, type NumericKind, numeric } from "./kinds.ts";
+import { BOOLEAN, type CheckedKind, CIDRS, choice, type Kind, type NumericKind, numeric } from "./kinds.ts";
 import { COUNT, DURATION, PERCENT, SIZE } from "./units.ts";
 
 const SECOND = 1_000;
@@ -32,8 +34,13 @@ type NumericKinds<T> = { readonly [Name in keyof T]: NumericKind<T[Name]> };
 const deadline: NumericKind<number | "off"> = numeric(DURATION, 1, LONGEST_MS, "off");
 const bytes: NumericKind<number> = numeric(SIZE, 1, GiB);
 
-export const LIMIT_KINDS: NumericKinds<Limits> = {
+export const LIMIT_KINDS: { readonly [Name in keyof Limits]: CheckedKind<Limits[Name]> } = {
   connections: numeric(COUNT, 1, 1_000_000),
+  onLimit: choice(ON_LIMIT),
+  connectionsPerAddress: numeric(COUNT, 1, 1_000_000, "off"),
+  connectRate: numeric(COUNT, 1, 1_000_000, "off"),
+  connectBurst: numeric(COUNT, 1, 1_000_000),
+  ipv6Prefix: numeric(COUNT, 1, 128),
   frame: bytes,
   inFlight: numeric(COUNT, 1, 65_536),
   inFlightPerWorker: numeric(COUNT, 1, 1_000_000),
@@ -70,6 +77,11 @@ export const SERVER_TIMEOUT_KINDS: NumericKinds<ServerTimeouts> = {
 export const MIGRATION_KINDS: { readonly [Name in keyof Migration]: Kind<boolean> } = {
   enabled: BOOLEAN,
   rebalance: BOOLEAN,
+};
+
+export const ADMISSION_KINDS: { readonly [Name in keyof Admission]: Kind<Admission[Name]> } = {
+  allow: CIDRS,
+  deny: CIDRS,
 };
 
 const MOST_THREADS = 256;

@@ -39,12 +39,18 @@ interface Difference {
 function serverOptions(config: Config): Readonly<Record<string, unknown>> {
   return {
     "limits.connections": config.connections,
+    "limits.connectionsPerAddress": config.clients.connectionsPerAddress,
+    "limits.connectRate": config.clients.connectRate,
+    "limits.connectBurst": config.clients.connectBurst,
+    "limits.ipv6Prefix": config.clients.ipv6Prefix,
     "limits.bufferMemory": config.bufferMemory,
     "timeouts.drain": config.drainMs,
     "timeouts.hang": config.hangMs,
     "timeouts.prove": config.proveMs,
     "migration.enabled": config.migration.enabled,
     "migration.rebalance": config.migration.rebalance,
+    "admission.allow": config.admission.allow.join(),
+    "admission.deny": config.admission.deny.join(),
     "tasks.threads": config.tasks.threads,
     "tasks.queue": config.tasks.queue,
     "shed.queueDelay": config.shed.queueDelay,
@@ -69,10 +75,11 @@ function listenerDifferences({ before, after }: Kept): Difference[] {
   const found: Difference[] = [];
   if (before.name !== after.name) found.push({ option: "listeners[].name", listener });
   if (!sameService(before.service, after.service)) found.push({ option: "listeners[].service", listener });
-  for (const group of ["limits", "timeouts", "socket"] as const) {
+  for (const group of ["limits", "timeouts", "socket", "admission"] as const) {
     const [old, fresh] = [before[group] as Record<string, unknown>, after[group] as Record<string, unknown>];
     for (const name of Object.keys({ ...old, ...fresh })) {
-      if (old[name] !== fresh[name]) found.push({ option: `${group}.${name}`, listener });
+      // A list is another when its text is.
+      if (String(old[name]) !== String(fresh[name])) found.push({ option: `${group}.${name}`, listener });
     }
   }
   return found;

@@ -3,7 +3,7 @@
  * load.ts makes it; the primary and the workers read it and never change it.
  */
 import type { Address } from "../base/address.ts";
-import type { Deadline, Limits, Migration, Shed, SocketOptions, Tasks, Timeouts } from "../base/settings.ts";
+import type { Admission, Deadline, Limits, Migration, Shed, SocketOptions, Tasks, Timeouts } from "../base/settings.ts";
 
 export const BUILTIN_SERVICES = ["echo-line", "echo-frame", "echo-raw", "hash-line", "hash-frame"] as const;
 type BuiltinService = (typeof BUILTIN_SERVICES)[number];
@@ -29,7 +29,14 @@ export interface ListenerConfig {
   readonly timeouts: Partial<Timeouts>;
   /** Complete. */
   readonly socket: SocketOptions;
+  /** Its own, which are asked besides the server's. */
+  readonly admission: Admission;
 }
+
+/** Limits of one client address. Listeners with the same ones count together. */
+export type ClientLimits = Readonly<
+  Pick<Limits, "connectionsPerAddress" | "connectRate" | "connectBurst" | "ipv6Prefix">
+>;
 
 export interface Config {
   /** Worker processes. */
@@ -50,6 +57,9 @@ export interface Config {
   readonly shed: Readonly<Shed>;
   /** Connections open at once in all workers and listeners together. */
   readonly connections: number;
+  /** How clients are limited by their addresses where a listener says nothing else. */
+  readonly clients: ClientLimits;
+  readonly admission: Admission;
   readonly logLevel: LogLevel;
   /** Absolute path of the control socket; absent: the runtime directory decides. */
   readonly control?: string;

@@ -3,6 +3,7 @@
  * schema, and the types of the groups leave nothing out. change.ts goes by it, and the documentation prints it.
  */
 import type {
+  Admission,
   Limits,
   Migration,
   ServerLimits,
@@ -23,6 +24,11 @@ type Effects<T> = { readonly [Name in keyof T]: Effect };
 
 const LIMITS: Effects<Limits> = {
   connections: "live",
+  onLimit: "live",
+  connectionsPerAddress: "live",
+  connectRate: "live",
+  connectBurst: "live",
+  ipv6Prefix: "live",
   frame: "live",
   inFlight: "live",
   inFlightPerWorker: "live",
@@ -49,6 +55,8 @@ const SERVER_TIMEOUTS: Effects<ServerTimeouts> = { drain: "live", hang: "live", 
 
 const MIGRATION: Effects<Migration> = { enabled: "live", rebalance: "live" };
 
+/** For newcomers: who is there already may stay. */
+const ADMISSION: Effects<Admission> = { allow: "live", deny: "live" };
 /** A pool's threads are made with it. */
 const TASKS: Effects<Tasks> = { threads: "workers", queue: "live" };
 
@@ -87,10 +95,12 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   ...grouped("listeners[].limits", LIMITS),
   ...grouped("listeners[].timeouts", TIMEOUTS),
   ...grouped("listeners[].socket", SOCKET),
+  ...grouped("listeners[].admission", ADMISSION),
   ...grouped("limits", { ...LIMITS, ...SERVER_LIMITS }),
   ...grouped("timeouts", { ...TIMEOUTS, ...SERVER_TIMEOUTS }),
   ...grouped("socket", SOCKET),
   ...grouped("migration", MIGRATION),
+  ...grouped("admission", ADMISSION),
   ...grouped("tasks", TASKS),
   ...grouped("shed", SHED),
   "log.level": "live",

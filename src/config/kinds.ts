@@ -3,6 +3,7 @@
  * them and resolve.ts checks a service's own numbers with them. A refused value is a `Wrong`, never a throw.
  */
 import { type Address, parseAddress } from "../base/address.ts";
+import { CIDRS_MAX, parseCidr } from "./cidr.ts";
 import { nearest } from "./nearest.ts";
 import { shown } from "./shown.ts";
 import { COUNT, type Unit } from "./units.ts";
@@ -28,6 +29,11 @@ export interface Kind<T> {
   read(given: unknown): T | Wrong;
   /** `value` as the user would write it. */
   write(value: T): string;
+}
+
+/** A kind whose values can be checked without being read: a service declares them as they are. */
+export interface CheckedKind<T> extends Kind<T> {
+  check(value: unknown): Wrong | undefined;
 }
 
 /** A number in the unit of its option, or a word that stands for none ("off") or for a choice ("auto"). */
@@ -89,15 +95,40 @@ export const BOOLEAN: Kind<boolean> = {
 };
 
 /** One of a few words. */
-export function choice<W extends string>(words: readonly W[]): Kind<W> {
+export function choice<W extends string>(words: readonly W[]): CheckedKind<W> {
   const allowed = words.join(", ");
+  const read = (given: unknown): W | Wrong =>
+    words.find((word) => word === given) ?? new Wrong(`${shown(given)} is not known`, allowed);
   return {
     allowed,
     json: { enum: words },
-    read: (given) => words.find((word) => word === given) ?? new Wrong(`${shown(given)} is not known`, allowed),
+    read,
     write: String,
+    check(value) {
+      const result = read(value);
+      return result instanceof Wrong ? result : undefined;
+    },
   };
 }
+
+const CIDRS_ALLOWED = `up to ${CIDRS_MAX} addresses or CIDR blocks ("10.0.0.0/8", "2001:db8::/32")`;
+
+/** A list of CIDR blocks; in a variable, with commas between them. */
+export const CIDRS: Kind<readonly string[]> = {
+  allowed: CIDRS_ALLOWED,
+  json: { type: "array", items: { type: "string" }, maxItems: CIDRS_MAX },
+  read(given) {
+    const list = typeof given === "string" ? given.split(",").map((block) => block.trim()) : given;
+    if (!Array.isArray(list)) return new Wrong(`${shown(given)} is not a list`, CIDRS_ALLOWED);
+    if (list.length > CIDRS_MAX) return new Wrong(`a list of ${list.length} is too long`, CIDRS_ALLOWED);
+    for (const block of list) {
+      const parsed = typeof block === "string" ? parseCidr(block) : "not text";
+      if (typeof parsed === "string") return new Wrong(`${shown(block)} is not a CIDR block: ${parsed}`, CIDRS_ALLOWED);
+    }
+    return list as string[];
+  },
+  write: (value) => value.join(","),
+};
 
 /** Text that `pattern` accepts; `allowed` says the pattern in words. */
 export function text(noun: string, pattern: RegExp, allowed: string): Kind<string> {

@@ -4,6 +4,7 @@
  */
 import { basename, extname } from "node:path";
 import {
+  DEFAULT_ADMISSION,
   DEFAULT_SOCKET,
   type Limits,
   type ServerLimits,
@@ -146,6 +147,7 @@ export function readListeners(
       limits: limitsOf(limits, input.limits),
       timeouts: timeoutsOf(layersOf(sources, "timeouts", input, index)),
       socket: { ...DEFAULT_SOCKET, ...merge(layersOf(sources, "socket", input, index)) },
+      admission: { ...DEFAULT_ADMISSION, ...input.admission },
     };
   });
   checkPairs(listeners, sources.list, findings);

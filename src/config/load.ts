@@ -7,6 +7,7 @@
  */
 import { availableParallelism } from "node:os";
 import {
+  DEFAULT_ADMISSION,
   DEFAULT_LIMITS,
   DEFAULT_MIGRATION,
   DEFAULT_SERVER_LIMITS,
@@ -14,7 +15,7 @@ import {
   DEFAULT_SHED,
   MAX_WORKERS,
 } from "../base/settings.ts";
-import type { Config, Flags } from "./config.ts";
+import type { ClientLimits, Config, Flags } from "./config.ts";
 import { type Finding, refuse } from "./finding.ts";
 import { type Read, readListeners } from "./listener.ts";
 import { absolutePath } from "./path.ts";
@@ -61,6 +62,13 @@ function pidFileOf(reads: readonly Read[]): { pidFile?: string } {
   return last?.input.pidFile === undefined ? {} : { pidFile: absolutePath(last.source.folder, last.input.pidFile) };
 }
 
+/** Of the server: what the sources set, in their order, over the defaults. */
+function clientsOf(reads: readonly Read[]): ClientLimits {
+  const limits = Object.assign({}, DEFAULT_LIMITS, ...reads.map(({ input }) => input.limits)) as typeof DEFAULT_LIMITS;
+  const { connectionsPerAddress, connectRate, connectBurst, ipv6Prefix } = limits;
+  return { connectionsPerAddress, connectRate, connectBurst, ipv6Prefix };
+}
+
 /**
  * The configuration, complete but for what each service declares.
  * Throws `config-invalid`, or `usage` when a flag is at fault, with one line per finding (at most 20).
@@ -89,6 +97,8 @@ export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
     hangMs: last(({ timeouts }) => timeouts?.hang) ?? hang,
     proveMs: last(({ timeouts }) => timeouts?.prove) ?? prove,
     connections,
+    clients: clientsOf(reads),
+    admission: Object.assign({}, DEFAULT_ADMISSION, ...reads.map(({ input }) => input.admission)),
     bufferMemory: last(({ limits }) => limits?.bufferMemory) ?? DEFAULT_SERVER_LIMITS.bufferMemory,
     migration: {
       enabled: last(({ migration }) => migration?.enabled) ?? enabled,

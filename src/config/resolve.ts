@@ -7,7 +7,7 @@ import { LIMIT_KINDS, TIMEOUT_KINDS } from "./bounds.ts";
 import type { ListenerConfig } from "./config.ts";
 import { limitConflicts } from "./conflicts.ts";
 import { refuse } from "./finding.ts";
-import { type NumericKind, Wrong } from "./kinds.ts";
+import { type CheckedKind, Wrong } from "./kinds.ts";
 
 /** What a service declares for itself, in ms and bytes. */
 export interface ServiceDefaults {
@@ -30,7 +30,7 @@ function checkDeclared(
   service: string,
   group: keyof Settings,
   declared: object | undefined,
-  kinds: Readonly<Record<string, Pick<NumericKind<unknown>, "check">>>,
+  kinds: Readonly<Record<string, Pick<CheckedKind<unknown>, "check">>>,
 ): void {
   for (const [name, value] of Object.entries(declared ?? {})) {
     const option = `${group}.${name}`;

@@ -7,6 +7,8 @@
  */
 import { z } from "zod";
 import {
+  type Admission,
+  DEFAULT_ADMISSION,
   DEFAULT_LIMITS,
   DEFAULT_MIGRATION,
   DEFAULT_SERVER_LIMITS,
@@ -26,6 +28,7 @@ import {
   type Timeouts,
 } from "../base/settings.ts";
 import {
+  ADMISSION_KINDS,
   LIMIT_KINDS,
   MIGRATION_KINDS,
   SERVER_LIMIT_KINDS,
@@ -54,6 +57,7 @@ export interface ListenerInput extends GroupsInput {
   name?: string;
   address: GivenAddress;
   service: string;
+  admission?: Partial<Admission>;
 }
 
 /** A file, the environment or the flags, once read: only what was given, in ms and bytes. */
@@ -63,6 +67,7 @@ export interface ConfigInput extends GroupsInput {
   limits?: Partial<Limits & ServerLimits>;
   timeouts?: Partial<Timeouts & ServerTimeouts>;
   migration?: Partial<Migration>;
+  admission?: Partial<Admission>;
   tasks?: Partial<Tasks>;
   shed?: Partial<Shed>;
   log?: { level?: LogLevel };
@@ -77,6 +82,13 @@ export const DEFAULT_LOG_LEVEL: LogLevel = "info";
 const limits: Options<Limits> = options(LIMIT_KINDS, DEFAULT_LIMITS, {
   connections:
     "Connections open at once in all workers together. On a listener a further cap, at most that at the top.",
+  onLimit:
+    "What newcomers get when there is no place for them: RST, FIN, or (`wait`) a place in the kernel's queue until there is one.",
+  connectionsPerAddress:
+    "Connections open at once from one client address, in all workers and listeners together. A listener with other values here than those at the top counts its clients apart.",
+  connectRate: "Connections a second from one client address, in all workers together.",
+  connectBurst: "Connections that may come from one address at once before `connectRate` holds it.",
+  ipv6Prefix: "Bits of an IPv6 address that make it the same client.",
   frame: "Bytes of one frame's payload, both ways. A longer one closes the connection.",
   inFlight: "Requests in flight on one connection. Past it reads pause.",
   inFlightPerWorker:
@@ -126,6 +138,11 @@ function group<S extends z.ZodRawShape>(shape: S, description: string): z.ZodObj
 const NAME = text("name", /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'up to 63 letters, digits, ".", "_" and "-"');
 const PATH = text("path", /^\P{Cc}+$/u, "a path (/run/headrace/control.sock)");
 
+const admission: Options<Admission> = options(ADMISSION_KINDS, DEFAULT_ADMISSION, {
+  allow: "Only these client addresses may come, unless there are none here.",
+  deny: "These client addresses may not come, even if they are in `allow`.",
+});
+
 const listener = group(
   {
     name: optional(NAME, "Name in logs and metrics, unique. Else made from the service: echo-line, then echo-line-2."),
@@ -137,6 +154,7 @@ const listener = group(
       "`timeouts` of this listener, over those at the top (without the last three).",
     ).exactOptional(),
     socket: group(socket, "`socket` of this listener, over that at the top.").exactOptional(),
+    admission: group(admission, "Asked besides `admission` at the top: who comes has to pass both.").exactOptional(),
   },
   "One address and the service behind it.",
 );
@@ -191,6 +209,7 @@ const root = group(
     timeouts: group({ ...timeouts, ...serverTimeouts }, "How long things may take.").exactOptional(),
     socket: group(socket, "Options of the listening sockets and of the connections they accept.").exactOptional(),
     migration: group(migration, "What becomes of connections when their worker is replaced.").exactOptional(),
+    admission: group(admission, "Which client addresses may come, to any listener.").exactOptional(),
     tasks: group(tasks, "Thread pools, where services have any.").exactOptional(),
     shed: group(shed, "When a worker is overloaded and refuses requests, those of low priority first.").exactOptional(),
     log: group({ level }, "What is logged.").exactOptional(),

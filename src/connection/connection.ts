@@ -10,7 +10,7 @@ import type { Logger } from "../base/log.ts";
 import { type CloseReason, reasonIndex } from "../base/reasons.ts";
 import { INVALID, NEED_MORE } from "../codec/codec.ts";
 import { isPeerReset, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
-import { COUNTER, TICK_MS } from "../engine/layout.ts";
+import { COUNTER, ENTRY, TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
 import type { Connection, ConnectionTimeouts, SendResult } from "../service/connection.ts";
 import type { Reply } from "../service/define.ts";
@@ -496,9 +496,9 @@ export class ServedConnection<State = unknown, Out = unknown>
   }
 
   /** The other worker has it: closed here for good. The service does not hear of it, and no reason is counted. */
-  gone({ counted }: MovedConnection): void {
+  gone({ entry }: MovedConnection): void {
     const { transport, index, row } = this.endpoint;
-    if (counted) transport.leave(index, 1);
+    transport.leave(index, entry);
     count(row, ACTIVE, -1);
     this.#leaving = undefined;
     this.#closeToHolders("moved");
@@ -512,10 +512,10 @@ export class ServedConnection<State = unknown, Out = unknown>
     const { transport, wheel, index } = this.endpoint;
     this.#phase = "open";
     try {
-      this.#slot = transport.adopt(index, moved.fd, this, { counted: moved.counted, counters: moved });
+      this.#slot = transport.adopt(index, moved.fd, this, { entry: moved.entry, peer: moved.remote, counters: moved });
     } catch (error) {
       this.log.error({ err: error }, "a connection that could not move could not go on either");
-      if (moved.counted) transport.leave(index, 1);
+      transport.leave(index, moved.entry);
       this.#ended("io-error");
       return false;
     }
@@ -534,7 +534,8 @@ export class ServedConnection<State = unknown, Out = unknown>
   arrive(moved: MovedConnection, stateVersion: number): void {
     const { endpoint } = this;
     const { transport } = endpoint;
-    this.#slot = transport.adopt(endpoint.index, moved.fd, this, { counted: false, counters: moved });
+    const place = { entry: ENTRY.notCounted, peer: moved.remote, counters: moved };
+    this.#slot = transport.adopt(endpoint.index, moved.fd, this, place);
     this.#phase = "arriving";
     this.#arriving = { moved, early: [], bytes: moved.unsent.length };
     this.#generation = transport.generation(this.#slot);
@@ -565,8 +566,7 @@ export class ServedConnection<State = unknown, Out = unknown>
   /** The other worker could not be told that it has arrived: it never did. Its descriptor is the caller's again. */
   forget(): void {
     const { transport, index } = this.endpoint;
-    const { counted } = transport.release(this.#slot, this.#generation);
-    if (counted) transport.leave(index, 1);
+    transport.leave(index, transport.release(this.#slot, this.#generation).entry);
     this.#arriving = undefined;
     this.#closeToHolders("moved");
     this.#tellClosed("server-close");

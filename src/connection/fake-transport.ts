@@ -1,6 +1,6 @@
 /** The engine's part in a testConnection: memory instead of a socket, and a peer that takes all or nothing. */
 import type { AdoptOptions, ReleasedSlot, SlotOwner } from "../engine/engine.ts";
-import { COUNTER } from "../engine/layout.ts";
+import { COUNTER, ENTRY } from "../engine/layout.ts";
 import type { Transport } from "./transport.ts";
 
 export const SLOT: number = 0;
@@ -104,7 +104,7 @@ export class FakeTransport implements Transport {
     const unsent = Buffer.concat(this.#kept.splice(0));
     this.unsent[SLOT] = 0;
     const [received = 0, sent = 0, receivedAt = 0, progressAt = 0] = this.counters;
-    return { fd: NO_DESCRIPTOR, unsent, counted: false, received, sent, receivedAt, progressAt };
+    return { fd: NO_DESCRIPTOR, unsent, entry: ENTRY.notCounted, received, sent, receivedAt, progressAt };
   }
 
   adopt(_listener: number, _fd: number, _owner: SlotOwner, { counters }: AdoptOptions): number {

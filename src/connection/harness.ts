@@ -71,7 +71,7 @@ export interface TestConnection<State, Out, Env = unknown> {
   settle(): Promise<void>;
 }
 
-export interface MoveOptions<Env> {
+interface MoveOptions<Env> {
   /** What the service's `env` has made in the other worker. */
   readonly env?: Env;
   /** `stateVersion` of the worker it leaves. Default: that of the service. */

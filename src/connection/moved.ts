@@ -17,7 +17,7 @@ import { isThenable } from "./thenable.ts";
  * `own`: as what the service's `suspend` returned.
  */
 export const STATE_KINDS = ["none", "clone", "own"] as const;
-export type StateKind = (typeof STATE_KINDS)[number];
+type StateKind = (typeof STATE_KINDS)[number];
 
 export interface PackedState {
   readonly kind: StateKind;
@@ -56,8 +56,8 @@ export interface ConnectionRecord extends SlotCounters {
 
 export interface MovedConnection extends ConnectionRecord {
   readonly fd: number;
-  /** It holds a place in this worker's column of the admission table. */
-  readonly counted: boolean;
+  /** Its place in this worker's column of the admission table; ENTRY.notCounted: it has none there. */
+  readonly entry: number;
 }
 
 /** A connection of more bytes stays where it is: they would hold up a worker for too long. */

@@ -24,5 +24,5 @@ export interface Transport {
   adopt(listener: number, fd: number, owner: SlotOwner, options: AdoptOptions): number;
   readonly bytesHeldOut: number;
   abandon(bytes: number): number;
-  leave(listener: number, count: number): void;
+  leave(listener: number, entry: number): void;
 }

@@ -1,5 +1,5 @@
 /** What `status` answers: plain figures, units in the names. Made in src/primary, printed in src/cli. */
-import type { CloseReason } from "../base/reasons.ts";
+import type { CloseReason, RejectReason } from "../base/reasons.ts";
 
 export type PrimaryState = "starting" | "running" | "reloading" | "upgrading" | "scaling" | "stopping";
 
@@ -111,4 +111,6 @@ export interface ServerStatus extends ProcessUsage {
   readonly draining: readonly DrainingStatus[];
   readonly totals: Traffic & { readonly restarts: number };
   readonly closes: Readonly<Record<CloseReason, number>>;
+  /** Newcomers who were turned away. */
+  readonly rejections: Readonly<Record<RejectReason, number>>;
 }

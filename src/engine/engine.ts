@@ -7,11 +7,13 @@
 import { readFileSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
 import { HeadraceError } from "../base/errors.ts";
-import type { Deadline } from "../base/settings.ts";
+import { REJECT_REASONS, type RejectReason } from "../base/reasons.ts";
+import type { Deadline, OnLimit } from "../base/settings.ts";
 import { addon, type EngineHandle, type EngineMemory } from "../os/addon.ts";
 import { check, errnoName } from "../os/errno.ts";
 import {
   COUNTER,
+  ENTRY,
   HEADER,
   INPUT,
   INPUT_BYTES,
@@ -19,6 +21,7 @@ import {
   OUTPUT,
   OUTPUT_BYTES,
   OUTPUT_RECORDS,
+  RULE,
   TICK_MS,
   TOTAL_BYTES_HELD_OUT,
   TOTAL_CLOCK,
@@ -67,16 +70,51 @@ export interface SlotCounters {
 export interface ReleasedSlot extends SlotCounters {
   readonly fd: number;
   readonly unsent: Uint8Array;
-  /** Its place in the admission table is still taken. */
-  readonly counted: boolean;
+  /** Its place in the admission table, which is still taken; ENTRY.notCounted: it has none. */
+  readonly entry: number;
 }
 
 export interface AdoptOptions {
-  /** Its place in the admission table is taken already; else it takes one, whatever the cap. */
-  readonly counted: boolean;
+  /** Its place in the admission table, as released; ENTRY.notCounted: it takes one, whatever the limits. */
+  readonly entry: number;
+  /** Its client, where that may be another than the socket's peer (see `admit`). */
+  readonly peer?: { readonly host: string; readonly port: number };
   /** Where its counters stood. Default: a connection that begins now. */
   readonly counters?: SlotCounters;
 }
+
+/** The shared memory that engines count in: see src/os/admission-table.ts. */
+export interface SharedAdmission {
+  readonly words: Int32Array;
+  /** Descriptors of the memory and of its eventfd, which must stay open. Without: addresses are not counted. */
+  readonly fd?: number;
+  readonly wakeFd?: number;
+}
+
+/** How a listener treats newcomers. */
+export interface ClientRule {
+  /** Connections of one address. */
+  readonly connections: number | "off";
+  /** Connects a second of one address, */
+  readonly rate: number | "off";
+  /** and how many of them at once. */
+  readonly burst: number;
+  /** Listeners with the same number count together. */
+  readonly space: number;
+  /** Bits of an IPv6 address that make it the same client. */
+  readonly ipv6Prefix: number;
+  readonly onLimit: OnLimit;
+}
+
+/** Addresses as ranges: see Addon.engineList. */
+export interface AddressRanges {
+  readonly starts: Uint8Array;
+  readonly denied: Uint8Array;
+}
+
+/** In the order of native/admission.h. */
+const ON_LIMIT: readonly OnLimit[] = ["reset", "close", "wait"];
+const NS = 1e9;
 
 const SLOTS_MAX = 1 << 18;
 /** 64 connections each: as many as the longest queue holds. */
@@ -195,8 +233,36 @@ export class Engine {
   }
 
   /** See Addon.engineAdmission. */
-  limit(words: Int32Array, column: number, caps: Int32Array): void {
-    check(addon().engineAdmission(this.#handle, words, column, caps), "admission");
+  limit({ words, fd = -1, wakeFd = -1 }: SharedAdmission, column: number, caps: Int32Array): void {
+    check(addon().engineAdmission(this.#handle, words, column, caps, fd, wakeFd), "admission");
+  }
+
+  /** How `listener` treats newcomers from now on. Clients that are there are counted by their addresses too. */
+  rule(listener: number, { connections, rate, burst, space, ipv6Prefix, onLimit }: ClientRule): void {
+    const words = new Float64Array(RULE.words);
+    const intervalNs = rate === "off" ? 0 : Math.ceil(NS / rate);
+    words[RULE.connections] = connections === "off" ? 0 : connections;
+    words[RULE.intervalNs] = intervalNs;
+    words[RULE.burstNs] = intervalNs * burst;
+    words[RULE.space] = space;
+    words[RULE.prefix] = ipv6Prefix;
+    words[RULE.onLimit] = ON_LIMIT.indexOf(onLimit);
+    check(addon().engineRule(this.#handle, listener, words), "admission");
+  }
+
+  /** Which addresses `listener` accepts from now on. */
+  list(listener: number, { starts, denied }: AddressRanges): void {
+    check(addon().engineList(this.#handle, listener, starts, denied), "admission");
+  }
+
+  /**
+   * The client behind a proxy has been named: from now on it is that address which is listed, counted and shown.
+   * Returns why it may not come; then nothing has changed, and closing the slot is the caller's. A slot that is no
+   * longer open admits anybody.
+   */
+  admit(slot: number, generation: number, host: string, port: number): RejectReason | undefined {
+    const verdict = addon().engineAdmit(this.#handle, slot, generation, host, port);
+    return verdict > 0 ? REJECT_REASONS[verdict - 1] : undefined;
   }
 
   /**
@@ -220,10 +286,11 @@ export class Engine {
    * throws `system`, and then the descriptor is still the caller's.
    */
   adopt(listener: number, fd: number, owner: SlotOwner, options: AdoptOptions): number {
-    const slot = check(addon().engineAdopt(this.#handle, listener, fd, options.counted), "adopting a connection");
+    const { entry, peer, counters } = options;
+    const [host, port] = [peer?.host ?? "", peer?.port ?? 0];
+    const slot = check(addon().engineAdopt(this.#handle, listener, fd, entry, host, port), "adopting a connection");
     this.#owners[slot] = owner;
     const at = slot * COUNTER.words;
-    const { counters } = options;
     if (counters) {
       this.counters[at + COUNTER.received] = counters.received;
       this.counters[at + COUNTER.sent] = counters.sent;
@@ -260,9 +327,9 @@ export class Engine {
     return this.#closed ? 0 : addon().engineAbandon(this.#handle, bytes);
   }
 
-  /** Gives back the places of `count` released connections that were counted and live on elsewhere, or nowhere. */
-  leave(listener: number, count: number): void {
-    addon().engineLeave(this.#handle, listener, count);
+  /** Gives back the place, if it has one, of a released connection that lives on elsewhere, or nowhere. */
+  leave(listener: number, entry: number): void {
+    if (entry !== ENTRY.notCounted) addon().engineLeave(this.#handle, listener, entry);
   }
 
   /** Who owns the slot, if anyone does. */

@@ -35,12 +35,26 @@ export const OUTPUT = {
 /** Per-slot counters. */
 export const COUNTER = { received: 0, sent: 1, receivedAt: 2, progressAt: 3, words: 4 } as const;
 
+/** A listener's rule for its clients (native/address.h). */
+export const RULE = {
+  connections: 0,
+  intervalNs: 1,
+  burstNs: 2,
+  space: 3,
+  prefix: 4,
+  onLimit: 5,
+  words: 6,
+} as const;
+
+/** In place of an entry of the admission table: the connection holds no place; it holds one, but no address is counted. */
+export const ENTRY = { notCounted: -2, none: -1 } as const;
+
 /** Index of the clock in the totals; the rest is WORKER_FIELDS of src/os/scoreboard.ts. */
 export const TOTAL_CLOCK = 0;
 /** Index of the size of all buffers of unsent bytes. */
 export const TOTAL_BYTES_HELD_OUT = 10;
 /** Number of totals the engine writes. */
-export const TOTALS = 11;
+export const TOTALS = 17;
 
 /** Bytes that arrive in one round, at most; a connection's share of them is 64 KiB (RECEIVE_SHARE). */
 export const INPUT_BYTES: number = 1 << 20;

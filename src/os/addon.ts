@@ -107,6 +107,10 @@ export interface Addon {
    * ends the process with code 1.
    */
   exitWithPeer(channel: number, afterMs: number): Errno;
+  /** A non-blocking eventfd. */
+  eventCreate(): Errno;
+  /** Clears what `columns` columns from `first` on count of addresses, in the memory of an admission table. */
+  addressClear(memory: number, first: number, columns: number): Errno;
   /** Ends the process with nothing more done or waited for: not the thread pool, no exit handlers. */
   exitNow(code: number): never;
   /** A zeroed memfd of `size` bytes. */
@@ -151,34 +155,55 @@ export interface Addon {
   /**
    * Counts connections in the words of src/os/admission-table.ts, in `column`, which its half's high-water mark has to
    * cover (-EINVAL). `caps`, per row, 0 = none: never exceeded by the sum of a row. May be called again with other
-   * caps, not with another place (-EBUSY).
+   * caps, not with another place (-EBUSY). `memory` and `wake`, of the first call: the descriptors of the table, so that
+   * addresses are counted too, and of its eventfd, which must stay open; -1: neither.
    */
-  engineAdmission(engine: EngineHandle, words: Int32Array, column: number, caps: Int32Array): Errno;
+  engineAdmission(
+    engine: EngineHandle,
+    words: Int32Array,
+    column: number,
+    caps: Int32Array,
+    memory: number,
+    wake: number,
+  ): Errno;
+  /** How `listener` limits its clients from now on: RULE of src/engine/layout.ts. */
+  engineRule(engine: EngineHandle, listener: number, rule: Float64Array): Errno;
+  /**
+   * Which addresses may come to `listener`: 16 bytes for the start of each range, ascending from 0, and whether it is
+   * denied. None: all may.
+   */
+  engineList(engine: EngineHandle, listener: number, starts: Uint8Array, denied: Uint8Array): Errno;
+  /**
+   * The client of a slot is another than the socket's peer: it is the one that is counted and shown from now on.
+   * Returns 0, or the place of a reason in REJECT_REASONS plus one, and then nothing has changed.
+   */
+  engineAdmit(engine: EngineHandle, slot: number, generation: number, host: string, port: number): Errno;
   /** Begins to connect; the outcome comes as a record. Returns the slot. `localHost` "" = any. */
   engineConnect(engine: EngineHandle, host: string, port: number, localHost: string, options: Int32Array): Errno;
   /** The linger (as in engineListen) of the connections that `listener` gets from now on. */
   engineLinger(engine: EngineHandle, listener: number, lingerMs: number): Errno;
   /**
-   * Takes a connected socket over (now the engine's) as one of `listener`. `counted`: its place in the admission
-   * table is held already; else it takes one, whatever the cap. Returns the slot; on error nothing has changed.
+   * Takes a connected socket over (now the engine's) as one of `listener`. `entry`: what it holds in the admission
+   * table already, as released; -2: nothing, so it takes a place, whatever the limits. `host`: its client, "": the
+   * socket's peer. Returns the slot; on error nothing has changed.
    */
-  engineAdopt(engine: EngineHandle, listener: number, fd: number, counted: boolean): Errno;
+  engineAdopt(engine: EngineHandle, listener: number, fd: number, entry: number, host: string, port: number): Errno;
   /**
-   * Gives a connection up, unclosed: its descriptor (now the caller's) and what was not sent yet. `counted`: so is its
-   * place in the admission table. -EBUSY inside a round.
+   * Gives a connection up, unclosed: its descriptor (now the caller's) and what was not sent yet. `entry`: so is its
+   * place in the admission table; -2: it has none. -EBUSY inside a round.
    */
   engineRelease(
     engine: EngineHandle,
     slot: number,
     generation: number,
-  ): { fd: number; unsent: Uint8Array; counted: boolean } | Errno;
+  ): { fd: number; unsent: Uint8Array; entry: number } | Errno;
   /**
    * Resets closing connections that hold unsent bytes, the oldest first, until at least `bytes` of buffers are free.
    * Returns the bytes freed.
    */
   engineAbandon(engine: EngineHandle, bytes: number): number;
-  /** Gives `count` places of released connections of `listener` back. Nothing once the engine is closed. */
-  engineLeave(engine: EngineHandle, listener: number, count: number): void;
+  /** Gives the place of a released connection of `listener` back. Nothing once the engine is closed. */
+  engineLeave(engine: EngineHandle, listener: number, entry: number): void;
   /** Sends the output records now. Never calls into JavaScript. */
   engineFlush(engine: EngineHandle): void;
   /** Sends from any memory, after everything in the output records. What the kernel does not take is copied. */

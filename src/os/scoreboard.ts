@@ -24,6 +24,13 @@ export const WORKER_FIELDS = [
   "receives",
   "open",
   "bytesHeldOut",
+  // Of `rejected`, in the order of REJECT_REASONS.
+  "rejectedConnections",
+  "rejectedListener",
+  "rejectedAddress",
+  "rejectedRate",
+  "rejectedDenied",
+  "rejectedDescriptors",
   "pid",
   "startedAt",
   "accepting",
@@ -37,6 +44,9 @@ export const WORKER_FIELDS = [
 
 /** Per listener, after the head; the close reasons follow in their order. */
 export const LISTENER_FIELDS = ["active", "opened", "requests", "inFlight", "shed"] as const;
+
+/** Index of the first of the counters by REJECT_REASONS. */
+export const WORKER_REJECTED: number = WORKER_FIELDS.indexOf("rejectedConnections");
 
 export type WorkerField = (typeof WORKER_FIELDS)[number];
 export type ListenerField = (typeof LISTENER_FIELDS)[number];

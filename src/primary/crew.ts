@@ -140,7 +140,12 @@ export class Crew {
         rows,
         pretty: this.#options.pretty,
       },
-      { scoreboard: this.#scoreboard.fd, admission: this.admission.fd, topics: this.topics },
+      {
+        scoreboard: this.#scoreboard.fd,
+        admission: this.admission.fd,
+        topics: this.topics,
+        wake: this.admission.wakeFd,
+      },
     );
     this.#all.add(worker);
     void worker.exited.then(() => this.#bury(worker));

@@ -3,9 +3,15 @@
  * that seat: before another gets it empty, what the dead one counted is added to what is kept here, so that the
  * server's totals never go back.
  */
-import { CLOSE_REASONS, type CloseReason, reasonIndex } from "../base/reasons.ts";
+import { CLOSE_REASONS, type CloseReason, REJECT_REASONS, type RejectReason, reasonIndex } from "../base/reasons.ts";
 import type { Traffic } from "../control/status.ts";
-import { LISTENER_CLOSED, LISTENER_FIELDS, type ListenerField, type Scoreboard } from "../os/scoreboard.ts";
+import {
+  LISTENER_CLOSED,
+  LISTENER_FIELDS,
+  type ListenerField,
+  type Scoreboard,
+  WORKER_REJECTED,
+} from "../os/scoreboard.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -35,6 +41,8 @@ export class Figures {
   readonly #scoreboard: Scoreboard;
   readonly #counted: () => Counted;
   readonly #retired: Mutable<Traffic> = { ...NONE };
+  /** By REJECT_REASONS, of dead workers. */
+  readonly #retiredRejections: number[] = REJECT_REASONS.map(() => 0);
   /** What dead workers counted, by row. */
   readonly #retiredRows = new Map<number, Float64Array>();
   /** The same of listeners that are no more. */
@@ -97,11 +105,24 @@ export class Figures {
     >;
   }
 
+  rejections(): Record<RejectReason, number> {
+    const seats = [...this.#counted().seats];
+    const sum = (index: number): number =>
+      seats.reduce((total, seat) => total + this.#rejected(seat, index), this.#retiredRejections[index] ?? 0);
+    return Object.fromEntries(REJECT_REASONS.map((reason, index) => [reason, sum(index)])) as Record<
+      RejectReason,
+      number
+    >;
+  }
+
   /** Takes a dead worker's counts over and clears its block. Its connections are gone with it. */
   retire(seat: number): void {
     const { rows } = this.#counted();
     const block = this.#scoreboard.block(seat);
     add(this.#retired, { ...this.worker(seat), ...NOW_NONE });
+    for (const index of this.#retiredRejections.keys()) {
+      this.#retiredRejections[index] = (this.#retiredRejections[index] ?? 0) + this.#rejected(seat, index);
+    }
     for (const index of rows) {
       const counted = block.row(index);
       // What was open ended with the worker.
@@ -121,6 +142,10 @@ export class Figures {
     const retired = this.#retiredRows.get(row);
     if (retired) addRow(this.#gone, retired);
     this.#retiredRows.delete(row);
+  }
+
+  #rejected(seat: number, index: number): number {
+    return this.#scoreboard.block(seat).head[WORKER_REJECTED + index] ?? 0;
   }
 
   #cell(row: number, cell: number): number {

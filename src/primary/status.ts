@@ -72,5 +72,6 @@ export async function serverStatus(
       restarts: workers.reduce((total, { restarts }) => total + restarts, 0),
     },
     closes: crew.figures.closes(),
+    rejections: crew.figures.rejections(),
   };
 }

@@ -45,9 +45,9 @@ export async function beginTakeover(config: Config, version: string): Promise<Ta
   const { message: manifest } = await channel.receive("manifest", "the manifest", ANSWER_MS);
   const { slots, dropped } = await receiveSockets(channel, manifest, config);
   const { fds } = await channel.receive("state", "the old primary's state", ANSWER_MS);
-  const [table = -1, control = -1, lock = -1, memory = -1] = fds;
+  const [table = -1, control = -1, lock = -1, memory = -1, wake = -1] = fds;
   const generation = manifest.generation + 1;
-  const admission = AdmissionTable.attach(table) ?? AdmissionTable.create();
+  const admission = AdmissionTable.attach(table, wake) ?? AdmissionTable.create();
   admission.claimHalf(generation);
   // Another version's: its workers and ours do not hear each other's topics.
   const topics = isTopicMemory(memory) ? memory : createTopicMemory();

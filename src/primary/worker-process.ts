@@ -61,6 +61,7 @@ export interface Descriptors {
   readonly scoreboard: number;
   readonly admission: number;
   readonly topics: number;
+  readonly wake: number;
 }
 
 const ended = (message: string): WorkerFailure => ({ type: "failed", code: "worker-failed", message, fields: {} });
@@ -106,9 +107,9 @@ export class WorkerProcess {
     const [own, theirs] = openChannel();
     this.#channel = own;
     try {
-      const { scoreboard, admission, topics } = descriptors;
+      const { scoreboard, admission, topics, wake } = descriptors;
       this.#child = fork(WORKER_MAIN, [], {
-        stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission, topics],
+        stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission, topics, wake],
       });
     } catch (error) {
       closeDescriptor(own);

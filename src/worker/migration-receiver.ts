@@ -8,6 +8,7 @@ import { ServedConnection } from "../connection/connection.ts";
 import type { Endpoint } from "../connection/endpoint.ts";
 import type { MovedConnection } from "../connection/moved.ts";
 import { descriptorLimit } from "../engine/engine.ts";
+import { ENTRY } from "../engine/layout.ts";
 import { closeDescriptor } from "../os/descriptors.ts";
 import { decodeBatch } from "./migration-batch.ts";
 import { MoveChannel, readMemory } from "./migration-channel.ts";
@@ -211,7 +212,7 @@ export class MoveReceiver {
       if (fds.length !== count) throw new RangeError(`migration: ${count} connections, ${fds.length} descriptors`);
       const arrivals = decodeBatch(readMemory(memory, bytes), count).map(({ endpoint, record }, index) => ({
         place: this.#placeOf(endpoint),
-        moved: { ...record, fd: fds[index] as number, counted: false },
+        moved: { ...record, fd: fds[index] as number, entry: ENTRY.notCounted },
       }));
       return { number: batch, arrivals, next: 0 };
     } catch (error) {

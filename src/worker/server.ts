@@ -18,7 +18,9 @@ import { errnoName } from "../os/errno.ts";
 import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
 import type { TopicRings } from "../os/topic-rings.ts";
 import type { AnyService } from "../service/define.ts";
+import { type AdmissionPlace, applyAdmission, type ServerAdmission } from "./admission.ts";
 import { closePools, configurePools, poolsOf, startPools, watchPools } from "./pools.ts";
+import { RejectionLog } from "./rejections.ts";
 import { Shedding } from "./shedding.ts";
 
 export interface ServedListener {
@@ -26,12 +28,6 @@ export interface ServedListener {
   readonly service: AnyService;
   /** Its place in the scoreboard and in the admission table. */
   readonly row: number;
-}
-
-/** The admission table as the engine wants it: shared words, and this worker's column. */
-interface AdmissionPlace {
-  readonly words: Int32Array;
-  readonly column: number;
 }
 
 export interface ServerOptions {
@@ -43,8 +39,8 @@ export interface ServerOptions {
   readonly worker: number;
   /** Makes connection ids unique among all workers that ever were. */
   readonly idPrefix: string;
-  /** Connections in all workers together. */
-  readonly connections: number;
+  /** What holds for all listeners together. */
+  readonly config: ServerAdmission;
   /** `timeouts.drain`, ms. */
   readonly drainMs: number;
   /** `limits.bufferMemory`, bytes. */
@@ -182,24 +178,15 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         poison: process.env.NODE_ENV === "development",
       }),
   );
-  limit(options.connections, options.listeners);
-
-  /** Caps of the whole server and of each listener. */
-  function limit(connections: number, listeners: readonly ServedListener[]): void {
-    const caps = new Int32Array(1 + ROWS);
-    caps[0] = connections;
-    for (const { config, service, row } of listeners) {
-      caps[1 + row] = config.limits.connections ?? service.limits.connections ?? 0;
-    }
-    engine.limit(admission.words, admission.column, caps);
-  }
+  applyAdmission(engine, admission, options.config, prepared);
+  const rejections = new RejectionLog(block, log);
+  engine.onTick(() => rejections.look(engine.now));
 
   /** What is accepted from now on, by listener; a connection that failed in the queue is nobody's fault. */
   const acceptors = endpoints.map(
     (endpoint): Acceptor => ({
       onAccept: (slot, generation) => new ServedConnection(endpoint, slot, generation),
-      onAcceptError: (errno) =>
-        endpoint.log.warn({ errno: errnoName(errno) }, "accepting failed; trying again in 100 ms"),
+      onAcceptError: (errno) => rejections.failed(engine.now, errnoName(errno), endpoint.log),
     }),
   );
 
@@ -247,7 +234,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       // A child logger keeps the level it was made with.
       if (endpoint) endpoint.log.level = config.logLevel;
     }
-    limit(config.connections, changed);
+    applyAdmission(engine, admission, config, changed);
     memory.limit(config.bufferMemory);
     configurePools(pools, config);
     shedding.configure(config.shed);

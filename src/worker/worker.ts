@@ -125,10 +125,10 @@ class Worker {
     const log = createLogger({ level: config.logLevel, worker: slot, pretty });
     this.#log = log;
     const scoreboard = Scoreboard.attach(WORKER_FDS.scoreboard);
-    const admission = AdmissionTable.attach(WORKER_FDS.admission);
+    const admission = AdmissionTable.attach(WORKER_FDS.admission, WORKER_FDS.wake);
     if (!admission) throw new Error("worker: the admission table is another version's");
+    check(addon().fdInherit(WORKER_FDS.wake), "the admission table's eventfd");
     closeSync(WORKER_FDS.scoreboard);
-    closeSync(WORKER_FDS.admission);
     // Rings are mapped when they are first used.
     check(addon().fdInherit(WORKER_FDS.topics), "topics");
     const block = scoreboard.block(seat);
@@ -145,16 +145,18 @@ class Worker {
     const server = await openServer({
       listeners,
       block,
-      admission: { words: admission.words, column: order.column },
+      admission: { table: admission, column: order.column },
       worker: slot,
       idPrefix: `${generation}.${slot}-${Date.now().toString(36)}`,
-      connections: config.connections,
+      config,
       drainMs: config.drainMs,
       bufferMemory: config.bufferMemory,
       rings: new TopicRings(WORKER_FDS.topics, order.column),
       tasks: config,
       log,
     });
+    // The engine has mapped it.
+    closeSync(WORKER_FDS.admission);
     const stack = watchStack(slot, config.hangMs, pretty);
     server.engine.onTick(() => stack.beat());
     this.#serving = { order, scoreboard, block, server, sockets: new HeldSockets(), stack };

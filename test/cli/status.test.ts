@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { CLOSE_REASONS, type CloseReason } from "#src/base/reasons.js";
+import { CLOSE_REASONS, type CloseReason, REJECT_REASONS, type RejectReason } from "#src/base/reasons.js";
 import { showStatus } from "#src/cli/status.js";
 import type { ChangeStatus, ServerStatus, WorkerStatus } from "#src/control/status.js";
 
@@ -48,6 +48,7 @@ const STATUS: ServerStatus = {
   draining: [],
   totals: { ...TRAFFIC, restarts: 2 },
   closes: Object.fromEntries(CLOSE_REASONS.map((reason) => [reason, 0])) as Record<CloseReason, number>,
+  rejections: Object.fromEntries(REJECT_REASONS.map((reason) => [reason, 0])) as Record<RejectReason, number>,
 };
 
 test("the head says state, generation, configuration and health", () => {

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { DEFAULT_SOCKET } from "#src/base/settings.js";
+import { DEFAULT_ADMISSION, DEFAULT_SOCKET } from "#src/base/settings.js";
 import { load, makeFolder } from "./folder.js";
 
 const listener = "  - { address: 127.0.0.1:7000, service: echo-line";
@@ -11,7 +11,7 @@ const listener = "  - { address: 127.0.0.1:7000, service: echo-line";
 test("without a file, variables and flags there are two echo listeners and the defaults", (t) => {
   const config = load(t, {});
   const socket = DEFAULT_SOCKET;
-  const common = { limits: {}, timeouts: {}, socket };
+  const common = { limits: {}, timeouts: {}, socket, admission: DEFAULT_ADMISSION };
   assert.deepEqual(config, {
     workers: availableParallelism(),
     listeners: [
@@ -38,6 +38,8 @@ test("without a file, variables and flags there are two echo listeners and the d
     tasks: {},
     shed: { queueDelay: 10, loopDelay: 500, memory: "off" },
     connections: 10_000,
+    clients: { connectionsPerAddress: "off", connectRate: "off", connectBurst: 100, ipv6Prefix: 64 },
+    admission: DEFAULT_ADMISSION,
     logLevel: "info",
     source: "built-in defaults",
   });

@@ -13,6 +13,7 @@ function listener(given: Partial<ListenerConfig> = {}): ListenerConfig {
     limits: {},
     timeouts: {},
     socket: { ...DEFAULT_SOCKET },
+    admission: { allow: [], deny: [] },
     ...given,
   };
 }

@@ -2,10 +2,13 @@
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { type TestContext, test } from "node:test";
-import type { Engine } from "#src/engine/engine.js";
+import { REJECT_REASONS } from "#src/base/reasons.js";
+import { packRanges } from "#src/config/cidr.js";
+import type { ClientRule, Engine } from "#src/engine/engine.js";
+import { ENTRY } from "#src/engine/layout.js";
 import { addon } from "#src/os/addon.js";
 import { ADMISSION_ROWS, AdmissionTable, admissionColumn } from "#src/os/admission-table.js";
-import { WORKER_FIELDS } from "#src/os/scoreboard.js";
+import { WORKER_FIELDS, WORKER_REJECTED } from "#src/os/scoreboard.js";
 import { type Loopback, openEngine, openLoopback, Recorder } from "../support/loopback.js";
 import { openPeer } from "../support/peer.js";
 import { until } from "../support/until.js";
@@ -39,7 +42,7 @@ interface Counting {
 function openCounting(t: TestContext, total: number, listener = 0): Counting {
   const table = openTable(t);
   const loopback = openLoopback(t, { accepting: true });
-  loopback.engine.limit(table.words, admissionColumn(1, 0), capsOf(total, listener));
+  loopback.engine.limit(table, admissionColumn(1, 0), capsOf(total, listener));
   return {
     loopback,
     table,
@@ -59,11 +62,11 @@ function openCounting(t: TestContext, total: number, listener = 0): Counting {
   };
 }
 
-const release = (from: Recorder): { fd: number; counted: boolean } => from.engine.release(from.slot, from.generation);
+const release = (from: Recorder): { fd: number; entry: number } => from.engine.release(from.slot, from.generation);
 
-function adopt(engine: Engine, fd: number, counted: boolean): Recorder {
+function adopt(engine: Engine, fd: number, entry: number): Recorder {
   const heir = new Recorder(engine);
-  heir.slot = engine.adopt(LISTENER, fd, heir, { counted });
+  heir.slot = engine.adopt(LISTENER, fd, heir, { entry });
   heir.generation = engine.generation(heir.slot);
   return heir;
 }
@@ -86,11 +89,11 @@ test("a released connection keeps its place until it is given back, or taken alo
   await attempt();
   await attempt();
   const released = release(loopback.accepted[0] as Recorder);
-  assert.equal(released.counted, true);
+  assert.equal(released.entry, ENTRY.none);
   assert.deepEqual(counts(), [2, 2]);
   assert.equal(await attempt(), false);
   // Taken back: the same place, not another.
-  const heir = adopt(engine, released.fd, true);
+  const heir = adopt(engine, released.fd, ENTRY.none);
   assert.deepEqual(counts(), [2, 2]);
   heir.reset();
   engine.flush();
@@ -98,7 +101,7 @@ test("a released connection keeps its place until it is given back, or taken alo
   const gone = release(loopback.accepted[1] as Recorder);
   addon().fdClose(gone.fd);
   assert.deepEqual(counts(), [1, 1]);
-  engine.leave(LISTENER, 1);
+  engine.leave(LISTENER, ENTRY.none);
   assert.deepEqual(counts(), [0, 0]);
 });
 
@@ -108,16 +111,16 @@ test("adopted from elsewhere: counted by force, above the cap too, in its own co
   await attempt();
   const elsewhere = openEngine(t);
   const column = admissionColumn(2, 3);
-  elsewhere.limit(table.words, column, capsOf(2));
+  elsewhere.limit(table, column, capsOf(2));
   const heirs = loopback.accepted.map((served) => {
-    const heir = adopt(elsewhere, release(served).fd, false);
+    const heir = adopt(elsewhere, release(served).fd, ENTRY.notCounted);
     // Both count it until its last owner lets go: too many for a moment, never too few.
     return heir;
   });
   assert.deepEqual(counts(), [4, 4]);
   assert.deepEqual([table.countHalf(0, 0), table.countHalf(1, 0)], [2, 2]);
   assert.equal(await attempt(), false);
-  loopback.engine.leave(LISTENER, 2);
+  for (let i = 0; i < 2; i++) loopback.engine.leave(LISTENER, ENTRY.none);
   assert.deepEqual([table.countHalf(0, 0), table.countHalf(1, 0)], [2, 0]);
   assert.equal(await attempt(), false);
   for (const heir of heirs) heir.reset();
@@ -131,11 +134,11 @@ test("what cannot be adopted is not counted", async (t) => {
   await attempt();
   const { fd } = release(loopback.accepted[0] as Recorder);
   const before = counts();
-  assert.throws(() => adopt(loopback.engine, -1, false));
-  assert.throws(() => adopt(loopback.engine, -1, true));
-  assert.throws(() => loopback.engine.adopt(64, fd, loopback.accepted[0] as Recorder, { counted: false }));
+  assert.throws(() => adopt(loopback.engine, -1, ENTRY.notCounted));
+  assert.throws(() => adopt(loopback.engine, -1, ENTRY.none));
+  assert.throws(() => loopback.engine.adopt(64, fd, loopback.accepted[0] as Recorder, { entry: ENTRY.notCounted }));
   assert.deepEqual(counts(), before);
-  adopt(loopback.engine, fd, true);
+  adopt(loopback.engine, fd, ENTRY.none);
   assert.deepEqual(counts(), before);
 });
 
@@ -145,7 +148,7 @@ test("an engine that shuts down gives back what it holds, not what was released 
   const { fd } = release(loopback.accepted[0] as Recorder);
   loopback.engine.shutdown();
   assert.deepEqual(counts(), [1, 1]);
-  loopback.engine.leave(LISTENER, 1);
+  loopback.engine.leave(LISTENER, ENTRY.none);
   assert.deepEqual(counts(), [1, 1], "an engine that is closed counts no more");
   table.clearColumn(admissionColumn(1, 0));
   assert.deepEqual(counts(), [0, 0]);
@@ -158,38 +161,143 @@ test("caps change while connections are open; the place does not", async (t) => 
   const column = admissionColumn(1, 0);
   await attempt();
   assert.equal(await attempt(), false);
-  engine.limit(table.words, column, capsOf(3, 2));
+  engine.limit(table, column, capsOf(3, 2));
   assert.equal(await attempt(), true);
   assert.equal(await attempt(), false, "the listener's own cap");
-  engine.limit(table.words, column, capsOf(3));
+  engine.limit(table, column, capsOf(3));
   assert.equal(await attempt(), true);
-  engine.limit(table.words, column, capsOf(1));
+  engine.limit(table, column, capsOf(1));
   assert.equal(await attempt(), false);
-  engine.limit(table.words, column, capsOf(0));
+  engine.limit(table, column, capsOf(0));
   assert.equal(await attempt(), true);
   const refused = (errno: string) => ({ code: "system", fields: { errno } });
-  assert.throws(() => engine.limit(table.words, admissionColumn(1, 1), capsOf(1)), refused("EBUSY"));
-  assert.throws(() => engine.limit(openTable(t).words, column, capsOf(1)), refused("EBUSY"));
-  assert.throws(() => engine.limit(table.words, column, new Int32Array(2)), refused("EINVAL"));
-  assert.throws(() => engine.limit(new Int32Array(100), column, capsOf(1)), refused("EINVAL"));
+  assert.throws(() => engine.limit(table, admissionColumn(1, 1), capsOf(1)), refused("EBUSY"));
+  assert.throws(() => engine.limit(openTable(t), column, capsOf(1)), refused("EBUSY"));
+  assert.throws(() => engine.limit(table, column, new Int32Array(2)), refused("EINVAL"));
+  assert.throws(() => engine.limit({ words: new Int32Array(100) }, column, capsOf(1)), refused("EINVAL"));
 });
 
 test("a seat above the high-water mark is no place to count in: nobody would see it", (t) => {
   const table = openTable(t);
   const engine = openEngine(t);
   table.setHighWater(0, 2);
-  assert.throws(() => engine.limit(table.words, admissionColumn(2, 2), capsOf(1)), { code: "system" });
-  engine.limit(table.words, admissionColumn(2, 1), capsOf(1));
+  assert.throws(() => engine.limit(table, admissionColumn(2, 2), capsOf(1)), { code: "system" });
+  engine.limit(table, admissionColumn(2, 1), capsOf(1));
 });
 
 test("without a table nothing is counted, and nothing has to be given back", async (t) => {
   const loopback = openLoopback(t);
   await openPeer(t, loopback.port);
   const released = release(await loopback.nth(0));
-  assert.equal(released.counted, false);
-  loopback.engine.leave(LISTENER, 1);
-  const heir = adopt(loopback.engine, released.fd, released.counted);
+  assert.equal(released.entry, ENTRY.notCounted);
+  loopback.engine.leave(LISTENER, ENTRY.none);
+  const heir = adopt(loopback.engine, released.fd, released.entry);
   const again = release(heir);
-  assert.equal(again.counted, false);
+  assert.equal(again.entry, ENTRY.notCounted);
   addon().fdClose(again.fd);
+});
+
+/** Loopback with a shared table, whose listener has this rule. */
+async function openLimited(
+  t: TestContext,
+  rule: Partial<ClientRule>,
+): Promise<{ loopback: Loopback; table: AdmissionTable; full: ClientRule; served: (count: number) => Promise<void> }> {
+  const table = openTable(t);
+  t.after(() => addon().fdClose(table.wakeFd));
+  const loopback = openLoopback(t);
+  loopback.engine.limit(table, admissionColumn(1, 0), capsOf(0));
+  const full: ClientRule = {
+    connections: "off",
+    rate: "off",
+    burst: 1,
+    space: 0,
+    ipv6Prefix: 64,
+    onLimit: "reset",
+    ...rule,
+  };
+  loopback.engine.rule(LISTENER, full);
+  const served = async (count: number): Promise<void> => {
+    await openPeer(t, loopback.port);
+    await loopback.nth(count - 1);
+  };
+  return { loopback, table, full, served };
+}
+
+async function refused(loopback: Loopback): Promise<number[]> {
+  const before = loopback.totals[REJECTED] as number;
+  const client = loopback.connect();
+  await until("a rejection", () => (loopback.totals[REJECTED] as number) > before);
+  client.close();
+  return REJECT_REASONS.map((_, index) => loopback.totals[WORKER_REJECTED + index] as number);
+}
+
+test("an address has its own limit, which a released connection still holds until it is given back", async (t) => {
+  const { loopback, served } = await openLimited(t, { connections: 2 });
+  await served(1);
+  await served(2);
+  assert.deepEqual(await refused(loopback), [0, 0, 1, 0, 0, 0]);
+  const released = release(loopback.accepted[0] as Recorder);
+  assert.ok(released.entry >= 0);
+  assert.deepEqual(await refused(loopback), [0, 0, 2, 0, 0, 0]);
+  // Taken back with its place, and given up for good.
+  const heir = adopt(loopback.engine, released.fd, released.entry);
+  assert.deepEqual(await refused(loopback), [0, 0, 3, 0, 0, 0]);
+  heir.reset();
+  loopback.engine.flush();
+  await served(3);
+  const gone = release(loopback.accepted[2] as Recorder);
+  addon().fdClose(gone.fd);
+  loopback.engine.leave(LISTENER, gone.entry);
+  await served(4);
+});
+
+test("in another worker it counts there, by the address that it had here", async (t) => {
+  const { loopback, table, full, served } = await openLimited(t, { connections: 3 });
+  const elsewhere = openEngine(t);
+  elsewhere.limit(table, admissionColumn(2, 3), capsOf(0));
+  elsewhere.rule(LISTENER, full);
+  await served(1);
+  await served(2);
+  const [first, second] = loopback.accepted as [Recorder, Recorder];
+  assert.equal(loopback.engine.admit(second.slot, second.generation, "192.0.2.1", 5), undefined);
+  assert.deepEqual(loopback.engine.peer(second.slot, second.generation), { host: "192.0.2.1", port: 5 });
+  for (const [moving, peer] of [
+    [first, { host: "127.0.0.1", port: 1 }],
+    [second, { host: "192.0.2.1", port: 5 }],
+  ] as const) {
+    const { fd, entry } = release(moving);
+    const heir = new Recorder(elsewhere);
+    heir.slot = elsewhere.adopt(LISTENER, fd, heir, { entry: ENTRY.notCounted, peer });
+    loopback.engine.leave(LISTENER, entry);
+    assert.deepEqual(elsewhere.peer(heir.slot, elsewhere.generation(heir.slot)), peer);
+  }
+  // Of 127.0.0.1 only the first is left, elsewhere: two more fit.
+  await served(3);
+  await served(4);
+  assert.deepEqual(await refused(loopback), [0, 0, 1, 0, 0, 0]);
+});
+
+test("admit: the client that a proxy names is listed and counted in the proxy's stead, or refused with the reason", async (t) => {
+  const { loopback, full, served } = await openLimited(t, { connections: 2 });
+  const { engine } = loopback;
+  for (const count of [1, 2]) await served(count);
+  assert.deepEqual(await refused(loopback), [0, 0, 1, 0, 0, 0]);
+  const [first, second] = loopback.accepted as [Recorder, Recorder];
+  const admit = (of: Recorder, host: string): unknown => engine.admit(of.slot, of.generation, host, 1);
+  assert.equal(admit(first, "2001:db8::1"), undefined);
+  assert.equal(admit(second, "2001:db8::ffff"), undefined);
+  // The proxy itself has nobody any more; the client's /64 is full.
+  await served(3);
+  await served(4);
+  assert.equal(admit(loopback.accepted[2] as Recorder, "2001:db8::2"), "per-address");
+  assert.equal(engine.peer(loopback.accepted[2]?.slot ?? 0, loopback.accepted[2]?.generation ?? 0).host, "127.0.0.1");
+  engine.list(LISTENER, packRanges([{ allow: [], deny: ["192.0.2.0/24"] }]));
+  assert.equal(admit(loopback.accepted[2] as Recorder, "192.0.2.7"), "denied");
+  engine.rule(LISTENER, { ...full, connections: "off", rate: 1, burst: 1 });
+  assert.equal(admit(first, "198.51.100.1"), undefined);
+  assert.equal(admit(second, "198.51.100.1"), "rate");
+  // One that has gone is nobody's concern.
+  first.reset();
+  engine.flush();
+  assert.equal(admit(first, "192.0.2.7"), undefined);
 });

@@ -127,10 +127,10 @@ const LATE_CALLS: Record<string, string> = {
   release: "try { engine.release(slot, generation) } catch {}",
   connect: "try { engine.connect('127.0.0.1', port, '', options, silent) } catch {}",
   listen: "try { engine.listen(1, 1, fd, { onAccept() {}, onAcceptError() {} }) } catch {}",
-  adopt: "try { engine.adopt(0, addon().fdDuplicate(fd), silent, { counted: false }) } catch {}",
+  adopt: "try { engine.adopt(0, addon().fdDuplicate(fd), silent, { entry: -2 }) } catch {}",
   linger: "engine.linger(0, 10)",
   leave: "engine.leave(0, 1)",
-  limit: "try { engine.limit(new Int32Array(41608), 0, new Int32Array(65)) } catch {}",
+  limit: "try { engine.limit({ words: new Int32Array(99856) }, 0, new Int32Array(65)) } catch {}",
 };
 
 for (const [name, call] of Object.entries(LATE_CALLS)) {

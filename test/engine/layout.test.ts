@@ -2,10 +2,12 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { COUNTER, HEADER, INPUT, OUTPUT, TOTAL_CLOCK, TOTALS } from "#src/engine/layout.js";
+import { REJECT_REASONS } from "#src/base/reasons.js";
+import { ON_LIMIT } from "#src/base/settings.js";
+import { COUNTER, HEADER, INPUT, OUTPUT, RULE, TOTAL_CLOCK, TOTALS } from "#src/engine/layout.js";
 import { packageRoot } from "#src/os/addon.js";
-import { ADMISSION_COLUMNS, ADMISSION_HEADER, ADMISSION_ROWS } from "#src/os/admission-table.js";
-import { ROWS, SEATS, SLOTS_MAX, WORKER_FIELDS } from "#src/os/scoreboard.js";
+import { ADDRESSES, ADMISSION_COLUMNS, ADMISSION_HEADER, ADMISSION_ROWS } from "#src/os/admission-table.js";
+import { ROWS, SEATS, SLOTS_MAX, WORKER_FIELDS, WORKER_REJECTED } from "#src/os/scoreboard.js";
 import { SOCKET_OPTION_NAMES } from "#src/os/socket.js";
 
 /** Every enumerator and every plain number that a header defines. */
@@ -33,7 +35,7 @@ function upperSnake(name: string): string {
 
 const engineHeader = constantsOf("engine.h");
 
-for (const [prefix, layout] of Object.entries({ HEADER, INPUT, OUTPUT, COUNTER })) {
+for (const [prefix, layout] of Object.entries({ HEADER, INPUT, OUTPUT, COUNTER, RULE })) {
   test(`${prefix}_… in engine.h and layout.ts are the same names and numbers`, () => {
     const native = [...engineHeader].filter(([name]) => name.startsWith(`${prefix}_`));
     const ours = Object.entries(layout).map(([name, value]) => [`${prefix}_${upperSnake(name)}`, value]);
@@ -58,8 +60,24 @@ test("the admission table has the layout of admission.h", () => {
   assert.equal(native.get("ADMISSION_SEATS"), SEATS);
   assert.equal(native.get("ADMISSION_COLUMNS"), ADMISSION_COLUMNS);
   assert.equal(native.get("ADMISSION_ROWS"), ADMISSION_ROWS);
+  const addresses = constantsOf("address.h");
+  for (const [name, value] of Object.entries(ADDRESSES)) {
+    assert.equal(addresses.get(`ADDRESS_${upperSnake(name)}`), value, name);
+  }
   assert.equal(engineHeader.get("LISTENERS_MAX"), ROWS);
   assert.equal(engineHeader.get("WATCHES_MAX"), SLOTS_MAX * ROWS);
+});
+
+test("the verdicts of admission.h are the reasons, and the scoreboard's counters, in this order", () => {
+  const native = constantsOf("admission.h");
+  assert.equal(native.get("ADMISSION_VERDICTS"), 1 + REJECT_REASONS.length);
+  const verdicts = [...native].filter(([name]) => name.startsWith("REJECT_"));
+  for (const [index, [name, value]] of verdicts.entries()) {
+    assert.equal(value, index + 1, name);
+    assert.equal(engineHeader.get(`TOTAL_REJECTED_${name.slice("REJECT_".length)}`), WORKER_REJECTED + index);
+  }
+  assert.equal(verdicts.length, REJECT_REASONS.length);
+  for (const [index, name] of ON_LIMIT.entries()) assert.equal(native.get(`ON_LIMIT_${name.toUpperCase()}`), index);
 });
 
 test("the socket options stand in the order of socket.h", () => {

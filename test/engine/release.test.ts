@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { type TestContext, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import type { ReleasedSlot } from "#src/engine/engine.js";
+import { ENTRY } from "#src/engine/layout.js";
 import { addon } from "#src/os/addon.js";
 import { errnoName } from "#src/os/errno.js";
 import { WORKER_FIELDS } from "#src/os/scoreboard.js";
@@ -28,7 +29,7 @@ async function serve(t: TestContext, options: { sendBuffer?: number; paused?: bo
 /** Takes it over in an engine of its own. */
 function adopt(t: TestContext, released: ReleasedSlot, on: Partial<Recorder["on"]> = {}): Recorder {
   const heir = new Recorder(openEngine(t), on);
-  heir.slot = heir.engine.adopt(0, released.fd, heir, { counted: false, counters: released });
+  heir.slot = heir.engine.adopt(0, released.fd, heir, { entry: ENTRY.notCounted, counters: released });
   heir.generation = heir.engine.generation(heir.slot);
   return heir;
 }
@@ -50,7 +51,7 @@ test("release and adopt: the connection goes on elsewhere, with what was not sen
   assert.throws(() => engine.release(served.slot, served.generation), { code: "system" });
 
   const heir = new Recorder(engine);
-  heir.slot = engine.adopt(3, fd, heir, { counted: false });
+  heir.slot = engine.adopt(3, fd, heir, { entry: ENTRY.notCounted });
   heir.generation = engine.generation(heir.slot);
   heir.send(unsent);
   heir.send("tail");
@@ -96,7 +97,7 @@ test("adopt: bytes and a FIN that were there before are delivered", async (t) =>
   await until("FIN to be sent", () => peer.socket.writableFinished);
   const { fd } = loopback.engine.release(served.slot, served.generation);
   const heir = new Recorder(loopback.engine);
-  heir.slot = loopback.engine.adopt(0, fd, heir, { counted: false });
+  heir.slot = loopback.engine.adopt(0, fd, heir, { entry: ENTRY.notCounted });
   heir.generation = loopback.engine.generation(heir.slot);
   await until("the end", () => heir.ended);
   assert.deepEqual(heir.events, ["data", "end"]);
@@ -188,7 +189,7 @@ test("without counters given, a connection begins now", async (t) => {
   await until("bytes", () => served.text === "12345");
   const { fd } = release(served);
   const heir = new Recorder(openEngine(t));
-  heir.slot = heir.engine.adopt(0, fd, heir, { counted: false });
+  heir.slot = heir.engine.adopt(0, fd, heir, { entry: ENTRY.notCounted });
   const [received, sent, receivedAt] = heir.engine.counters.subarray(heir.slot * 4);
   assert.deepEqual([received, sent], [0, 0]);
   assert.ok(Math.abs((receivedAt as number) - heir.engine.now) <= 4);
@@ -214,7 +215,7 @@ test("there and back many times, both sides talking: every byte once and in orde
     const released = release(holder);
     received.push(holder.bytes);
     const next = new Recorder(homes[(move + 1) % 2] as never);
-    next.slot = next.engine.adopt(move % 64, released.fd, next, { counted: false, counters: released });
+    next.slot = next.engine.adopt(move % 64, released.fd, next, { entry: ENTRY.notCounted, counters: released });
     next.generation = next.engine.generation(next.slot);
     if (released.unsent.length > 0) next.send(released.unsent);
     holder = next;
@@ -235,15 +236,15 @@ test("what cannot be adopted stays the caller's", async (t) => {
   const { engine } = loopback;
   const heir = new Recorder(engine);
   const refused = { code: "system" };
-  assert.throws(() => engine.adopt(64, fd, heir, { counted: false }), refused);
-  assert.throws(() => engine.adopt(-1, fd, heir, { counted: false }), refused);
-  assert.throws(() => engine.adopt(0, -1, heir, { counted: false }), refused);
+  assert.throws(() => engine.adopt(64, fd, heir, { entry: ENTRY.notCounted }), refused);
+  assert.throws(() => engine.adopt(-1, fd, heir, { entry: ENTRY.notCounted }), refused);
+  assert.throws(() => engine.adopt(0, -1, heir, { entry: ENTRY.notCounted }), refused);
   const full = openEngine(t, { slots: 1 });
   full.connect("127.0.0.1", loopback.port, "", new Int32Array(12).fill(-1), new Recorder(full));
-  assert.throws(() => full.adopt(0, fd, heir, { counted: false }), refused);
+  assert.throws(() => full.adopt(0, fd, heir, { entry: ENTRY.notCounted }), refused);
   // Watched by an engine already.
-  heir.slot = engine.adopt(0, fd, heir, { counted: false });
-  assert.throws(() => engine.adopt(0, fd, heir, { counted: false }), refused);
+  heir.slot = engine.adopt(0, fd, heir, { entry: ENTRY.notCounted });
+  assert.throws(() => engine.adopt(0, fd, heir, { entry: ENTRY.notCounted }), refused);
   peer.write("alive");
   await until("bytes", () => heir.text === "alive");
   engine.shutdown();
@@ -290,7 +291,7 @@ for (const [linger, left] of [
     const released = release(served);
     loopback.engine.linger(7, linger);
     const heir = new Recorder(loopback.engine);
-    heir.slot = loopback.engine.adopt(7, released.fd, heir, { counted: false });
+    heir.slot = loopback.engine.adopt(7, released.fd, heir, { entry: ENTRY.notCounted });
     heir.generation = loopback.engine.generation(heir.slot);
     heir.close();
     await until("FIN", () => peer.ended);

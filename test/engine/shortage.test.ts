@@ -3,13 +3,14 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect } from "node:net";
 import { test } from "node:test";
-import { WORKER_FIELDS } from "#src/os/scoreboard.js";
+import { REJECT_REASONS } from "#src/base/reasons.js";
+import { WORKER_FIELDS, WORKER_REJECTED } from "#src/os/scoreboard.js";
 import { openLoopback } from "../support/loopback.js";
 import { openPeer } from "../support/peer.js";
 import { moduleUrl, runScript } from "../support/script.js";
 import { until } from "../support/until.js";
 
-test("EMFILE: accepting rests, few rounds pass meanwhile, and it recovers when descriptors are free", async (t) => {
+test("EMFILE: one client is shed, accepting rests longer each time, and recovers when descriptors are free", async (t) => {
   const outcome = await runScript(
     t,
     `
@@ -28,19 +29,28 @@ test("EMFILE: accepting rests, few rounds pass meanwhile, and it recovers when d
     const errors = [];
     let accepted = 0;
     engine.listen(0, 0, fd, { onAccept: () => { accepted++; return owner(); }, onAcceptError: (errno) => errors.push(errnoName(errno)) });
-    let connected = 0;
-    engine.connect("127.0.0.1", boundPort(fd), "", options, owner(() => { connected++; }));
-    engine.connect("127.0.0.1", boundPort(fd), "", options, owner(() => { connected++; }));
+    let reset = 0;
+    for (let i = 0; i < 5; i++) {
+      const client = { ...owner(), onError() { reset++; engine.close(slot, engine.generation(slot), 0); } };
+      const slot = engine.connect("127.0.0.1", boundPort(fd), "", options, client);
+    }
     const taken = [];
     try { for (;;) taken.push(openSync("/dev/null")); } catch (error) { if (error.code !== "EMFILE") throw error; }
     const rounds = totals[${WORKER_FIELDS.indexOf("rounds")}];
     const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-    while (errors.length < 3) await wait(10);
+    const began = performance.now();
+    while (errors.length < 3) {
+      await wait(10);
+      // A shed client's descriptor is free again: it must not serve the next one.
+      try { for (;;) taken.push(openSync("/dev/null")); } catch (error) { if (error.code !== "EMFILE") throw error; }
+    }
+    const rested = performance.now() - began;
     const during = totals[${WORKER_FIELDS.indexOf("rounds")}] - rounds;
     const acceptedDuring = accepted;
     for (const each of taken) closeSync(each);
     while (accepted < 2) await wait(10);
-    console.log(JSON.stringify({ errors: errors.slice(0, 3), acceptedDuring, connected, few: during < 40,
+    console.log(JSON.stringify({ errors: errors.slice(0, 3), acceptedDuring, reset, few: during < 60,
+      longer: rested > 250, shed: totals[${WORKER_REJECTED + REJECT_REASONS.indexOf("descriptors")}],
       counted: totals[${WORKER_FIELDS.indexOf("acceptErrors")}] >= 3 }));
     engine.shutdown();
     `,
@@ -50,8 +60,10 @@ test("EMFILE: accepting rests, few rounds pass meanwhile, and it recovers when d
   assert.deepEqual(JSON.parse(outcome.stdout), {
     errors: ["EMFILE", "EMFILE", "EMFILE"],
     acceptedDuring: 0,
-    connected: 2,
+    reset: 3,
     few: true,
+    longer: true,
+    shed: 3,
     counted: true,
   });
 });

@@ -92,6 +92,24 @@ static int sum_of(int row) {
   return sum;
 }
 
+static bool enter(admission *self, int listener) {
+  int32_t entry;
+  return admission_enter(self, listener, NULL, &entry) == ADMITTED;
+}
+
+static void force(admission *self, int listener) {
+  assert(admission_force(self, listener, NULL) == ADDRESS_NONE);
+}
+
+static void leave(admission *self, int listener) {
+  admission_leave(self, listener, ADDRESS_NONE);
+}
+
+static void hand_over(admission *self, int listener, int count) {
+  while (count-- > 0)
+    admission_hand_over(self, listener, ADDRESS_NONE);
+}
+
 /* A column of either half by turns. */
 static admission open_column(int turn, int cap, int listener_cap) {
   int32_t caps[ADMISSION_ROWS] = {cap, listener_cap};
@@ -104,14 +122,14 @@ static admission open_column(int turn, int cap, int listener_cap) {
 static void *enter_and_leave(void *turn) {
   admission own = open_column((int)(intptr_t)turn, CAP, 0);
   for (int i = 0; i < TURNS; i++) {
-    if (!admission_enter(&own, 0)) continue;
+    if (!enter(&own, 0)) continue;
     int now = __atomic_add_fetch(&admitted, 1, __ATOMIC_SEQ_CST);
     int before = __atomic_load_n(&most, __ATOMIC_SEQ_CST);
     while (now > before && !__atomic_compare_exchange_n(&most, &before, now, false,
                                                         __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
     }
     __atomic_sub_fetch(&admitted, 1, __ATOMIC_SEQ_CST);
-    admission_leave(&own, 0);
+    leave(&own, 0);
   }
   return NULL;
 }
@@ -123,13 +141,13 @@ static void *wander(void *unused) {
   admission homes[2] = {open_column(0, CAP, 0), open_column(2 * ADMISSION_SEATS - 1, CAP, 0)};
   (void)unused;
   int at = 0;
-  admission_force(&homes[at], 0);
+  force(&homes[at], 0);
   while (__atomic_load_n(&moving, __ATOMIC_SEQ_CST)) {
-    admission_force(&homes[1 - at], 0);
-    admission_hand_over(&homes[at], 0, 1);
+    force(&homes[1 - at], 0);
+    hand_over(&homes[at], 0, 1);
     at = 1 - at;
   }
-  admission_hand_over(&homes[at], 0, 1);
+  hand_over(&homes[at], 0, 1);
   return NULL;
 }
 
@@ -139,26 +157,26 @@ static void test_moves(void) {
   table[ADMISSION_HIGH_WATER] = table[ADMISSION_HIGH_WATER1] = ADMISSION_SEATS;
   admission full = open_column(2, CAP, 0), newcomer = open_column(3, CAP, 0);
   for (int i = 0; i < CAP - 1; i++)
-    admission_force(&full, 0);
+    force(&full, 0);
   moving = true;
   pthread_create(&mover, NULL, wander, NULL);
   while (__atomic_load_n(cell(0, 0), __ATOMIC_SEQ_CST) == 0)
     continue;
   for (int i = 0; i < TURNS; i++)
-    assert(!admission_enter(&newcomer, 0));
+    assert(!enter(&newcomer, 0));
   __atomic_store_n(&moving, false, __ATOMIC_SEQ_CST);
   pthread_join(mover, NULL);
-  assert(sum_of(0) == CAP - 1 && admission_enter(&newcomer, 0) && !admission_enter(&newcomer, 0));
-  admission_leave(&newcomer, 0);
-  admission_hand_over(&full, 0, CAP - 1);
+  assert(sum_of(0) == CAP - 1 && enter(&newcomer, 0) && !enter(&newcomer, 0));
+  leave(&newcomer, 0);
+  hand_over(&full, 0, CAP - 1);
 }
 
 static void test_admission(void) {
   admission none = {0};
-  assert(admission_enter(&none, 63));
-  admission_force(&none, 63);
-  admission_leave(&none, 63);
-  admission_hand_over(&none, 63, 5);
+  assert(enter(&none, 63));
+  force(&none, 63);
+  leave(&none, 63);
+  hand_over(&none, 63, 5);
   int32_t caps[ADMISSION_ROWS] = {3, 2};
   /* A column that nobody would sum is no place to count in. */
   table[ADMISSION_HIGH_WATER] = 2;
@@ -169,27 +187,27 @@ static void test_admission(void) {
   table[ADMISSION_HIGH_WATER1] = 2;
   admission one = open_column(0, 3, 2), two = open_column(1, 3, 2);
   assert(admission_open(&one, table, 1, caps) == -EBUSY);
-  assert(admission_enter(&one, 0) && admission_enter(&two, 0) && !admission_enter(&one, 0));
-  assert(admission_enter(&one, 63) && !admission_enter(&two, 63));
+  assert(enter(&one, 0) && enter(&two, 0) && !enter(&one, 0));
+  assert(enter(&one, 63) && !enter(&two, 63));
   assert(*cell(0, 0) == 2 && *cell(0, ADMISSION_SEATS) == 1 && sum_of(1) == 2 && sum_of(64) == 1);
   /* Above the cap by force; then other caps at the same place. */
-  admission_force(&one, 0);
-  assert(sum_of(0) == 4 && !admission_enter(&two, 1));
+  force(&one, 0);
+  assert(sum_of(0) == 4 && !enter(&two, 1));
   caps[0] = 5;
   assert(admission_open(&two, table, ADMISSION_SEATS, caps) == 0);
-  assert(admission_enter(&two, 1) && !admission_enter(&two, 0) && !admission_enter(&one, 1));
+  assert(enter(&two, 1) && !enter(&two, 0) && !enter(&one, 1));
   /* Of a half, only what is below the mark counts. */
   table[ADMISSION_HIGH_WATER1] = 0;
-  assert(!admission_enter(&one, 1));
-  admission_leave(&one, 63);
-  admission_hand_over(&one, 0, 1);
-  assert(admission_enter(&one, 1));
+  assert(!enter(&one, 1));
+  leave(&one, 63);
+  hand_over(&one, 0, 1);
+  assert(enter(&one, 1));
   table[ADMISSION_HIGH_WATER1] = INT32_MAX;
-  assert(!admission_enter(&one, 1));
-  admission_leave(&one, 0);
-  admission_leave(&one, 1);
-  admission_leave(&two, 0);
-  admission_leave(&two, 1);
+  assert(!enter(&one, 1));
+  leave(&one, 0);
+  leave(&one, 1);
+  leave(&two, 0);
+  leave(&two, 1);
   table[ADMISSION_HIGH_WATER] = table[ADMISSION_HIGH_WATER1] = THREADS;
   pthread_t threads[THREADS];
   for (intptr_t i = 0; i < THREADS; i++)

@@ -10,10 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "../../native/engine.h"
+#include "../../native/fds.h"
 
 #define SLOTS 64
 #define PEERS 96
@@ -71,8 +73,10 @@ static int32_t header[HEADER_WORDS], input_records[INPUT_RECORDS * INPUT_WORDS];
 static int32_t output_records[OUTPUT_RECORDS * OUTPUT_WORDS], generations[SLOTS], unsent[SLOTS];
 static double totals[TOTAL_COUNT], counters[SLOTS * COUNTER_WORDS];
 static uint8_t input[INPUT_BYTES], output[OUTPUT_BYTES];
-static int32_t table[ADMISSION_WORDS], caps_most;
+static int32_t *table, caps_most, addresses_most;
 static uint64_t checked, moved;
+static bool addresses_watched;
+static int wake_fd;
 
 /* Where it counts: beside another worker, which holds some places already. */
 #define OWN_COLUMN (ADMISSION_SEATS + 1)
@@ -249,21 +253,21 @@ static void move(int slot) {
   engine_released released;
   flush();
   if (engine_release(&core, (uint32_t)slot, own.generation, &released) != 0) return;
-  assert(released.counted);
+  assert(released.place.counted);
   forget_owner(slot);
   int next = -EBADF;
   if (below(3)) {
     if (below(2)) {
-      engine_leave(&core, own.listener, 1);
+      engine_leave(&core, own.listener, released.place.entry);
       own.listener = below(2) ? 0 : 63;
-      released.counted = false;
+      released.place = (engine_place){.counted = false, .entry = ADDRESS_NONE};
     }
-    next = engine_adopt(&core, own.listener, released.fd, released.counted);
+    next = engine_adopt(&core, own.listener, released.fd, NULL, released.place);
     assert(next >= 0 || next == -ENOSPC);
   }
   if (next < 0) {
     if (own.peer != NOBODY) peers[own.peer].broken = true;
-    if (released.counted) engine_leave(&core, own.listener, 1);
+    if (released.place.counted) engine_leave(&core, own.listener, released.place.entry);
     close(released.fd);
   } else {
     moved++;
@@ -417,6 +421,7 @@ static void check_closing(int closing) {
 
 static void check_invariants(void) {
   int in_use = 0, counted = 0, closing = 0;
+  int32_t addresses = 0;
   double held = 0;
   for (uint32_t i = 0; i < core.used; i++) {
     const slot *conn = &core.slots[i];
@@ -428,6 +433,7 @@ static void check_invariants(void) {
     held += conn->unsent_size;
     if (conn->state == SLOT_CLOSING) closing++;
     if (conn->flags & FLAG_COUNTED) counted++;
+    if (conn->entry != ADDRESS_NONE) addresses++;
     if (conn->state == SLOT_DEAD || conn->state == SLOT_OPEN)
       assert((uint32_t)generations[i] == conn->generation);
     if (conn->state == SLOT_OPEN && header[HEADER_OUTPUT_RECORDS] == 0)
@@ -439,6 +445,12 @@ static void check_invariants(void) {
   assert(in_use == header[HEADER_OPEN] && totals[TOTAL_OPEN] == in_use);
   assert(*cell(0, OWN_COLUMN) == counted);
   assert(*cell(1, OWN_COLUMN) + *cell(64, OWN_COLUMN) == counted);
+  int32_t sum = 0;
+  const int32_t *column = core.admission.addresses.counts + (size_t)OWN_COLUMN * ADDRESS_ENTRIES;
+  for (int32_t entry = 0; addresses_watched && entry < ADDRESS_ENTRIES; entry++)
+    sum += column[entry];
+  if (addresses_watched) assert(sum == addresses);
+  if (addresses > addresses_most) addresses_most = addresses;
   if (counted > caps_most) caps_most = counted;
   check_closing(closing);
   int32_t queued = 0;
@@ -464,10 +476,42 @@ static void open_engine(void) {
                           .slots = SLOTS};
   assert(engine_open(&core, &memory) == 0);
   static const int32_t caps[ADMISSION_ROWS] = {CAP};
+  void *memory_of_table;
+  int shared = fds_memory("table", address_memory_size());
+  wake_fd = fds_event();
+  assert(fds_map(shared, 0, ADDRESS_OFFSET, &memory_of_table) == 0);
+  table = memory_of_table;
   table[ADMISSION_HIGH_WATER] = 1;
   table[ADMISSION_HIGH_WATER1] = OWN_COLUMN % ADMISSION_SEATS + 1;
   *cell(0, 0) = TAKEN;
   assert(admission_open(&core.admission, table, OWN_COLUMN, caps) == 0);
+  assert(engine_share(&core, shared, wake_fd) == 0);
+  close(shared);
+}
+
+/* Another configuration: limits of addresses, and what becomes of those who find no place. */
+static void change_rules(void) {
+  for (int listener = 0; listener < ADMISSION_LISTENERS; listener += ADMISSION_LISTENERS - 1) {
+    address_rule rule = {.connections = below(3) ? (int32_t)below(40) : 0,
+                         .interval_ns = below(2) ? 1000 : 0,
+                         .burst_ns = 1000 * (1 + below(3)),
+                         .space = below(2),
+                         .prefix = 64};
+    assert(engine_rule(&core, listener, &rule, (int)below(3)) == 0);
+    static const uint8_t starts[2][CIDR_BYTES] = {{0}, {[15] = 1}};
+    uint8_t denied[2] = {below(2), below(20) == 0};
+    assert(cidr_set(&core.admission.lists[listener], starts[0], denied, below(2) * 2) == 0);
+  }
+}
+
+/* A proxy names the client of a connection. */
+static void name_client(int slot) {
+  socket_address client;
+  char host[16];
+  snprintf(host, sizeof host, "10.0.0.%u", below(20));
+  assert(socket_address_parse(&client, host, 7) == 0);
+  int verdict = engine_admit(&core, (uint32_t)slot, owners[slot].generation, &client);
+  assert(verdict >= -EBADF && verdict != -EINVAL && verdict < ADMISSION_VERDICTS);
 }
 
 int main(int argc, char **argv) {
@@ -516,6 +560,15 @@ int main(int argc, char **argv) {
       if (below(4)) flush();
       check_invariants();
     }
+    if (below(200) == 0) change_rules();
+    if (below(20) == 0) {
+      int slot = (int)below(SLOTS);
+      if (owners[slot].owned) name_client(slot);
+    }
+    /* Every count of an address, now and then: there are many. */
+    addresses_watched = step % 500 == 0;
+    if (addresses_watched) check_invariants();
+    addresses_watched = false;
     /* Now and then everybody at once: more than one round can take. */
     if (below(100) == 0)
       for (int i = 0; i < PEERS; i++)
@@ -553,7 +606,12 @@ int main(int argc, char **argv) {
   }
   check_invariants();
   assert(header[HEADER_OPEN] == 0 && *cell(0, OWN_COLUMN) == 0 && caps_most <= CAP - TAKEN);
+  addresses_watched = true;
+  check_invariants();
+  assert(addresses_most > 0);
   engine_close(&core);
+  munmap(table, ADDRESS_OFFSET);
+  close(wake_fd);
   for (int i = 0; i < WATCHES; i++)
     close(listening[i]);
   /* 0, 1 and 2 are what is left. */

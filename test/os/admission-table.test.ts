@@ -9,12 +9,12 @@ import { SEATS } from "#src/os/scoreboard.js";
 
 /** As an engine counts a connection of listener row 2. */
 function count(table: AdmissionTable, column: number): void {
-  for (const row of [0, 3]) table.words[8 + row * 2 * SEATS + column] = 1;
+  for (const row of [0, 3]) table.words[ADMISSION_HEADER.words + row * 2 * SEATS + column] = 1;
 }
 
 test("what one process counts, another sees, for as long as either has it", () => {
   const mine = AdmissionTable.create();
-  const theirs = AdmissionTable.attach(mine.fd);
+  const theirs = AdmissionTable.attach(mine.fd, mine.wakeFd);
   closeDescriptor(mine.fd);
   mine.setHighWater(1, 2);
   count(mine, admissionColumn(1, 1));
@@ -52,15 +52,15 @@ test("only seats below the mark are summed; clearing is of one column, or of one
 
 test("a table of another version, or of another size, is not taken for one", () => {
   const table = AdmissionTable.create();
+  table.words[ADMISSION_HEADER.version] = 3;
+  assert.equal(AdmissionTable.attach(table.fd, table.wakeFd), undefined);
   table.words[ADMISSION_HEADER.version] = 2;
-  assert.equal(AdmissionTable.attach(table.fd), undefined);
-  table.words[ADMISSION_HEADER.version] = 1;
-  assert.ok(AdmissionTable.attach(table.fd));
+  assert.ok(AdmissionTable.attach(table.fd, table.wakeFd));
   truncateSync(`/proc/self/fd/${table.fd}`, 4_096);
-  assert.equal(AdmissionTable.attach(table.fd), undefined);
+  assert.equal(AdmissionTable.attach(table.fd, table.wakeFd), undefined);
   closeDescriptor(table.fd);
   const other = addon().memoryCreate("other", 1 << 20);
-  assert.equal(AdmissionTable.attach(other), undefined);
+  assert.equal(AdmissionTable.attach(other, table.wakeFd), undefined);
   closeDescriptor(other);
 });
 

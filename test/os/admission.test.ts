@@ -26,11 +26,11 @@ import { Engine } from ${moduleUrl("#src/engine/engine.js")};
 import { AdmissionTable, admissionColumn } from ${moduleUrl("#src/os/admission-table.js")};
 import { channelWatch, closeDescriptor, receiveMessage, sendMessage } from ${moduleUrl("#src/os/descriptors.js")};
 const [generation, seat, moving] = process.argv.slice(1).map(Number);
-const table = AdmissionTable.attach(4);
+const table = AdmissionTable.attach(4, -1);
 const engine = new Engine({ slots: 1024 });
 const caps = new Int32Array(65);
 caps[0] = ${CAP};
-engine.limit(table.words, admissionColumn(generation, seat), caps);
+engine.limit({ words: table.words }, admissionColumn(generation, seat), caps);
 const open = [];
 let moved = 0;
 function own(place) {
@@ -51,8 +51,8 @@ const into = Buffer.alloc(16);
 function move() {
   const place = open.shift();
   if (place === undefined) return;
-  const { fd, unsent, counted } = engine.release(place.slot, place.generation);
-  if (unsent.length > 0 || !counted) throw new Error("unexpected");
+  const { fd, unsent, entry } = engine.release(place.slot, place.generation);
+  if (unsent.length > 0 || entry !== -1) throw new Error("unexpected");
   if (sendMessage(6, Buffer.from("take"), [fd]) !== "sent") throw new Error("unexpected");
   closeDescriptor(fd);
   moved++;
@@ -62,12 +62,12 @@ if (moving) {
     const message = receiveMessage(5, into);
     if (typeof message === "string") return;
     const place = { slot: -1, generation: -1 };
-    place.slot = engine.adopt(0, message.fds[0], own(place), { counted: false });
+    place.slot = engine.adopt(0, message.fds[0], own(place), { entry: -2 });
     place.generation = engine.generation(place.slot);
     sendMessage(5, Buffer.from("took"), []);
   });
   channelWatch(6, () => {
-    while (typeof receiveMessage(6, into) !== "string") engine.leave(0, 1);
+    while (typeof receiveMessage(6, into) !== "string") engine.leave(0, -1);
   });
   setInterval(move, 1);
 }
@@ -99,7 +99,8 @@ async function startCrew(t: TestContext, moving: boolean): Promise<Crew> {
     t.after(() => worker.kill("SIGKILL"));
     return worker;
   });
-  for (const fd of [table.fd, ...channels.flat()]) closeDescriptor(fd);
+  t.after(() => [table.fd, table.wakeFd].forEach(closeDescriptor));
+  for (const fd of channels.flat()) closeDescriptor(fd);
   await within("workers", Promise.all(workers.map(({ stdout }) => once(stdout as NodeJS.ReadableStream, "data"))));
   return { table, workers, port: boundPort(listener) };
 }
@@ -172,7 +173,7 @@ for (const moving of [false, true]) {
     }
     assert.ok(clients.refused >= 30 * (60 - CAP));
     assert.ok(most > CAP / 2, `${most} at most`);
-    assert.ok(table.words.subarray(8).every((count) => count === 0));
+    assert.ok(table.words.subarray(16).every((count) => count === 0));
     const moved = await endCrew(workers);
     for (const count of moved) assert.ok(moving ? count > 10 : count === 0, `${moved} moved`);
   });

@@ -11,7 +11,16 @@ function listener(host: string, port: number): ListenerConfig {
   const addressText = `${host}:${port}`;
   const service = { kind: "builtin", name: "echo-line" } as const;
   const address = { protocol: "tcp", host, port } as const;
-  return { name: "lines", address, addressText, service, limits: {}, timeouts: {}, socket: DEFAULT_SOCKET };
+  return {
+    name: "lines",
+    address,
+    addressText,
+    service,
+    limits: {},
+    timeouts: {},
+    socket: DEFAULT_SOCKET,
+    admission: { allow: [], deny: [] },
+  };
 }
 
 test("free addresses pass, and port 0 always", () => {

@@ -13,6 +13,7 @@ function listener(port: number): ListenerConfig {
     limits: {},
     timeouts: {},
     socket: DEFAULT_SOCKET,
+    admission: { allow: [], deny: [] },
   };
 }
 

@@ -6,7 +6,18 @@ import { type TestContext, test } from "node:test";
 import { packageRoot } from "#src/os/addon.js";
 import { makeFolder } from "../support/folder.js";
 
-const MODULES = ["engine.c", "conn.c", "listener.c", "socket.c", "fds.c", "unix.c", "admission.c"];
+const MODULES = [
+  "engine.c",
+  "conn.c",
+  "listener.c",
+  "socket.c",
+  "fds.c",
+  "unix.c",
+  "admission.c",
+  "address.c",
+  "cidr.c",
+  "siphash.c",
+];
 const FLAGS = "-std=c11 -g -O1 -Wall -Wextra -Werror -D_GNU_SOURCE -pthread -fno-omit-frame-pointer";
 const SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all";
 const STEPS = 30_000;
@@ -37,6 +48,13 @@ test("random operations, seeds that never change and one of today", (t) => {
   const binary = compile(t, "random");
   for (const seed of ["1", "2", "3", "4", "5", String(Date.now())]) {
     t.diagnostic(run(binary, seed, String(STEPS)).trim().replaceAll("\n", ", "));
+  }
+});
+
+test("addresses: full sets, evictions, moves, and deaths at any moment, against a model", (t) => {
+  const binary = compile(t, "addresses");
+  for (const seed of ["1", "2", String(Date.now())]) {
+    t.diagnostic(run(binary, seed, "3000").trim().replaceAll("\n", ", "));
   }
 });
 

@@ -3,6 +3,8 @@ import type { TestContext } from "node:test";
 import { type Logger, pino } from "pino";
 import { CLOSE_REASONS, type CloseReason } from "#src/base/reasons.js";
 import {
+  DEFAULT_ADMISSION,
+  DEFAULT_LIMITS,
   DEFAULT_SHED,
   DEFAULT_SOCKET,
   type Limits,
@@ -16,6 +18,7 @@ import { AdmissionTable } from "#src/os/admission-table.js";
 import { boundPort } from "#src/os/descriptors.js";
 import { LISTENER_CLOSED, LISTENER_FIELDS, type ListenerField, Scoreboard } from "#src/os/scoreboard.js";
 import type { AnyService } from "#src/service/define.js";
+import type { ServerAdmission } from "#src/worker/admission.js";
 import { openServer, type ServedListener, type WorkerServer } from "#src/worker/server.js";
 import { openListener } from "./loopback.js";
 
@@ -60,8 +63,15 @@ export function listenerOf(service: AnyService, options: ServingOptions): Served
       limits: options.limits ?? {},
       timeouts: options.timeouts ?? {},
       socket: { ...DEFAULT_SOCKET, ...options.socket },
+      admission: DEFAULT_ADMISSION,
     },
   };
+}
+
+function serverOf({ connections = 1_000, limits }: ServingOptions): ServerAdmission {
+  const { connectionsPerAddress, connectRate, connectBurst, ipv6Prefix } = { ...DEFAULT_LIMITS, ...limits };
+  const clients = { connectionsPerAddress, connectRate, connectBurst, ipv6Prefix };
+  return { connections, clients, admission: DEFAULT_ADMISSION };
 }
 
 function openTables(t: TestContext): Pick<Serving, "scoreboard" | "admission" | "seats"> {
@@ -70,6 +80,7 @@ function openTables(t: TestContext): Pick<Serving, "scoreboard" | "admission" | 
   t.after(() => {
     addon().fdClose(scoreboard.fd);
     addon().fdClose(admission.fd);
+    addon().fdClose(admission.wakeFd);
   });
   return { scoreboard, admission, seats: { taken: 0 } };
 }
@@ -82,10 +93,10 @@ export async function openServing(t: TestContext, service: AnyService, options: 
   const server = await openServer({
     listeners: [listenerOf(service, options)],
     block: scoreboard.block(seat),
-    admission: { words: admission.words, column: seat },
+    admission: { table: admission, column: seat },
     worker: seat,
     idPrefix: String(seat),
-    connections: options.connections ?? 1_000,
+    config: serverOf(options),
     drainMs: options.drainMs ?? 30_000,
     bufferMemory: options.bufferMemory ?? 256 * 1024 ** 2,
     tasks: { workers: 1, tasks: options.tasks ?? {}, shed: { ...DEFAULT_SHED, ...options.shed } },

@@ -1,0 +1,61 @@
+/**
+ * What the configuration says about newcomers, told to the engine, which decides about each of them alone. Called when
+ * a worker starts and whenever its configuration changes.
+ */
+
+import { packRanges } from "../config/cidr.ts";
+import type { ClientLimits, Config, ListenerConfig } from "../config/config.ts";
+import type { Settings } from "../config/resolve.ts";
+import type { Engine, SharedAdmission } from "../engine/engine.ts";
+import { ADMISSION_ROWS } from "../os/admission-table.ts";
+import type { AnyService } from "../service/define.ts";
+
+/** Where a worker counts. */
+export interface AdmissionPlace {
+  readonly table: SharedAdmission;
+  readonly column: number;
+}
+
+export type ServerAdmission = Pick<Config, "connections" | "clients" | "admission">;
+
+interface AdmittingListener {
+  readonly config: ListenerConfig;
+  readonly service: AnyService;
+  readonly row: number;
+  readonly settings: Settings;
+}
+
+/** Listeners whose clients are limited as the server's count in this space, any other in one of its own. */
+const SHARED_SPACE = 0;
+
+function spaceOf(row: number, own: ClientLimits, servers: ClientLimits): number {
+  const same = (Object.keys(servers) as (keyof ClientLimits)[]).every((name) => own[name] === servers[name]);
+  return same ? SHARED_SPACE : 1 + row;
+}
+
+/** Caps of the whole server and of each listener, limits of its clients, and its lists. */
+export function applyAdmission(
+  engine: Engine,
+  { table, column }: AdmissionPlace,
+  server: ServerAdmission,
+  listeners: readonly AdmittingListener[],
+): void {
+  const caps = new Int32Array(ADMISSION_ROWS);
+  caps[0] = server.connections;
+  for (const { config, service, row } of listeners) {
+    caps[1 + row] = config.limits.connections ?? service.limits.connections ?? 0;
+  }
+  engine.limit(table, column, caps);
+  for (const { config, row, settings } of listeners) {
+    const { limits } = settings;
+    engine.rule(row, {
+      connections: limits.connectionsPerAddress,
+      rate: limits.connectRate,
+      burst: limits.connectBurst,
+      space: spaceOf(row, limits, server.clients),
+      ipv6Prefix: limits.ipv6Prefix,
+      onLimit: limits.onLimit,
+    });
+    engine.list(row, packRanges([server.admission, config.admission]));
+  }
+}
