@@ -1,86 +1,58 @@
 /**
- * A client that connects as fast as it can, from this process, a fixed number at a time. Who is let in leaves at once,
- * by RST, so that no port is kept in TIME_WAIT; who is turned away hears so from the server.
+ * Clients of this process that connect all at once and, when they are let in, stay until they are told to leave: by
+ * RST, so that no port is kept in TIME_WAIT. Who is turned away hears so from the server.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import { DEFAULT_SOCKET } from "#src/base/settings.js";
-import { Engine, type SlotOwner } from "#src/engine/engine.js";
+import { Engine } from "#src/engine/engine.js";
+import { check } from "#src/os/errno.js";
 import { packSocketOptions } from "#src/os/socket.js";
 
-const AT_ONCE = 256;
+const SLOTS = 8_192;
+const OPTIONS: Int32Array = packSocketOptions(DEFAULT_SOCKET);
 
-class Knock implements SlotOwner {
-  readonly #from: Knocking;
-  slot = -1;
-  generation = 0;
-
-  constructor(from: Knocking) {
-    this.#from = from;
-  }
-
-  onOpen(): void {
-    if (this.#from.leaves) this.#end();
-  }
-
-  onEnd(): void {
-    this.#end();
-  }
-
-  onError(): void {
-    this.#end();
-  }
-
-  onData(): void {}
-  onWritable(): void {}
-  onBlocked(): void {}
-
-  #end(): void {
-    this.#from.engine.reset(this.slot, this.generation);
-    this.#from.ended();
-  }
+interface Knock {
+  readonly slot: number;
+  readonly generation: number;
 }
 
 export class Knocking {
-  readonly engine: Engine = new Engine({ slots: 4_096 });
-  /** Who is let in leaves; else it waits for the server to turn it away. */
-  readonly leaves: boolean;
-  /** Connections that have ended. */
-  count = 0;
-  readonly #port: number;
-  readonly #options: Int32Array = packSocketOptions(DEFAULT_SOCKET);
-  #open = 0;
-  #running = true;
+  readonly #engine: Engine = new Engine({ slots: SLOTS });
+  readonly #inside = new Set<Knock>();
+  /** Connected: the server need not know yet. */
+  connected = 0;
 
-  constructor(port: number, leaves: boolean) {
-    this.#port = port;
-    this.leaves = leaves;
-    this.#fill();
+  knock(port: number, count: number): void {
+    for (let i = 0; i < count; i++) this.#connect(port);
   }
 
-  ended(): void {
-    this.count += 1;
-    this.#open -= 1;
-    this.#fill();
+  /** Everybody who is still there goes. */
+  leave(): void {
+    for (const { slot, generation } of this.#inside) this.#engine.reset(slot, generation);
+    this.#inside.clear();
+    this.#engine.flush();
   }
 
-  async stop(): Promise<void> {
-    this.#running = false;
-    await sleep(100);
-    this.engine.shutdown();
+  end(): void {
+    this.#engine.shutdown();
   }
 
-  #fill(): void {
-    while (this.#running && this.#open < AT_ONCE) {
-      const knock = new Knock(this);
-      const slot = this.engine.connect("127.0.0.1", this.#port, "", this.#options, knock);
-      if (slot < 0) {
-        // Out of ports for a moment.
-        setTimeout(() => this.#fill(), 1);
-        return;
-      }
-      knock.slot = slot;
-      knock.generation = this.engine.generation(slot);
-      this.#open += 1;
-    }
+  #connect(port: number): void {
+    const turnedAway = (): void => {
+      if (!this.#inside.delete(knock)) return;
+      this.#engine.reset(knock.slot, knock.generation);
+    };
+    const owner = {
+      onOpen: () => {
+        this.connected += 1;
+      },
+      onData() {},
+      onEnd: turnedAway,
+      onError: turnedAway,
+      onWritable() {},
+      onBlocked() {},
+    };
+    const slot = check(this.#engine.connect("127.0.0.1", port, "", OPTIONS, owner), "connect");
+    const knock: Knock = { slot, generation: this.#engine.generation(slot) };
+    this.#inside.add(knock);
   }
 }

@@ -213,8 +213,10 @@ export class TaskPool {
   #problem(rank: number, limitMs: number): ServerBusy | undefined {
     const { queue, threads } = this.#settings;
     if (this.#queue.size >= queue && !this.#queue.lastBelow(rank)) return this.#fullError();
-    // Half of it: as much may still come in its way, and a queue that is never empty is all that the threads need.
-    if (!this.#overload.overloaded || this.#queue.costBefore(rank) / threads < limitMs / 2) return undefined;
+    // Half of it: as much may still come in its way, and a queue that is never empty is all that the threads need. All of
+    // it when they have run out: then it is this event loop that keeps them waiting, and may again.
+    const mostMs = this.#running.size < threads ? limitMs : limitMs / 2;
+    if (!this.#overload.overloaded || this.#queue.costBefore(rank) / threads < mostMs) return undefined;
     return this.#delayError();
   }
 
@@ -301,6 +303,12 @@ export class TaskPool {
     return tasks;
   }
 
+  /** Rather late than a thread that does nothing. */
+  #overloadLimitMs({ kind }: Task): number {
+    if (!this.#overload.overloaded) return Number.POSITIVE_INFINITY;
+    return this.#limitMs(kind.costMs) * (this.#running.size < this.#settings.threads ? 2 : 1);
+  }
+
   #waited(task: Task, now: number): number {
     return now - Math.max(task.at, this.#loadedAt);
   }
@@ -317,7 +325,7 @@ export class TaskPool {
     const waited = this.#waited(task, now);
     if (task.deadlineAt <= now) {
       this.cancel(task, new DeadlineExceeded(`pool ${this.name}: the deadline passed while the task waited`));
-    } else if (waited > this.#maxQueueMs || (this.#overload.overloaded && waited > this.#limitMs(task.kind.costMs))) {
+    } else if (waited > this.#maxQueueMs || waited > this.#overloadLimitMs(task)) {
       this.#refuse(task, this.#delayError());
     }
     return task.ended;
