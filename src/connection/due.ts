@@ -58,14 +58,19 @@ function silenceOrStall(endpoint: Endpoint, slot: number, now: number, standing:
 /** The time that the bytes of a frame have earned it, ms. */
 const earnedMs = ({ minRate }: Endpoint, bytes: number): number => (1_000 * bytes) / minRate;
 
+/** How often a connection whose heartbeat is held up is looked at. */
+const HELD_LOOK_MS = 100;
+
 /** What is held back by this side, or waits to be sent, is judged by other deadlines. */
 function nextBeatAt(endpoint: Endpoint, slot: number, now: number, beat: Beat, standing: Standing): number {
   const { counters, unsent } = endpoint.transport;
   const progressAt = counters[slot * COUNTER.words + COUNTER.progressAt] as number;
   const receivedAt = counters[slot * COUNTER.words + COUNTER.receivedAt] as number;
   const held = standing.blocked || unsent[slot] !== 0;
-  const since = held ? now : beat.silentSince({ receivedAt, progressAt }, standing.busyUntil);
-  return since + standing.deadlines.heartbeatMs;
+  const { heartbeatMs } = standing.deadlines;
+  // Nobody says when that is over, and the silence may have lasted long enough by then.
+  if (held) return now + Math.min(HELD_LOOK_MS, heartbeatMs);
+  return beat.silentSince({ receivedAt, progressAt }, standing.busyUntil) + heartbeatMs;
 }
 
 export function nextDue(endpoint: Endpoint, slot: number, now: number, standing: Standing): Due {

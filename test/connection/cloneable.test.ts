@@ -7,7 +7,9 @@ import { uncloneable } from "#src/connection/cloneable.js";
 
 test("what is called cloneable is the same after a clone", () => {
   const leaf = fc.oneof(
-    fc.anything({ withBigInt: true, withDate: true, withMap: true, withSet: true, withTypedArray: true, maxDepth: 3 }),
+    fc.anything({ withBigInt: true, withMap: true, withSet: true, withTypedArray: true, maxDepth: 3 }),
+    // Two invalid dates are never equal to node:assert.
+    fc.date({ noInvalidDate: true }),
     fc.uint8Array().map((bytes) => Buffer.from(bytes)),
     fc.constantFrom(/x/g, new Error("plain")),
   );
