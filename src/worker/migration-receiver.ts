@@ -93,7 +93,7 @@ export class MoveReceiver {
         this.#meet(message);
         break;
       case "handOff":
-        void this.#takeOver(this.#placeOf(message.endpoint), message, fds[0]);
+        this.#takeOver(message, fds);
         break;
       case "batch":
         this.#batches.push(this.#readBatch(message, fds));
@@ -104,7 +104,7 @@ export class MoveReceiver {
         this.#schedule();
         break;
       default:
-        for (const fd of fds) closeDescriptor(fd);
+        closeAll(fds);
         throw new RangeError(`migration: unknown message ${JSON.stringify(message)}`);
     }
   }
@@ -118,22 +118,19 @@ export class MoveReceiver {
     });
   }
 
-  #placeOf(index: number): Place {
+  #takeOver({ endpoint: index, bytes }: Extract<FromSource, { type: "handOff" }>, fds: readonly number[]): void {
     const place = this.#places[index];
-    if (!place) throw new RangeError(`migration: no endpoint ${index}`);
-    return place;
-  }
-
-  async #takeOver(
-    { endpoint, stateVersion }: Place,
-    { endpoint: index, bytes }: Extract<FromSource, { type: "handOff" }>,
-    memory: number | undefined,
-  ): Promise<void> {
+    if (!place) {
+      closeAll(fds);
+      throw new RangeError(`migration: no endpoint ${index}`);
+    }
     this.#takingOver += 1;
-    const problem = await takeOver(endpoint, { bytes, memory, stateVersion });
-    this.#channel.send({ type: "tookOver", endpoint: index, ...(problem === undefined ? {} : { problem }) });
-    this.#takingOver -= 1;
-    this.#schedule();
+    const { endpoint, stateVersion } = place;
+    void takeOver(endpoint, { bytes, memory: fds[0], stateVersion }).then((problem) => {
+      this.#channel.send({ type: "tookOver", endpoint: index, ...(problem === undefined ? {} : { problem }) });
+      this.#takingOver -= 1;
+      this.#schedule();
+    });
   }
 
   #schedule(): void {
@@ -210,13 +207,14 @@ export class MoveReceiver {
     const { batch, count, bytes } = message;
     try {
       if (fds.length !== count) throw new RangeError(`migration: ${count} connections, ${fds.length} descriptors`);
-      const arrivals = decodeBatch(readMemory(memory, bytes), count).map(({ endpoint, record }, index) => ({
-        place: this.#placeOf(endpoint),
-        moved: { ...record, fd: fds[index] as number, entry: ENTRY.notCounted },
-      }));
+      const arrivals = decodeBatch(readMemory(memory, bytes), count).map(({ endpoint, record }, index) => {
+        const place = this.#places[endpoint];
+        if (!place) throw new RangeError(`migration: no endpoint ${endpoint}`);
+        return { place, moved: { ...record, fd: fds[index] as number, entry: ENTRY.notCounted } };
+      });
       return { number: batch, arrivals, next: 0 };
     } catch (error) {
-      for (const fd of fds) closeDescriptor(fd);
+      closeAll(fds);
       throw error;
     } finally {
       closeDescriptor(memory);
@@ -227,6 +225,10 @@ export class MoveReceiver {
     this.#log.error({ err }, "taking connections over failed; the rest stays where it is");
     this.#stop();
   }
+}
+
+function closeAll(fds: readonly number[]): void {
+  for (const fd of fds) closeDescriptor(fd);
 }
 
 /** Connections that this process has descriptors for. */

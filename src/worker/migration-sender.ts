@@ -167,7 +167,7 @@ export class MoveSender {
         endpoint.once("resume missing", () => endpoint.log.info(`connections of this service move: ${hint}`));
       }
       if (handsOff) void this.#handOver(endpoint, index, connections);
-      else this.#candidates.push(...connections);
+      else this.#candidates = this.#candidates.concat(connections);
     }
     if (most !== undefined) shuffle(this.#candidates);
     const wanted = this.#candidates.length;

@@ -277,7 +277,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   }
 
   function shut(reason: CloseReason): void {
-    endDrain(engine.open);
+    endDrain(engine.open + transit.connections);
     for (const connection of connections()) connection.reset(reason);
     engine.shutdown();
   }
@@ -285,7 +285,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   async function stop({ drainMs }: { readonly drainMs: number }): Promise<StopOutcome> {
     stopping.abort();
     for (const slot of accepting) refuse(slot, { queued: true });
-    const open = engine.open;
+    const open = engine.open + transit.connections;
     const started = performance.now();
     const forced = await drained(drainMs);
     shut("drain");

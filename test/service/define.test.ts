@@ -27,6 +27,10 @@ test("a definition is completed: name, order, limits in bytes, timeouts in ms", 
   assert.equal(service.concurrency, "serial");
   assert.deepEqual(service.limits, { frame: 65_536, inFlight: 3, buffered: 1_000_000 });
   assert.deepEqual(service.timeouts, { idle: 120_000, frame: 500, firstByte: "off" });
+  assert.equal(service.stateVersion, 1);
+  assert.equal(service.migrate, true);
+  const moving = defineService({ ...GOOD, stateVersion: 4, migrate: false, resume: () => {}, takeOver: () => {} });
+  assert.deepEqual([moving.stateVersion, moving.migrate], [4, false]);
   assert.ok(isService(service));
   for (const other of [undefined, null, 1, "x", {}, GOOD, () => service]) assert.equal(isService(other), false);
 });
@@ -46,6 +50,18 @@ test("what is wrong is refused, naming the property and what is allowed", () => 
     [{ ...GOOD, onClose: 1 }, /onClose: not a function/],
     [{ ...GOOD, state: {} }, /state: not a function/],
     [{ ...GOOD, concurrency: "parallel" }, /concurrency: "parallel" is unknown; allowed: serial, ordered, unordered/],
+    [
+      { ...GOOD, suspend: () => new Uint8Array() },
+      /resume: missing, but there is a suspend; allowed: both, or no suspend/,
+    ],
+    [{ ...GOOD, handOff: () => new Uint8Array() }, /takeOver: missing, but there is a handOff/],
+    [{ ...GOOD, suspend: true, resume: () => {} }, /suspend: not a function/],
+    [{ ...GOOD, resume: {} }, /resume: not a function/],
+    [{ ...GOOD, takeOver: 1 }, /takeOver: not a function/],
+    [{ ...GOOD, stateVersion: 0 }, /stateVersion: not a version; allowed: a whole number, 1 or more/],
+    [{ ...GOOD, stateVersion: 1.5 }, /stateVersion/],
+    [{ ...GOOD, stateVersion: "2" }, /stateVersion/],
+    [{ ...GOOD, migrate: "no" }, /migrate: not a boolean; allowed: true or false/],
     [{ ...GOOD, use: () => {} }, /use: not a list of functions/],
     [{ ...GOOD, use: [1] }, /use: not a list of functions/],
     [{ ...GOOD, limits: { frames: 1 } }, /limits\.frames: unknown; allowed: .*frame/],
