@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { fstatSync } from "node:fs";
 import { type TestContext, test } from "node:test";
-import { closeDescriptor, openChannel } from "#src/os/descriptors.js";
+import { closeDescriptor, openChannel, sendMessage } from "#src/os/descriptors.js";
 import { HandoverChannel } from "#src/primary/handover-channel.js";
+import { openDescriptors } from "../support/census.js";
 import { openListener } from "../support/loopback.js";
 import { until } from "../support/until.js";
 
@@ -87,4 +88,20 @@ test("hundreds of sockets go through, however slowly they are read", async (t) =
   );
   await sent;
   await until("all", () => received === batches * 50);
+});
+
+test("what is no message ends the channel, not this process, and its descriptors are closed", async (t) => {
+  const [own, theirs] = openChannel();
+  const channel = new HandoverChannel(own);
+  t.after(() => {
+    channel.close();
+    closeDescriptor(theirs);
+  });
+  const socket = openListener(t);
+  const before = openDescriptors();
+  const waiting = channel.receive("armed", "x", 60_000);
+  assert.equal(sendMessage(theirs, Buffer.from("{not json"), [socket]), "sent");
+  await assert.rejects(waiting, /sent something that is no message/);
+  assert.equal(channel.open, false);
+  assert.deepEqual(openDescriptors(), before);
 });
