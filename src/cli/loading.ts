@@ -4,6 +4,7 @@
  */
 import { writeSync } from "node:fs";
 import { EXIT, HeadraceError } from "../base/errors.ts";
+import { within } from "../base/within.ts";
 import type { ServiceRef } from "../config/config.ts";
 import type { AnyService } from "../service/define.ts";
 import { loadService } from "../worker/load-service.ts";
@@ -18,17 +19,12 @@ export async function loadServiceWithin(ref: ServiceRef, withinMs: number = LOAD
     process.exitCode = EXIT.usage;
   };
   process.once("exit", onExit);
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      const problem = `service ${given}: is not loaded after ${withinMs / 1000} s (is there an await that never ends?)`;
-      reject(new HeadraceError("service-invalid", problem, { file: given }));
-    }, withinMs);
-  });
   try {
-    return await Promise.race([loadService(ref), late]);
+    return await within(withinMs, loadService(ref), () => {
+      const problem = `service ${given}: is not loaded after ${withinMs / 1000} s (is there an await that never ends?)`;
+      throw new HeadraceError("service-invalid", problem, { file: given });
+    });
   } finally {
-    clearTimeout(timer);
     process.off("exit", onExit);
   }
 }

@@ -4,12 +4,12 @@
  * Everything that goes out (bytes, close, pause) is a record in one ordered list that the engine carries out
  * when the round ends, before the loop sleeps, or when the list is full.
  */
-import { readFileSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
 import { HeadraceError } from "../base/errors.ts";
 import { REJECT_REASONS, type RejectReason } from "../base/reasons.ts";
 import type { Deadline, OnLimit } from "../base/settings.ts";
 import { addon, type EngineHandle, type EngineMemory } from "../os/addon.ts";
+import { openFilesLimit } from "../os/descriptors.ts";
 import { check, errnoName } from "../os/errno.ts";
 import {
   COUNTER,
@@ -122,8 +122,7 @@ const QUEUE_TURNS = 1024;
 
 /** The soft limit of descriptors (Node raises it to the hard one at start). */
 export function descriptorLimit(): number {
-  const match = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"));
-  return match ? Number(match[1]) : SLOTS_MAX;
+  return openFilesLimit() ?? SLOTS_MAX;
 }
 
 export class Engine {

@@ -3,6 +3,7 @@
  * socket. A channel is a pair of connected SOCK_SEQPACKET sockets; a message holds a tag and its descriptors, and
  * is in the receiver's queue when `sendDescriptors` returns, so an IPC message sent after it never overtakes it.
  */
+import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { constants } from "node:os";
 import { addon, type ChannelWatch } from "./addon.ts";
@@ -101,6 +102,12 @@ export function lockDescriptor(fd: number): boolean {
 export function boundPort(fd: number): number {
   const name = check(addon().socketName(fd, false), "getsockname");
   return Number(String(name).split(" ")[1]);
+}
+
+/** The soft RLIMIT_NOFILE (Node raises it to the hard one at start); undefined when there is none. */
+export function openFilesLimit(): number | undefined {
+  const match = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"));
+  return match ? Number(match[1]) : undefined;
 }
 
 /** Who is at the other end, or nothing when the socket is gone. Node has no public way to a socket's descriptor. */

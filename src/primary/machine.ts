@@ -5,6 +5,7 @@
  */
 import { readFileSync } from "node:fs";
 import { availableParallelism, release, totalmem } from "node:os";
+import { openFilesLimit } from "../os/descriptors.ts";
 
 export interface Machine {
   /** `uname -r`. */
@@ -56,8 +57,11 @@ function pair(values: readonly number[]): [number, number] | undefined {
 }
 
 function descriptors(): number | undefined {
-  const match = /^Max open files\s+(\d+)/m.exec(text("/proc/self/limits") ?? "");
-  return match ? Number(match[1]) : undefined;
+  try {
+    return openFilesLimit();
+  } catch {
+    return undefined;
+  }
 }
 
 function tcpMemory(pageBytes: number): [number, number, number] | undefined {

@@ -16,11 +16,13 @@ import { formatAddress } from "../base/address.ts";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { MAX_WORKERS } from "../base/settings.ts";
+import { within } from "../base/within.ts";
 import type { Config } from "../config/config.ts";
 import type { ChangeKind, ChangeStatus, Health, PrimaryState } from "../control/status.ts";
 import { bindMissing } from "./binding.ts";
 import { Crew, DRAIN_GRACE_MS } from "./crew.ts";
 import { watchHangs } from "./hang.ts";
+import { whenLate } from "./late.ts";
 import type { Origin } from "./origin.ts";
 import { reload } from "./reload.ts";
 import { checkRoom, grow, shrink } from "./scale.ts";
@@ -190,8 +192,7 @@ export class Primary {
     this.#fast = true;
     for (const worker of this.crew.all) {
       worker.send({ type: "abort" });
-      const late = setTimeout(() => worker.kill(), ABORT_MS);
-      void worker.exited.then(() => clearTimeout(late));
+      void worker.exited.then(whenLate(ABORT_MS, () => worker.kill()));
     }
   }
 
@@ -372,7 +373,9 @@ export class Primary {
       try {
         // Nobody takes over an address that the next generation does not have: what waits there is accepted first.
         await this.crew.retire(worker, true);
-        await bounded(drainMs, give(worker));
+        await within(drainMs, give(worker), () => {
+          throw new Error(`not within ${drainMs} ms`);
+        });
       } catch (error) {
         const dead = this.crew.all.every((each) => each !== worker);
         if (!dead) {
@@ -416,18 +419,4 @@ function many(count: number, what: string): string {
 function movedText(moved: number, kept: number): string {
   const left = kept === 0 ? "" : `, ${many(kept, "connection")} left to drain`;
   return `${many(moved, "connection")} moved${left}`;
-}
-
-/** Rejects when `work` takes longer than `ms`. */
-async function bounded(ms: number, work: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not within ${ms} ms`)), ms);
-  });
-  work.catch(() => {});
-  try {
-    await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -6,6 +6,7 @@
 import { EXIT, exitCodeOf, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { closeLog, createLogger } from "../base/log.ts";
+import { within } from "../base/within.ts";
 import type { Config } from "../config/config.ts";
 import type { ChangeRequest } from "../control/protocol.ts";
 import { type ControlHandlers, ControlServer } from "../control/server.ts";
@@ -213,8 +214,7 @@ class ServerProcess {
     if (!before) return;
     const { channel, before: generation } = before.takeover;
     await channel.send({ type: "finish" }).catch(() => {});
-    const late = new Promise<void>((resolve) => setTimeout(resolve, this.#config.drainMs + DEPARTED_GRACE_MS).unref());
-    await Promise.race([before.gone, late]);
+    await within(this.#config.drainMs + DEPARTED_GRACE_MS, before.gone, () => {});
     if (this.#predecessor) {
       this.#log.warn({ pid: generation.pid }, "the generation before did not end in time: killing it");
       try {

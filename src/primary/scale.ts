@@ -10,13 +10,14 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { HeadraceError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { within } from "../base/within.ts";
 import type { Config } from "../config/config.ts";
 import { descriptorLimit } from "../engine/engine.ts";
 import { addon } from "../os/addon.ts";
 import { check } from "../os/errno.ts";
 import { bindMissing } from "./binding.ts";
 import type { Crew } from "./crew.ts";
-import { type Attempt, moveAll, within } from "./succession.ts";
+import { type Attempt, moveAll, nothingPassed } from "./succession.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
 export interface ScaleOptions {
@@ -57,7 +58,8 @@ async function rebalance(crew: Crew, fresh: readonly WorkerProcess[], log: Logge
       const most = Math.min(crew.openOf(from) - share, share - crew.openOf(to));
       if (most <= 0) continue;
       try {
-        moved += (await within(from.config.drainMs, crew.move(from, to, { most, handOff: false }))).moved;
+        moved += (await within(from.config.drainMs, crew.move(from, to, { most, handOff: false }), nothingPassed))
+          .moved;
       } catch (err) {
         log.warn({ err, from: from.slot, to: to.slot }, "connections could not be moved; they stay");
       }
@@ -147,7 +149,7 @@ async function letGo(slot: number, { crew, log, config }: ScaleOptions): Promise
     await crew.retire(worker, false).catch(() => {});
     if (config.migration.enabled) {
       const moving = moveAll(worker, () => spread(worker, crew));
-      passed = await within(config.drainMs, moving).catch((err) => {
+      passed = await within(config.drainMs, moving, nothingPassed).catch((err) => {
         log.warn({ err, worker: slot }, "connections could not be moved; they drain");
         return passed;
       });

@@ -6,6 +6,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { within } from "../base/within.ts";
 import type { Config } from "../config/config.ts";
 import type { Crew } from "./crew.ts";
 import type { WorkerProcess } from "./worker-process.ts";
@@ -33,20 +34,15 @@ const MOVE_PATIENCE_MS = 10_000;
 const MOVE_TRIES = 4;
 const MOVE_PAUSE_MS = 250;
 
-const NOTHING: Passed = { moved: 0, kept: 0 };
+/** When time is up: what still waits for its requests is drained then. */
+export const nothingPassed = (): Passed => ({ moved: 0, kept: 0 });
 
 /** Rejects when the worker ends within `ms`. */
 async function survive(worker: WorkerProcess, ms: number): Promise<void> {
-  const proved = new AbortController();
   const died = worker.exited.then(() => {
     throw worker.error();
   });
-  try {
-    await Promise.race([died, pause(ms, undefined, { signal: proved.signal })]);
-  } finally {
-    proved.abort();
-    died.catch(() => {});
-  }
+  await within(ms, died, () => {});
 }
 
 /** Puts a new worker with `config` into a slot. Throws, and has changed nothing, when it fails before it is proved. */
@@ -64,21 +60,20 @@ export async function succeed(slot: number, config: Config, options: SuccessionO
     throw error;
   }
   log.info({ worker: slot, workerPid: next.pid, replaces: before?.pid }, `worker ${slot} was replaced`);
-  if (!before) return NOTHING;
-  const passed = passOn(before, next, options);
-  return Promise.race([passed, pause(MOVE_PATIENCE_MS, NOTHING, { ref: false })]);
+  if (!before) return nothingPassed();
+  return within(MOVE_PATIENCE_MS, passOn(before, next, options), nothingPassed);
 }
 
 /** The predecessor stops accepting, gives its connections to its successor, and drains the rest in the background. */
 async function passOn(from: WorkerProcess, to: WorkerProcess, { crew, log }: SuccessionOptions): Promise<Passed> {
   const { drainMs, migration } = from.config;
   const started = performance.now();
-  let passed = NOTHING;
+  let passed = nothingPassed();
   try {
     await crew.retire(from, false);
     const owner = (): WorkerProcess => crew.ownerOf(from.slot) ?? to;
     const moving = (): Promise<Attempt> => crew.move(from, owner(), { handOff: true });
-    if (migration.enabled) passed = await within(drainMs, moveAll(from, moving));
+    if (migration.enabled) passed = await within(drainMs, moveAll(from, moving), nothingPassed);
   } catch (error) {
     if (from.state !== "dead" && from.state !== "stopping") {
       log.warn({ worker: from.slot, reason: messageOf(error) }, "connections could not be moved; they drain");
@@ -104,16 +99,5 @@ export async function moveAll(from: WorkerProcess, attempt: () => Promise<Attemp
     moved += passed.moved;
     if (!passed.cut || last) return { moved, kept: passed.kept };
     await pause(MOVE_PAUSE_MS, undefined, { ref: false });
-  }
-}
-
-/** `moving`, or nothing after `ms`: what still waits for its requests is drained then. */
-export async function within(ms: number, moving: Promise<Passed>): Promise<Passed> {
-  const over = new AbortController();
-  try {
-    return await Promise.race([moving, pause(ms, NOTHING, { signal: over.signal })]);
-  } finally {
-    over.abort();
-    moving.catch(() => {});
   }
 }

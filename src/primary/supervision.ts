@@ -3,6 +3,7 @@
  * takes. Meanwhile its slot's sockets are open, here and in every other worker: clients queue in them until a sibling
  * or the replacement accepts. When no worker accepts the server is degraded: it stays up, and says so.
  */
+import { setTimeout as pause } from "node:timers/promises";
 import type { Logger } from "../base/log.ts";
 import type { Health } from "../control/status.ts";
 import { Backoff } from "./backoff.ts";
@@ -55,7 +56,8 @@ export class Supervision {
   async #revive(slot: number, backoff: Backoff): Promise<void> {
     const { crew, log, stopSignal } = this.#options;
     for (;;) {
-      await sleep(backoff.pauseMs(crew.accepting.length === 0), stopSignal);
+      // A stop ends the pause.
+      await pause(backoff.pauseMs(crew.accepting.length === 0), undefined, { signal: stopSignal }).catch(() => {});
       if (stopSignal.aborted || crew.ownerOf(slot) || slot >= crew.wanted) return;
       let worker: WorkerProcess | undefined;
       try {
@@ -96,18 +98,4 @@ export class Supervision {
     else log.info("a worker accepts again");
     onHealth(health);
   }
-}
-
-/** Ends early when `signal` is aborted. */
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done, { once: true });
-  });
 }

@@ -9,6 +9,7 @@
 import { availableParallelism } from "node:os";
 import { DeadlineExceeded, HeadraceError, messageOf, ServerBusy } from "../base/errors.ts";
 import { DEFAULT_SHED, type Deadline, type Tasks } from "../base/settings.ts";
+import { within } from "../base/within.ts";
 import type { HandOver, Reply, ThrownError } from "./messages.ts";
 import { checkModule, deadlyModule, emptyModule, failedModule, slowModule } from "./module-problem.ts";
 import { LEAST_TASKS, Overload } from "./overload.ts";
@@ -445,22 +446,15 @@ export class TaskPool {
   }
 
   async #hello(threads: Threads): Promise<readonly string[]> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(slowModule(this.name, this.#module, LOADING_MS)), LOADING_MS);
-    });
     const greeted = threads.hello().catch((error: unknown) => {
       throw deadlyModule(this.name, this.#module, error);
     });
-    try {
-      const hello = await Promise.race([greeted, late]);
-      if ("failed" in hello) throw failedModule(this.name, this.#module, hello.failed);
-      if (hello.names.length === 0) throw emptyModule(this.name, this.#module);
-      return hello.names;
-    } finally {
-      clearTimeout(timer);
-      greeted.catch(() => {});
-    }
+    const hello = await within(LOADING_MS, greeted, () => {
+      throw slowModule(this.name, this.#module, LOADING_MS);
+    });
+    if ("failed" in hello) throw failedModule(this.name, this.#module, hello.failed);
+    if (hello.names.length === 0) throw emptyModule(this.name, this.#module);
+    return hello.names;
   }
 
   #know(names: readonly string[]): void {

@@ -3,6 +3,7 @@
  * `takeOver` there. Both are the user's code: they may wait, but not for ever, and what they throw is an answer.
  */
 import { messageOf } from "../base/errors.ts";
+import { within } from "../base/within.ts";
 import type { Endpoint } from "../connection/endpoint.ts";
 import { closeDescriptor } from "../os/descriptors.ts";
 import { readLargeMemory, writeLargeMemory } from "./migration-channel.ts";
@@ -16,15 +17,9 @@ const HANDED_BYTES_MAX: number = 64 << 20;
 export type Handed = { readonly bytes: number; readonly memory: number | undefined } | { readonly problem: string };
 
 async function bounded<T>(what: string, call: () => T | PromiseLike<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what} took more than ${HOOK_MS / 1000} s`)), HOOK_MS);
+  return within(HOOK_MS, Promise.resolve(call()), () => {
+    throw new Error(`${what} took more than ${HOOK_MS / 1000} s`);
   });
-  try {
-    return await Promise.race([call(), late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 export async function handOff({ service, env, log }: Endpoint): Promise<Handed> {

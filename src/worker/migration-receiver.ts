@@ -15,6 +15,7 @@ import { MoveChannel, readMemory } from "./migration-channel.ts";
 import { takeOver } from "./migration-handover.ts";
 import { type FromSource, type FromTarget, type Hello, PROTOCOL, summaryOf } from "./migration-messages.ts";
 import type { WorkerServer } from "./server.ts";
+import { oncePerTurn } from "./slices.ts";
 
 /** Of one turn, for adopting; what the connections then begin with comes on top, ms. */
 const ADOPT_MS = 4;
@@ -61,7 +62,7 @@ export class MoveReceiver {
   #takingOver = 0;
   #moved = 0;
   #ended = false;
-  #scheduled = false;
+  readonly #schedule: () => void = oncePerTurn(() => this.#slice());
   readonly #done: Promise<void>;
   #resolve!: () => void;
 
@@ -133,15 +134,8 @@ export class MoveReceiver {
     });
   }
 
-  #schedule(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    setImmediate(() => this.#slice());
-  }
-
   /** One turn's work. */
   #slice(): void {
-    this.#scheduled = false;
     const batch = this.#batches[0];
     if (batch) this.#answer(batch);
     if (batch && batch.next === batch.arrivals.length) this.#batches.shift();

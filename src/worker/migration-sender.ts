@@ -21,7 +21,7 @@ import {
   summaryOf,
 } from "./migration-messages.ts";
 import type { WorkerServer } from "./server.ts";
-import { inSlices, nextTurn, SLICE_MS } from "./slices.ts";
+import { inSlices, nextTurn, oncePerTurn, SLICE_MS } from "./slices.ts";
 
 /** Connections that are on their way and not answered. */
 const WINDOW = 256;
@@ -107,7 +107,7 @@ export class MoveSender {
   #batches = 0;
   #budget: number;
   #moved = 0;
-  #scheduled = false;
+  readonly #schedule: () => void = oncePerTurn(() => this.#slice());
   /** Hand-offs that are still under way. */
   #handOffs = 0;
   /** No connection is asked to leave any more. */
@@ -232,15 +232,8 @@ export class MoveSender {
     this.#schedule();
   }
 
-  #schedule(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    setImmediate(() => this.#slice());
-  }
-
   /** One turn's work. */
   #slice(): void {
-    this.#scheduled = false;
     const until = performance.now() + SLICE_MS;
     let load = new Load();
     while (this.#unanswered + load.travellers.length < WINDOW && this.#channel.waiting === 0 && !this.#closing) {

@@ -4,6 +4,7 @@
  */
 import type { Logger } from "../base/log.ts";
 import type { CloseReason } from "../base/reasons.ts";
+import { within } from "../base/within.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
 import { resolveSettings } from "../config/resolve.ts";
@@ -265,7 +266,6 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
 
   /** A service that does not end what it made in time, or fails to, does not keep the worker. */
   async function closeEnvs(withinMs: number): Promise<void> {
-    const late = new Promise<void>((resolve) => setTimeout(resolve, withinMs));
     const closing = endpoints.map(async ({ service, env, log: serviceLog }) => {
       try {
         await service.closeEnv?.(env);
@@ -273,7 +273,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         serviceLog.error({ err }, "closeEnv failed");
       }
     });
-    await Promise.race([Promise.all(closing), late]);
+    await within(withinMs, Promise.all(closing), () => {});
   }
 
   function shut(reason: CloseReason): void {

@@ -8,6 +8,19 @@ export function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
+/** A function that has `work` done in the next turn of the loop: once, however often it is called until then. */
+export function oncePerTurn(work: () => void): () => void {
+  let due = false;
+  return () => {
+    if (due) return;
+    due = true;
+    setImmediate(() => {
+      due = false;
+      work();
+    });
+  };
+}
+
 /** Calls `each` for all items, as many in one turn as fit. */
 export async function inSlices<T>(items: Iterable<T>, each: (item: T) => void): Promise<void> {
   let until = performance.now() + SLICE_MS;
