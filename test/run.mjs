@@ -7,6 +7,8 @@ import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ON_REQUEST = ["system", "sanitize"];
+/** For a whole file: the longest, real systemd, takes four minutes. One that hangs fails under its name. */
+const FILE_TIMEOUT_MS = 15 * 60_000;
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const built = join(root, "build", "test");
@@ -46,6 +48,11 @@ if (files.length === 0) {
 // One at a time where tests start servers of their own: they measure, and the machine is theirs.
 const concurrency = suite === undefined ? availableParallelism() : 1;
 const reporter = process.stdout.isTTY ? "spec" : "tap";
-const options = ["--test", `--test-concurrency=${concurrency}`, `--test-reporter=${reporter}`];
+const options = [
+  "--test",
+  `--test-concurrency=${concurrency}`,
+  `--test-reporter=${reporter}`,
+  `--test-timeout=${FILE_TIMEOUT_MS}`,
+];
 const runner = spawn(process.execPath, [...options, ...files], { cwd: root, stdio: "inherit" });
 runner.on("exit", (code, signal) => process.exit(signal === null ? code : 1));

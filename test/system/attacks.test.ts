@@ -14,7 +14,7 @@ import type { CloseReason } from "#src/base/reasons.js";
 import { makeFolder, writeService } from "../support/folder.js";
 import { openPeer, type Peer } from "../support/peer.js";
 import { startServer, type TestServer } from "../support/server.js";
-import { until } from "../support/until.js";
+import { until, within } from "../support/until.js";
 
 const MiB = 1 << 20;
 /** RSS above what it was before the attack: budget, arenas, garbage that is not collected yet. */
@@ -129,20 +129,21 @@ function openPeers(t: TestContext, count: number, port: number, options = {}): P
   return Promise.all(Array.from({ length: count }, () => openPeer(t, port, options)));
 }
 
-/** The ms after which each was closed; closes it too when the server has. */
+/** The ms after which each was closed, 0 when it was before; closes it too when the server has. */
 async function endsOf(peers: readonly Peer[]): Promise<number[]> {
   const began = performance.now();
   const ends = peers.map(
-    ({ socket }) =>
+    (peer) =>
       new Promise<number>((resolve) => {
         const ended = (): void => {
-          socket.destroy();
+          peer.socket.destroy();
           resolve(performance.now() - began);
         };
-        socket.once("end", ended).once("close", ended);
+        if (peer.ended || peer.closed) ended();
+        else peer.socket.once("end", ended).once("close", ended);
       }),
   );
-  return Promise.all(ends);
+  return within("every peer to be closed", Promise.all(ends));
 }
 
 function assertInTime(ends: readonly number[], ms: number): void {
