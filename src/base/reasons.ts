@@ -24,6 +24,9 @@ export const CLOSE_REASONS = [
   "memory-pressure",
   "request-timeout",
   "overload",
+  "proxy-untrusted",
+  "proxy-invalid",
+  "proxy-header-timeout",
 ] as const;
 
 export type CloseReason = (typeof CLOSE_REASONS)[number];
