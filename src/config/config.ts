@@ -3,7 +3,17 @@
  * load.ts makes it; the primary and the workers read it and never change it.
  */
 import type { Address } from "../base/address.ts";
-import type { Admission, Deadline, Limits, Migration, Shed, SocketOptions, Tasks, Timeouts } from "../base/settings.ts";
+import type {
+  Admission,
+  Deadline,
+  Limits,
+  Migration,
+  ProxyProtocol,
+  Shed,
+  SocketOptions,
+  Tasks,
+  Timeouts,
+} from "../base/settings.ts";
 
 export const BUILTIN_SERVICES = ["echo-line", "echo-frame", "echo-raw", "hash-line", "hash-frame"] as const;
 type BuiltinService = (typeof BUILTIN_SERVICES)[number];
@@ -31,6 +41,8 @@ export interface ListenerConfig {
   readonly socket: SocketOptions;
   /** Its own, which are asked besides the server's. */
   readonly admission: Admission;
+  /** Connections begin with a PROXY header. */
+  readonly proxyProtocol?: ProxyProtocol;
 }
 
 /** Limits of one client address. Listeners with the same ones count together. */

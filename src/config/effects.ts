@@ -6,6 +6,7 @@ import type {
   Admission,
   Limits,
   Migration,
+  ProxyProtocol,
   ServerLimits,
   ServerTimeouts,
   Shed,
@@ -36,6 +37,7 @@ const LIMITS: Effects<Limits> = {
   lowWater: "live",
   buffered: "live",
   minRate: "live",
+  proxyHeader: "live",
 };
 
 const SERVER_LIMITS: Effects<ServerLimits> = { bufferMemory: "live" };
@@ -49,6 +51,7 @@ const TIMEOUTS: Effects<Timeouts> = {
   ageJitter: "live",
   heartbeat: "live",
   request: "live",
+  proxyHeader: "live",
 };
 
 const SERVER_TIMEOUTS: Effects<ServerTimeouts> = { drain: "live", hang: "live", prove: "live" };
@@ -57,6 +60,10 @@ const MIGRATION: Effects<Migration> = { enabled: "live", rebalance: "live" };
 
 /** For newcomers: who is there already may stay. */
 const ADMISSION: Effects<Admission> = { allow: "live", deny: "live" };
+
+/** The same. */
+const PROXY_PROTOCOL: Effects<ProxyProtocol> = { trust: "live", required: "live" };
+
 /** A pool's threads are made with it. */
 const TASKS: Effects<Tasks> = { threads: "workers", queue: "live" };
 
@@ -96,6 +103,7 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   ...grouped("listeners[].timeouts", TIMEOUTS),
   ...grouped("listeners[].socket", SOCKET),
   ...grouped("listeners[].admission", ADMISSION),
+  ...grouped("listeners[].proxyProtocol", PROXY_PROTOCOL),
   ...grouped("limits", { ...LIMITS, ...SERVER_LIMITS }),
   ...grouped("timeouts", { ...TIMEOUTS, ...SERVER_TIMEOUTS }),
   ...grouped("socket", SOCKET),

@@ -5,8 +5,11 @@ import { variableOf } from "./environment.ts";
 import { ROWS, type Row } from "./rows.ts";
 import { configSchema } from "./schema.ts";
 
-/** A listener's limits, timeouts and socket are those of the top: one line each. */
+const OWN_GROUP = "proxyProtocol";
+
+/** A listener's limits, timeouts and socket are those of the top: one line each. What it alone has is written out. */
 function documented({ path, kind }: Row): boolean {
+  if (path[2] === OWN_GROUP) return kind === "option";
   if (path[0] === "listeners") return path.length === 1 || path.length === 3;
   return kind === "option";
 }

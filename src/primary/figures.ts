@@ -4,7 +4,7 @@
  * server's totals never go back.
  */
 import { CLOSE_REASONS, type CloseReason, REJECT_REASONS, type RejectReason, reasonIndex } from "../base/reasons.ts";
-import type { Traffic } from "../control/status.ts";
+import type { ListenerStatus, Traffic } from "../control/status.ts";
 import {
   LISTENER_CLOSED,
   LISTENER_FIELDS,
@@ -12,6 +12,11 @@ import {
   type Scoreboard,
   WORKER_REJECTED,
 } from "../os/scoreboard.ts";
+
+/** Of what is now. */
+const ACTIVE = LISTENER_FIELDS.indexOf("active");
+const PREFACES = LISTENER_FIELDS.indexOf("prefaces");
+const IN_FLIGHT = LISTENER_FIELDS.indexOf("inFlight");
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -90,9 +95,15 @@ export class Figures {
     return total;
   }
 
-  listener(row: number): { open: number; opened: number; requests: number; shed: number } {
+  listener(row: number): Omit<ListenerStatus, "name" | "address" | "service"> {
     const sum = (field: ListenerField): number => this.#cell(row, LISTENER_FIELDS.indexOf(field));
-    return { open: sum("active"), opened: sum("opened"), requests: sum("requests"), shed: sum("shed") };
+    return {
+      open: sum("active"),
+      prefaces: sum("prefaces"),
+      opened: sum("opened"),
+      requests: sum("requests"),
+      shed: sum("shed"),
+    };
   }
 
   closes(): Record<CloseReason, number> {
@@ -127,12 +138,11 @@ export class Figures {
       const counted = block.row(index);
       // What was open ended with the worker.
       const killed = LISTENER_CLOSED + reasonIndex("killed");
-      counted[killed] = (counted[killed] ?? 0) + (counted[LISTENER_FIELDS.indexOf("active")] ?? 0);
+      for (const open of [ACTIVE, PREFACES]) counted[killed] = (counted[killed] ?? 0) + (counted[open] ?? 0);
       const row = this.#retiredRows.get(index) ?? new Float64Array(counted.length);
       this.#retiredRows.set(index, row);
       addRow(row, counted);
-      row[LISTENER_FIELDS.indexOf("active")] = 0;
-      row[LISTENER_FIELDS.indexOf("inFlight")] = 0;
+      for (const now of [ACTIVE, PREFACES, IN_FLIGHT]) row[now] = 0;
     }
     block.clear(rows);
   }

@@ -12,7 +12,8 @@ import { BufferMemory } from "../connection/buffer-memory.ts";
 import { ServedConnection } from "../connection/connection.ts";
 import { Endpoint } from "../connection/endpoint.ts";
 import { Gate } from "../connection/gate.ts";
-import { Preface } from "../connection/preface.ts";
+import { Preface, type PrefaceStage } from "../connection/preface.ts";
+import { ProxyStage } from "../connection/proxy-stage.ts";
 import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
@@ -56,6 +57,8 @@ export interface ServerOptions {
 /** What the whole configuration says of thread pools and of overload. */
 type TaskConfig = Pick<Config, "tasks" | "shed" | "workers">;
 
+type PrefaceEnd = (endpoint: Endpoint, connection: ServedConnection | undefined) => void;
+
 interface StopOutcome {
   /** Connections that ended by themselves or politely. */
   readonly closed: number;
@@ -74,6 +77,11 @@ export interface WorkerServer {
   readonly transit: { connections: number };
   /** Those that are open. */
   connections(): ServedConnection[];
+  /**
+   * Calls `ended` for each connection that was accepted, but not served so far: with it, once it is, or with nothing.
+   * Returns what ends that.
+   */
+  onPrefaceEnd(ended: PrefaceEnd): () => void;
   /** Slots it accepts from. */
   readonly accepting: ReadonlySet<number>;
   /** Begins to accept from a slot. `sockets`: one per listener, -1 where there is none; they stay the caller's. */
@@ -98,6 +106,11 @@ const GRACE_MS = 100;
 
 /** What `closeEnv` has at least, when the drain took all the time, ms. */
 const LEAST_CLOSE_MS = 500;
+
+/** What stands before a listener's service, in this order. */
+function stagesOf(endpoint: Endpoint, { proxyProtocol }: ListenerConfig): readonly PrefaceStage[] {
+  return proxyProtocol ? [new ProxyStage(endpoint, proxyProtocol)] : [];
+}
 
 /** How the engine numbers what it accepts from: each listener of each slot. */
 const watchOf = (slot: number, row: number): number => slot * ROWS + row;
@@ -181,6 +194,17 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         poison: process.env.NODE_ENV === "development",
       }),
   );
+  const prefaceEnds = new Set<PrefaceEnd>();
+  /** Listeners that were removed. */
+  const unlisted = new Set<Endpoint>();
+  for (const [index, endpoint] of endpoints.entries()) {
+    const served = options.listeners[index];
+    if (served) endpoint.stages = stagesOf(endpoint, served.config);
+    endpoint.onPrefaceEnd = (connection) => {
+      if (unlisted.has(endpoint)) connection?.drain();
+      for (const ended of prefaceEnds) ended(endpoint, connection);
+    };
+  }
   applyAdmission(engine, admission, options.config, prepared);
   const rejections = new RejectionLog(block, log);
   engine.onTick(() => rejections.look(engine.now));
@@ -220,9 +244,15 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     return engine.owners().filter((owner) => owner instanceof ServedConnection);
   }
 
+  function onPrefaceEnd(ended: PrefaceEnd): () => void {
+    prefaceEnds.add(ended);
+    return () => prefaceEnds.delete(ended);
+  }
+
   function unlist(listener: number): void {
     const [served, endpoint] = [options.listeners[listener], endpoints[listener]];
-    if (!served) return;
+    if (!served || !endpoint) return;
+    unlisted.add(endpoint);
     for (const slot of accepting) engine.unlisten(watchOf(slot, served.row), { queued: true });
     for (const connection of connections()) if (connection.endpoint === endpoint) connection.drain();
     engine.flush();
@@ -237,6 +267,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     for (const [index, { settings, config: listener }] of changed.entries()) {
       const endpoint = endpoints[index];
       endpoint?.configure({ ...settings, drainMs: config.drainMs, coalesce: listener.socket.coalesce });
+      if (endpoint) endpoint.stages = stagesOf(endpoint, listener);
       // A child logger keeps the level it was made with.
       if (endpoint) endpoint.log.level = config.logLevel;
     }
@@ -283,7 +314,10 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
 
   function shut(reason: CloseReason): void {
     endDrain(engine.open + transit.connections);
-    for (const connection of connections()) connection.reset(reason);
+    for (const owner of engine.owners()) {
+      if (owner instanceof ServedConnection) owner.reset(reason);
+      else if (owner instanceof Preface) owner.end(reason);
+    }
     engine.shutdown();
   }
 
@@ -310,6 +344,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     },
     transit,
     connections,
+    onPrefaceEnd,
     accepting,
     accept,
     refuse,
