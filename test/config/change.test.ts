@@ -65,7 +65,10 @@ for (const row of options.filter(({ path }) => path[0] !== "listeners")) {
   });
 }
 
-for (const row of options.filter(({ path }) => path[0] === "listeners" && path.length === 4)) {
+/** Of the groups that listeners share with the top. Those of their own have tests of their own. */
+const SHARED = ["limits", "timeouts", "socket", "admission"];
+
+for (const row of options.filter(({ path: [top, , group = ""] }) => top === "listeners" && SHARED.includes(group))) {
   const option = row.path.slice(2).join(".");
   test(`a change of one listener's ${option} is found, and is what the table says`, (t) => {
     const own = `service: ./game.js, ${written(option, otherValue(option, row))}`;
