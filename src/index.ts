@@ -13,6 +13,17 @@ export { type Borrowed, type Codec, type Cursor, checkFrame, INVALID, NEED_MORE,
 export { type FrameOptions, frame } from "./codec/frame.ts";
 export { type LineOptions, line } from "./codec/line.ts";
 export { type RawOptions, raw } from "./codec/raw.ts";
+export {
+  type RpcCancel,
+  type RpcGoodbye,
+  type RpcOptions,
+  type RpcPayload,
+  type RpcReply,
+  type RpcRequest,
+  rpc,
+  rpcClient,
+} from "./codec/rpc.ts";
+export type { RpcPriority, RpcStatus } from "./codec/rpc-header.ts";
 export { type TestConnection, type TestConnectionOptions, testConnection } from "./connection/harness.ts";
 export type {
   Connection,
