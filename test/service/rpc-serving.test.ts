@@ -101,13 +101,14 @@ test("a cancel takes them out too, and nobody else's", async (t) => {
 });
 
 test("a client that leaves takes its tasks along, also those begun later than its handler returned", async (t) => {
-  const { port, pool, occupy } = await open(t);
+  const { port, pool, figure, occupy } = await open(t, { shed: { queueDelay: "off" } });
   const client = await openRpcClient(t, port);
-  await occupy(400);
+  await occupy(800);
   for (const verb of ["spin", "later", "spin", "later", "later"]) client.send(`${verb} 1`);
   await until("they wait", () => pool.waiting === 5);
   client.socket.resetAndDestroy();
   await until("none waits", () => pool.waiting === 0);
+  assert.equal(figure("inFlight"), 1, "not because it was their turn");
 });
 
 test("over its bound a peer is held by TCP: no more is begun, nothing is lost", async (t) => {

@@ -439,6 +439,23 @@ test("what is left of a cancelled request does not keep its connection from movi
   assert.deepEqual(repliesIn(after.sent()), ["1 ok sync"]);
 });
 
+test("state and env are as in any service, and typed", () => {
+  const service = defineRpcService({
+    env: () => ({ name: "worker" }),
+    state: (_info, { name }) => ({ count: 0, name }),
+    onOpen({ state }) {
+      state.count = 40;
+    },
+    onRequest(payload, { connection, env }) {
+      connection.state.count += payload.length;
+      return `${env.name} ${connection.state.name} ${connection.state.count}`;
+    },
+  });
+  const harness = testConnection(service, { env: { name: "test" } });
+  harness.push(requestBytes("ab"));
+  assert.deepEqual(repliesIn(harness.sent()), ["1 ok test test 42"]);
+});
+
 // ---- definitions ----
 
 test("what is wrong with a definition is named", () => {
