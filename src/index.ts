@@ -5,6 +5,8 @@ export {
   type ErrorCode,
   type ErrorFields,
   HeadraceError,
+  RequestCancelled,
+  RpcError,
   ServerBusy,
 } from "./base/errors.ts";
 export { CLOSE_REASONS, type CloseReason, type ProtocolFault } from "./base/reasons.ts";
@@ -15,6 +17,17 @@ export { type LineOptions, line } from "./codec/line.ts";
 export type { ProxyInfo } from "./codec/proxy-header.ts";
 export type { ProxyTlv } from "./codec/proxy-tlv.ts";
 export { type RawOptions, raw } from "./codec/raw.ts";
+export {
+  type RpcCancel,
+  type RpcGoodbye,
+  type RpcOptions,
+  type RpcPayload,
+  type RpcReply,
+  type RpcRequest,
+  rpc,
+  rpcClient,
+} from "./codec/rpc.ts";
+export type { RpcPriority, RpcStatus } from "./codec/rpc-header.ts";
 export { type TestConnection, type TestConnectionOptions, testConnection } from "./connection/harness.ts";
 export type {
   Connection,
@@ -39,6 +52,7 @@ export {
   type WorkerInfo,
 } from "./service/define.ts";
 export type { Heartbeat } from "./service/heartbeat.ts";
+export { defineRpcService, type RpcMiddleware, type RpcSent, type RpcServiceDefinition } from "./service/rpc.ts";
 export {
   definePool,
   type Pool,

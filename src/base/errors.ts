@@ -24,6 +24,8 @@ export type ErrorCode =
   | "busy"
   | "server-busy"
   | "deadline-exceeded"
+  | "request-cancelled"
+  | "rpc-error"
   | "thread-died"
   | "change-refused"
   | "change-failed"
@@ -64,27 +66,51 @@ export class HeadraceError extends Error {
  */
 export type BusyCause = "queue-full" | "queue-delay" | "in-flight" | "loop-delay" | "memory" | "closing";
 
+/** What ends requests of which thousands a second may come, and where it happened says nothing: it has no stack. */
+class Verdict extends HeadraceError {
+  constructor(code: ErrorCode, message: string) {
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
+    super(code, message);
+    Error.stackTraceLimit = stackTraceLimit;
+  }
+}
+
 /** Refused for want of room, before anything of it was begun: the same request may succeed a moment later. */
-export class ServerBusy extends HeadraceError {
+export class ServerBusy extends Verdict {
   override readonly name = "ServerBusy";
   readonly because: BusyCause;
 
   constructor(because: BusyCause, message: string) {
-    // Thousands a second may be made, and where it was refused says nothing.
-    const { stackTraceLimit } = Error;
-    Error.stackTraceLimit = 0;
     super("server-busy", message);
-    Error.stackTraceLimit = stackTraceLimit;
     this.because = because;
   }
 }
 
 /** Not done in the time that was given for it. */
-export class DeadlineExceeded extends HeadraceError {
+export class DeadlineExceeded extends Verdict {
   override readonly name = "DeadlineExceeded";
 
   constructor(message: string) {
     super("deadline-exceeded", message);
+  }
+}
+
+/** The client has withdrawn the request: nobody waits for its reply. */
+export class RequestCancelled extends Verdict {
+  override readonly name = "RequestCancelled";
+
+  constructor() {
+    super("request-cancelled", "the client has cancelled the request");
+  }
+}
+
+/** What an rpc service throws to tell its client what is wrong: the message is the payload of the error reply. */
+export class RpcError extends HeadraceError {
+  override readonly name = "RpcError";
+
+  constructor(message: string) {
+    super("rpc-error", message);
   }
 }
 

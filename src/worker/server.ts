@@ -8,6 +8,7 @@ import { within } from "../base/within.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
 import { resolveSettings } from "../config/resolve.ts";
+import { Alarm } from "../connection/alarm.ts";
 import { BufferMemory } from "../connection/buffer-memory.ts";
 import { ServedConnection } from "../connection/connection.ts";
 import { Endpoint } from "../connection/endpoint.ts";
@@ -150,6 +151,13 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     return timed ? owner.onDue(now) : Number.POSITIVE_INFINITY;
   });
   engine.onTick(() => wheel.advance(engine.now));
+  const alarm = new Alarm(
+    () => engine.clock(),
+    (slot, now) => {
+      const owner = engine.owner(slot);
+      return owner instanceof ServedConnection ? owner.onAlarm(now) : Number.POSITIVE_INFINITY;
+    },
+  );
   const memory = new BufferMemory({
     transport: engine,
     budget: options.bufferMemory,
@@ -184,6 +192,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         index: row,
         transport: engine,
         wheel,
+        alarm,
         memory,
         topics,
         drainMs: options.drainMs,
@@ -318,6 +327,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       if (owner instanceof ServedConnection) owner.reset(reason);
       else if (owner instanceof Preface) owner.end(reason);
     }
+    alarm.end();
     engine.shutdown();
   }
 

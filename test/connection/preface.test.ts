@@ -53,7 +53,18 @@ function bench(stages: (endpoint: Endpoint) => PrefaceStage[], timeouts: Partial
   const wheel = new Wheel(transport.now, (_slot, now) => ownerNow().onDue(now));
   const topics = new Topics({ flush() {}, hold() {}, head, log });
   const endpoint = new Endpoint({
-    ...{ listener: "test", key: "test", index: 0, service, env: undefined, transport, wheel, memory, topics },
+    ...{
+      listener: "test",
+      key: "test",
+      index: 0,
+      service,
+      env: undefined,
+      transport,
+      wheel,
+      alarm: wheel,
+      memory,
+      topics,
+    },
     limits: { ...DEFAULT_LIMITS, proxyHeader: 600 },
     timeouts: { ...DEFAULT_TIMEOUTS, ...timeouts },
     ...{ drainMs: 1_000, coalesce: true, row, log, gate: new Gate(), idPrefix: "test", poison: false },
