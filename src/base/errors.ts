@@ -24,6 +24,11 @@ export type ErrorCode =
   | "busy"
   | "server-busy"
   | "deadline-exceeded"
+  | "client-invalid"
+  | "client-closed"
+  | "connect-failed"
+  | "reply-invalid"
+  | "remote-error"
   | "thread-died"
   | "change-refused"
   | "change-failed"
@@ -60,9 +65,18 @@ export class HeadraceError extends Error {
 
 /**
  * What was over its bound. `queue-full`, `queue-delay`: a thread pool's queue. `in-flight`, `loop-delay`, `memory`: the
- * worker. `closing`: the pool ends with its worker.
+ * worker. `closing`: the pool ends with its worker. `waiting-full`: too many calls wait in a client. `remote`: the server
+ * that a client asked says so.
  */
-export type BusyCause = "queue-full" | "queue-delay" | "in-flight" | "loop-delay" | "memory" | "closing";
+export type BusyCause =
+  | "queue-full"
+  | "queue-delay"
+  | "in-flight"
+  | "loop-delay"
+  | "memory"
+  | "closing"
+  | "waiting-full"
+  | "remote";
 
 /** Refused for want of room, before anything of it was begun: the same request may succeed a moment later. */
 export class ServerBusy extends HeadraceError {
@@ -85,6 +99,24 @@ export class DeadlineExceeded extends HeadraceError {
 
   constructor(message: string) {
     super("deadline-exceeded", message);
+  }
+}
+
+/** No target of a client can be reached now: `address` is the one that was tried last, `errno` what became of it. */
+export class ConnectFailed extends HeadraceError {
+  override readonly name = "ConnectFailed";
+
+  constructor(message: string, fields: ErrorFields, options?: ErrorOptions) {
+    super("connect-failed", message, fields, options);
+  }
+}
+
+/** The server that was asked has answered that it failed; the message is its own. */
+export class RemoteError extends HeadraceError {
+  override readonly name = "RemoteError";
+
+  constructor(message: string, fields: ErrorFields) {
+    super("remote-error", message, fields);
   }
 }
 

@@ -9,6 +9,7 @@ import { DeadlineExceeded, HeadraceError, type ServerBusy } from "../base/errors
 import type { Logger } from "../base/log.ts";
 import { type CloseReason, reasonIndex } from "../base/reasons.ts";
 import { INVALID, NEED_MORE } from "../codec/codec.ts";
+import { Held } from "../codec/held.ts";
 import { isPeerReset, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
 import { COUNTER, ENTRY, TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
@@ -21,7 +22,6 @@ import { type Deadlines, NONE_OWN, OwnDeadlines } from "./deadlines.ts";
 import { agesAt, type Due, drawOpenedAt, nextDue } from "./due.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { Canceller, Flight } from "./flight.ts";
-import { Held } from "./held.ts";
 import type { Arriving, Leaving } from "./move.ts";
 import { MOVED_BYTES_MAX, type MovedConnection, type PackedState, packState, unpackState } from "./moved.ts";
 import { OrderedReplies, type Place } from "./ordered.ts";
