@@ -18,10 +18,10 @@ export interface AttemptOptions {
   readonly connectMs: number;
   readonly counters: ClientCounters;
   /** A connection to be connected. */
-  make(attempt: Connecting, address: string): PooledConnection;
+  make(address: string): PooledConnection;
   /** One of the two, once, unless it is stopped. */
-  done(attempt: Attempt, connection: PooledConnection): void;
-  failed(attempt: Attempt, error: ConnectFailed): void;
+  done(connection: PooledConnection): void;
+  failed(error: ConnectFailed): void;
 }
 
 export class Attempt implements Connecting {
@@ -30,8 +30,6 @@ export class Attempt implements Connecting {
   readonly #running = new Map<PooledConnection, string>();
   #hosts: readonly string[] = [];
   #next = 0;
-  #problem = "ETIMEDOUT";
-  #detail = "";
   #ended = false;
   #limit: NodeJS.Timeout | undefined;
   #stagger: NodeJS.Timeout | undefined;
@@ -65,7 +63,7 @@ export class Attempt implements Connecting {
     this.#options.addresses.worked(this.#running.get(connection) ?? "");
     this.#running.delete(connection);
     this.stop();
-    this.#options.done(this, connection);
+    this.#options.done(connection);
   }
 
   refused(connection: PooledConnection, problem: string, detail = ""): void {
@@ -73,10 +71,8 @@ export class Attempt implements Connecting {
     const host = this.#running.get(connection) ?? "";
     this.#running.delete(connection);
     this.#options.addresses.failed(host);
-    this.#problem = problem;
-    this.#detail = `${connection.address}: ${detail === "" ? problem : detail}`;
     if (this.#next < this.#hosts.length) this.#tryNext();
-    else if (this.#running.size === 0) this.#fail(problem, this.#detail);
+    else if (this.#running.size === 0) this.#fail(problem, `${connection.address}: ${detail === "" ? problem : detail}`);
   }
 
   #begin(hosts: readonly string[]): void {
@@ -90,7 +86,7 @@ export class Attempt implements Connecting {
     const host = this.#hosts[this.#next++];
     if (host === undefined) return;
     const { port, make } = this.#options;
-    const connection = make(this, formatAddress(host, port));
+    const connection = make(formatAddress(host, port));
     this.#running.set(connection, host);
     if (connection.connect(host, port) && this.#next < this.#hosts.length) {
       this.#stagger = setTimeout(() => this.#tryNext(), STAGGER_MS).unref();
@@ -110,7 +106,7 @@ export class Attempt implements Connecting {
     const { target, counters, failed } = this.#options;
     counters.connectFaults[connectFault(problem)] += 1;
     const fields = { address: target, errno: problem };
-    failed(this, new ConnectFailed(`cannot connect to ${target}: ${detail}`, fields, cause === undefined ? {} : { cause }));
+    failed(new ConnectFailed(`cannot connect to ${target}: ${detail}`, fields, cause === undefined ? {} : { cause }));
   }
 }
 

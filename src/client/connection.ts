@@ -13,6 +13,7 @@ import type { Call } from "./call.ts";
 import type { Eviction, Outcome } from "./counters.ts";
 import type { Exchange, Line } from "./exchange.ts";
 import type { ClientSettings } from "./settings.ts";
+import type { ClientTls } from "./tls.ts";
 
 /** Who waits for a connect. */
 export interface Connecting {
@@ -21,22 +22,25 @@ export interface Connecting {
   refused(connection: PooledConnection, problem: string, detail?: string): void;
 }
 
-/** The pool it belongs to. */
+/** The target it belongs to. */
 export interface Home {
   readonly engine: Engine;
   readonly settings: ClientSettings;
+  readonly tls: ClientTls | undefined;
+  /** Calls under way on all its connections. */
+  inFlight: number;
   settle(call: Call, outcome: Outcome, value: unknown): void;
   late(): void;
-  /** One more call is under way on it, or one less. */
-  busier(connection: PooledConnection, by: number): void;
-  /** Its state has changed: there may be room for another call, or none any more. */
+  /** It has got another call. */
+  filled(connection: PooledConnection): void;
+  /** There may be room on it for another call. */
   changed(connection: PooledConnection): void;
   /** It has closed; `calls` were under way, and `error` says what became of them. */
   gone(connection: PooledConnection, eviction: Eviction, calls: readonly Call[], error: HeadraceError): void;
 }
 
-/** `leaving`: takes no more calls, and closes with its last one. */
-type Phase = "connecting" | "open" | "leaving" | "closed";
+/** `securing`: the TLS handshake goes on. `leaving`: takes no more calls, and closes with its last one. */
+type Phase = "connecting" | "securing" | "open" | "leaving" | "closed";
 
 /** What is unsent when a connection is closed has so long to leave, ms. */
 const FLUSH_MS = 1_000;
@@ -57,6 +61,8 @@ export class PooledConnection implements SlotOwner, Line {
   idleSince = 0;
   /** The server has answered on it. */
   proven = false;
+  /** Its target lists it among those that have room. */
+  listed = false;
   /** Cursor of the codec. */
   seen = 0;
   mode = 0;
@@ -115,7 +121,8 @@ export class PooledConnection implements SlotOwner, Line {
     const received = engine.counters[this.#slot * COUNTER.words + COUNTER.received];
     const found = received === this.#received ? engine.peek(this.#slot, this.#generation) : PEEKED.bytes;
     if (found === PEEKED.quiet) return "fit";
-    if (found === PEEKED.bytes && this.exchange.capacity > 1) return "unsure";
+    // A frame of rpc's own, or a record of TLS's.
+    if (found === PEEKED.bytes && (this.exchange.capacity > 1 || this.#home.tls)) return "unsure";
     if (found === PEEKED.bytes) this.end("unexpected-data");
     else this.end(found === PEEKED.end ? "peer-closed" : "io-error");
     return "unfit";
@@ -125,14 +132,14 @@ export class PooledConnection implements SlotOwner, Line {
   begin(call: Call, leftMs: number): void {
     this.exchange.begin(call, leftMs, this);
     call.connection = this;
-    this.#home.busier(this, 1);
-    this.#home.changed(this);
+    this.#home.inFlight += 1;
+    this.#home.filled(this);
   }
 
   /** Nobody waits for the call any more. `expired`: because its time is up. */
   giveUp(call: Call, expired: boolean): void {
     const useful = this.exchange.giveUp(call, this);
-    this.#home.busier(this, -1);
+    this.#home.inFlight -= 1;
     if (expired) this.#strikes += 1;
     if (!useful) this.end("given-up");
     else if (this.#strikes >= STRIKES) this.end("silent");
@@ -144,7 +151,7 @@ export class PooledConnection implements SlotOwner, Line {
     if (this.#phase === "closed") return;
     const calls = this.exchange.abandon();
     this.#close(eviction, calls.length === 0);
-    this.#home.busier(this, -calls.length);
+    this.#home.inFlight -= calls.length;
     this.#home.gone(this, eviction, calls, error);
   }
 
@@ -177,8 +184,8 @@ export class PooledConnection implements SlotOwner, Line {
   }
 
   answered(call: Call, outcome: Outcome, value: unknown): void {
-    this.proven = true;
-    this.#home.busier(this, -1);
+    if (!this.proven) this.#prove();
+    this.#home.inFlight -= 1;
     this.#home.settle(call, outcome, value);
   }
 
@@ -193,9 +200,22 @@ export class PooledConnection implements SlotOwner, Line {
   // ---- what the engine says ----
 
   onOpen(): void {
-    this.#phase = "open";
-    this.idleSince = this.#home.engine.now;
-    this.#connecting.connected(this);
+    const { engine, tls } = this.#home;
+    if (!tls) {
+      this.#opened();
+      return;
+    }
+    this.#phase = "securing";
+    try {
+      tls.secure(engine, this.#slot, this.#generation);
+    } catch (error) {
+      this.#refused("EPROTO", messageOf(error));
+    }
+  }
+
+  onSecured(): void {
+    this.#home.tls?.secured(this.#home.engine, this.#slot, this.#generation);
+    this.#opened();
   }
 
   onData(input: Buffer, from: number, to: number): void {
@@ -215,13 +235,14 @@ export class PooledConnection implements SlotOwner, Line {
   }
 
   onEnd(): void {
-    if (this.#phase === "connecting") this.#refused("ECONNRESET");
+    if (this.#isConnecting) this.#refused("ECONNRESET");
     // What was asked after the server has said goodbye, it never began: pool.ts knows by the reason.
     else this.end(this.#phase === "leaving" ? "goodbye" : "peer-closed");
   }
 
   onError(errno: number): void {
-    if (this.#phase === "connecting") this.#refused(errnoName(errno));
+    const { engine, tls } = this.#home;
+    if (this.#isConnecting) this.#refused(errnoName(errno), tls && engine.tlsError(this.#slot, this.#generation));
     else this.end(isPeerReset(errno) ? "peer-reset" : "io-error");
   }
 
@@ -232,6 +253,22 @@ export class PooledConnection implements SlotOwner, Line {
 
   onBlocked(): void {
     // The deadlines of the calls bound it.
+  }
+
+  get #isConnecting(): boolean {
+    return this.#phase === "connecting" || this.#phase === "securing";
+  }
+
+  #opened(): void {
+    this.#phase = "open";
+    this.idleSince = this.#home.engine.now;
+    this.#connecting.connected(this);
+  }
+
+  #prove(): void {
+    this.proven = true;
+    // By now whatever the handshake still had to give has come.
+    this.#home.tls?.keep(this.#home.engine, this.#slot, this.#generation);
   }
 
   #refused(problem: string, detail?: string): void {

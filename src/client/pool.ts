@@ -1,29 +1,28 @@
 /**
  * A client at work: calls on one side, the connections of its targets on the other. A call gets a connection that has
- * room, or waits in one line with all others, first come first served, whichever target has room next. Nothing here
- * waits without a deadline, and a call ends once, in `settle`.
+ * room, or waits in one line with all others, first come first served, for whichever has room next. Nothing waits
+ * without a deadline, and a call ends once, in `settle`.
  */
 import { ConnectFailed, DeadlineExceeded, HeadraceError, ServerBusy } from "../base/errors.ts";
 import type { Engine } from "../engine/engine.ts";
-import { sharedEngine } from "../engine/shared.ts";
 import type { CallOptions, Cancellable } from "../service/call.ts";
-import type { Resolve } from "./addresses.ts";
 import { Call } from "./call.ts";
 import { choose } from "./choose.ts";
-import type { Home, PooledConnection } from "./connection.ts";
+import type { PooledConnection } from "./connection.ts";
 import { ClientCounters, type ClientCounts, type Eviction, type Outcome } from "./counters.ts";
 import { CallDeadlines } from "./deadlines.ts";
 import type { Exchange } from "./exchange.ts";
+import { joinEngine, leaveEngine } from "./registry.ts";
 import { RetryBudget } from "./retries.ts";
 import type { ClientSettings } from "./settings.ts";
-import { Target, type TargetAddress, type TargetStats } from "./target.ts";
+import { type Pool, Target, type TargetOptions, type TargetStats } from "./target.ts";
 import { WaitingCalls } from "./waiting.ts";
 
 export interface PoolOptions {
   readonly name: string;
-  readonly targets: readonly TargetAddress[];
   readonly settings: ClientSettings;
-  readonly resolve: Resolve;
+  /** At least one. */
+  targets(counters: ClientCounters): readonly TargetOptions[];
   makeExchange(): Exchange;
 }
 
@@ -33,14 +32,18 @@ export interface ClientStats {
   /** Calls that wait for a connection. */
   readonly waiting: number;
   /** Calls that have not ended. */
-  readonly calls: number;
+  readonly pending: number;
   readonly counts: ClientCounts;
 }
 
-export class ConnectionPool implements Home {
+/** What is done for a call that has not ended when its connection is lost. */
+type Afterwards = "again" | "fails";
+
+export class ConnectionPool implements Pool {
   readonly name: string;
   readonly settings: ClientSettings;
   readonly counters: ClientCounters = new ClientCounters();
+  readonly makeExchange: () => Exchange;
   readonly #targets: readonly Target[];
   readonly #waiting = new WaitingCalls();
   readonly #deadlines = new CallDeadlines((call) => this.#expire(call));
@@ -51,49 +54,32 @@ export class ConnectionPool implements Home {
   #closed: Promise<void> | undefined;
   #emptied: () => void = () => {};
 
-  constructor({ name, targets, settings, resolve, makeExchange }: PoolOptions) {
+  constructor({ name, targets, settings, makeExchange }: PoolOptions) {
     this.name = name;
     this.settings = settings;
+    this.makeExchange = makeExchange;
     this.#retries = new RetryBudget(settings.retryShare);
-    this.#targets = targets.map(
-      (address) =>
-        new Target({
-          address,
-          settings,
-          counters: this.counters,
-          resolve,
-          home: this,
-          makeExchange,
-          opened: (connection) => this.#opened(connection),
-          failed: () => this.#demand(),
-        }),
-    );
+    this.#targets = targets(this.counters).map((options) => new Target(this, options));
   }
 
   /** Throws `engine-thread` off the main thread. */
   get engine(): Engine {
-    if (this.#engine) return this.#engine;
-    const engine = sharedEngine();
-    this.#engine = engine;
-    engine.onTick(() => {
-      if (this.#engine === engine) this.#tick();
-    });
-    engine.onShutdown(() => this.#lostEngine(engine));
-    return engine;
+    this.#engine ??= joinEngine(this);
+    return this.#engine;
   }
 
-  /** Never throws; see `Client.call` for what it rejects with. */
+  /** Rejects as `Client.call` says; never throws. */
   call(message: unknown, options: CallOptions, leftMs: number, held: Set<Cancellable> | undefined): Promise<unknown> {
     const now = performance.now();
     const timeoutMs = Math.min(options.timeoutMs ?? this.settings.callMs, leftMs);
     const call = new Call(this, message, options, now, timeoutMs, held);
     this.counters.calls += 1;
-    this.#retries.earn();
-    const refused = this.#refusal(call);
-    if (refused) {
-      this.settle(call, ...refused);
+    const refusal = this.#refusal(call);
+    if (refusal) {
+      this.settle(call, refusal.outcome, refusal.error);
       return call.promise;
     }
+    this.#retries.earn();
     call.watch();
     this.#deadlines.add(call);
     if (this.#waiting.size > 0 || !this.#place(call)) this.#wait(call);
@@ -114,17 +100,16 @@ export class ConnectionPool implements Home {
   }
 
   stats(): ClientStats {
-    const now = performance.now();
     return {
       name: this.name,
-      targets: this.#targets.map((target) => target.stats(now)),
+      targets: this.#targets.map((target) => target.stats()),
       waiting: this.#waiting.size,
-      calls: this.#deadlines.size,
+      pending: this.#deadlines.size,
       counts: this.counters.snapshot(),
     };
   }
 
-  // ---- what connections say ----
+  // ---- what targets say ----
 
   settle(call: Call, outcome: Outcome, value: unknown): void {
     if (call.ended) return;
@@ -136,59 +121,69 @@ export class ConnectionPool implements Home {
     if (this.#deadlines.size === 0) this.#emptied();
   }
 
-  late(): void {
-    this.counters.late += 1;
-  }
-
-  busier(connection: PooledConnection, by: number): void {
-    this.#targetOf(connection).inFlight += by;
-  }
-
-  changed(connection: PooledConnection): void {
-    const target = this.#targetOf(connection);
-    target.changed(connection);
+  changed(target: Target, connection: PooledConnection): void {
     this.#feed(connection);
-    if (connection.closed || !connection.quiet) return;
     const { idle, idlePerTarget } = this.settings;
-    if (this.#ending) connection.end("closing");
-    else if (target.idle > idlePerTarget) target.trim(idlePerTarget);
-    else if (this.#idle > idle) target.trim(target.idle - 1);
+    if (target.room > idlePerTarget && target.idle > idlePerTarget) target.trim(idlePerTarget);
+    else if (this.#sum(roomOf) > idle && this.#sum(idleOf) > idle) target.trim(target.idle - 1);
   }
 
-  gone(connection: PooledConnection, eviction: Eviction, calls: readonly Call[], error: HeadraceError): void {
-    this.counters.evicted[eviction] += 1;
-    this.#targetOf(connection).gone(connection, eviction);
+  lost(calls: readonly Call[], eviction: Eviction, error: HeadraceError): void {
     // The first of them goes to the front last.
     for (const call of calls.toReversed()) {
-      if (this.#sendAgain(call, eviction)) this.#waiting.prepend(call);
-      else this.settle(call, error.code === "reply-invalid" ? "reply-invalid" : lostOutcome(eviction), error);
+      call.connection = undefined;
+      if (this.#afterwards(call, eviction) === "again") this.#waiting.prepend(call);
+      else if (eviction === "closing") this.settle(call, "client-closed", closedError(this.name));
+      else this.settle(call, error.code === "reply-invalid" ? "reply-invalid" : "connection-lost", error);
     }
     this.#demand();
+  }
+
+  failed(): void {
+    this.#demand();
+  }
+
+  // ---- what the engine says ----
+
+  tick(engine: Engine): void {
+    for (const target of this.#targets) target.reap(engine.now);
+    // A target's pause may be over.
+    if (this.#waiting.size > 0) this.#demand();
+  }
+
+  /** The worker has stopped: what is under way is lost. */
+  engineEnded(): void {
+    this.#shut();
+    this.#ending = this.#closed !== undefined;
+    this.#engine = undefined;
   }
 
   // ---- calls ----
 
   /** Why it is not even begun. */
-  #refusal(call: Call): [Outcome, unknown] | undefined {
+  #refusal(call: Call): { readonly outcome: Outcome; readonly error: unknown } | undefined {
     const { signal } = call.options;
-    if (this.#closed) return ["client-closed", closedError(this.name)];
-    if (signal?.aborted) return ["cancelled", signal.reason];
-    if (!(call.deadlineAt > call.startedAt)) return ["deadline", new DeadlineExceeded(`${this.name}: no time is left`)];
+    if (this.#closed) return { outcome: "client-closed", error: closedError(this.name) };
+    if (signal?.aborted) return { outcome: "cancelled", error: signal.reason };
+    if (!(call.deadlineAt > call.startedAt)) {
+      return { outcome: "deadline", error: new DeadlineExceeded(`${this.name}: no time is left`) };
+    }
     try {
       void this.engine;
     } catch (error) {
-      return ["not-sent", error];
+      return { outcome: "not-sent", error };
     }
     return undefined;
   }
 
   /** Sends it if some connection has room. A target that should have one and has none gets one meanwhile. */
   #place(call: Call): boolean {
-    const now = performance.now();
-    const wanted = choose(this.#targets, (target) => target.hasReady || this.#mayOpen(target, now));
+    const wanted = choose(this.#targets, this.#isUsable);
     let connection = wanted?.take();
-    if (wanted && !connection && wanted.connecting === 0 && this.#mayOpen(wanted, now)) wanted.open();
-    connection ??= choose(this.#targets, (target) => target.hasReady)?.take();
+    if (!connection) {
+      if (wanted && wanted.connecting === 0 && this.#mayOpen(wanted)) wanted.open();
+      connection = choose(this.#targets, hasRoom)?.take();
+    }
     if (!connection) return false;
     this.#begin(call, connection);
     return true;
@@ -232,44 +227,45 @@ export class ConnectionPool implements Home {
   /** Opens as many connections as the calls that wait need. When there will be none, they fail. */
   #demand(): void {
     if (this.#ending) return;
-    const now = performance.now();
-    const capacity = this.settings.inFlight;
-    let wanted = Math.ceil(this.#waiting.size / capacity);
-    for (const target of this.#targets) wanted -= target.connecting;
+    let wanted = Math.ceil(this.#waiting.size / this.settings.inFlight) - this.#sum(connectingOf);
     for (; wanted > 0; wanted--) {
-      const target = choose(this.#targets, (one) => this.#mayOpen(one, now));
+      const target = choose(this.#targets, this.#mayOpen);
       if (!target) break;
       target.open();
     }
-    if (wanted > 0 && this.#targets.every((target) => target.size === 0)) this.#failWaiting(now);
+    if (wanted > 0 && this.#sum(sizeOf) === 0) this.#failWaiting();
   }
 
-  #failWaiting(now: number): void {
+  #failWaiting(): void {
     const failures = this.#targets.flatMap(({ lastFailure }) => (lastFailure ? [lastFailure] : []));
-    const pauses = this.#targets.map((target) => target.pauseMs(now));
-    const text = `${this.name}: ${failures.map(({ message }) => message).join("; ") || "no target answers"}`;
-    const again = `; tried again in ${Math.ceil(Math.min(...pauses))} ms`;
+    const pauseMs = Math.ceil(Math.min(...this.#targets.map((target) => target.pauseMs)));
+    const problem = failures.map(({ message }) => message).join("; ") || "the targets close every connection";
+    const text = `${this.name}: ${problem}; tried again in ${pauseMs} ms`;
     const [last] = failures.slice(-1);
     const fields = last?.fields ?? { address: this.#targets.map((target) => target.text).join(", ") };
     for (let call = this.#waiting.first; call; call = this.#waiting.first) {
-      this.settle(call, "connect-failed", new ConnectFailed(text + again, fields, last ? { cause: last } : {}));
+      this.settle(call, "connect-failed", new ConnectFailed(text, fields, last ? { cause: last } : {}));
     }
   }
 
-  #mayOpen(target: Target, now: number): boolean {
-    if (this.#ending || !target.mayOpen(now)) return false;
-    let all = 0;
-    for (const each of this.#targets) all += each.size;
-    return all < this.settings.connections;
+  readonly #mayOpen = (target: Target): boolean =>
+    !this.#ending && target.mayOpen && this.#sum(sizeOf) < this.settings.connections;
+
+  readonly #isUsable = (target: Target): boolean => target.room > 0 || this.#mayOpen(target);
+
+  #sum(figure: (target: Target) => number): number {
+    let sum = 0;
+    for (const target of this.#targets) sum += figure(target);
+    return sum;
   }
 
   #expire(call: Call): void {
     const ms = Math.round(call.deadlineAt - call.startedAt);
+    const connecting = this.#sum(connectingOf) > 0;
     const what = call.connection
       ? `no reply from ${call.connection.address}`
-      : `still waiting for a connection${this.#targets.some(({ connecting }) => connecting > 0) ? ", while connecting" : ""}`;
-    const error = new DeadlineExceeded(`${this.name}: ${what} after ${ms} ms`);
-    this.#release(call, "deadline", error, true);
+      : `no connection had room${connecting ? " and none came about" : ""}`;
+    this.#release(call, "deadline", new DeadlineExceeded(`${this.name}: ${what} within ${ms} ms`), true);
   }
 
   /** Ends a call whose caller waits no more. */
@@ -280,65 +276,28 @@ export class ConnectionPool implements Home {
   }
 
   /**
-   * Whether a call whose connection has gone goes on another one: when the server had said that it would not begin it
-   * (that harms nobody), or within the budget for retries, when its caller allows it. Once, and while there is time.
+   * A call whose connection has gone may go on another one: when the server had said goodbye it was never begun, so
+   * that does no harm; else within the budget for retries, once, when its caller allows it.
    */
-  #sendAgain(call: Call, eviction: Eviction): boolean {
-    call.connection = undefined;
-    if (this.#ending || eviction === "closing") return false;
+  #afterwards(call: Call, eviction: Eviction): Afterwards {
+    if (this.#ending) return "fails";
     if (eviction === "goodbye") {
       this.counters.moved += 1;
-      return true;
+      return "again";
     }
-    if (call.again || call.options.idempotent !== true || this.settings.retryShare === 0) return false;
+    if (call.again || call.options.idempotent !== true || this.settings.retryShare === 0) return "fails";
     if (!this.#retries.spend()) {
       this.counters.retriesRefused += 1;
-      return false;
+      return "fails";
     }
     this.counters.retried += 1;
     call.again = true;
-    return true;
+    return "again";
   }
 
-  // ---- connections ----
-
-  #opened(connection: PooledConnection): void {
-    if (this.#ending) connection.end("closing");
-    else this.changed(connection);
-  }
-
-  #targetOf(connection: PooledConnection): Target {
-    return connection.target as Target;
-  }
-
-  get #idle(): number {
-    return this.#targets.reduce((sum, target) => sum + target.idle, 0);
-  }
-
-  #tick(): void {
-    const now = this.engine.now;
-    for (const target of this.#targets) target.reap(now);
-    // A pause may be over.
-    if (this.#waiting.size > 0) this.#demand();
-  }
-
-  /** Its worker has stopped: what is under way is lost. */
-  #lostEngine(engine: Engine): void {
-    if (this.#engine !== engine) return;
-    const ended = this.#ending;
-    this.#ending = true;
-    for (const target of this.#targets) target.close(true);
-    this.#failAll();
-    this.#ending = ended;
-    this.#engine = undefined;
-  }
-
-  #failAll(): void {
-    for (const call of this.#deadlines.all()) this.giveUp(call, closedError(this.name));
-  }
+  // ---- the end ----
 
   async #end(graceMs: number): Promise<void> {
-    for (const target of this.#targets) target.closeIdle();
     if (this.#deadlines.size > 0) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, graceMs);
@@ -348,16 +307,27 @@ export class ConnectionPool implements Home {
         };
       });
     }
+    this.#shut();
+    if (!this.#engine) return;
+    this.#engine.flush();
+    leaveEngine(this.#engine, this);
+    this.#engine = undefined;
+  }
+
+  #shut(): void {
     this.#ending = true;
-    this.#failAll();
-    for (const target of this.#targets) target.close(true);
-    this.#engine?.flush();
+    for (const target of this.#targets) target.close();
+    for (let call = this.#waiting.first; call; call = this.#waiting.first) {
+      this.settle(call, "client-closed", closedError(this.name));
+    }
   }
 }
 
-function lostOutcome(eviction: Eviction): Outcome {
-  return eviction === "closing" ? "client-closed" : "connection-lost";
-}
+const hasRoom = (target: Target): boolean => target.room > 0;
+const roomOf = (target: Target): number => target.room;
+const idleOf = (target: Target): number => target.idle;
+const connectingOf = (target: Target): number => target.connecting;
+const sizeOf = (target: Target): number => target.size;
 
 function closedError(name: string): HeadraceError {
   return new HeadraceError("client-closed", `the client ${name} is closed`, { given: name });

@@ -1,33 +1,39 @@
 /**
- * One target of a client: its connections, the attempts to make more of them, and how long to leave it alone when that
+ * One target of a client: its connections, the attempts to make more of them, and how long it is left alone when that
  * fails. It decides nothing about calls: the pool asks it for a connection that has room, or to open one.
  */
-import type { ConnectFailed } from "../base/errors.ts";
-import { Addresses, type Resolve } from "./addresses.ts";
+import type { ConnectFailed, HeadraceError } from "../base/errors.ts";
+import type { Engine } from "../engine/engine.ts";
+import type { Addresses } from "./addresses.ts";
 import { Attempt } from "./attempt.ts";
 import { ConnectBackoff } from "./backoff.ts";
+import type { Call } from "./call.ts";
 import { type Home, PooledConnection } from "./connection.ts";
-import type { ClientCounters, Eviction } from "./counters.ts";
+import type { ClientCounters, Eviction, Outcome } from "./counters.ts";
 import type { Exchange } from "./exchange.ts";
 import type { ClientSettings } from "./settings.ts";
+import type { ClientTls } from "./tls.ts";
 
-export interface TargetAddress {
-  /** As given. */
-  readonly text: string;
-  readonly host: string;
-  readonly port: number;
+/** The pool, as its targets see it. */
+export interface Pool {
+  readonly engine: Engine;
+  readonly settings: ClientSettings;
+  readonly counters: ClientCounters;
+  makeExchange(): Exchange;
+  settle(call: Call, outcome: Outcome, value: unknown): void;
+  /** Whether a connection has room may have changed. */
+  changed(target: Target, connection: PooledConnection): void;
+  /** One has closed; `calls` were under way on it. */
+  lost(calls: readonly Call[], eviction: Eviction, error: HeadraceError): void;
+  /** An attempt has failed. */
+  failed(): void;
 }
 
 export interface TargetOptions {
-  readonly address: TargetAddress;
-  readonly settings: ClientSettings;
-  readonly counters: ClientCounters;
-  readonly resolve: Resolve;
-  readonly home: Home;
-  makeExchange(): Exchange;
-  /** A connection has joined; or none did. */
-  opened(connection: PooledConnection): void;
-  failed(target: Target): void;
+  readonly text: string;
+  readonly port: number;
+  readonly addresses: Addresses;
+  readonly tls: ClientTls | undefined;
 }
 
 export interface TargetStats {
@@ -41,27 +47,37 @@ export interface TargetStats {
 }
 
 /** Ends of a connection that say something about the target when it had never answered on it. */
-const ITS_FAULT: ReadonlySet<Eviction> = new Set(["peer-closed", "peer-reset", "io-error", "protocol-error", "silent"]);
+const ITS_FAULT: ReadonlySet<Eviction> = new Set(["peer-closed", "peer-reset", "io-error", "protocol-error"]);
 
-export class Target {
+export class Target implements Home {
   readonly text: string;
-  readonly connections = new Set<PooledConnection>();
-  /** Calls under way. */
+  readonly tls: ClientTls | undefined;
   inFlight = 0;
   lastFailure: ConnectFailed | undefined;
-  readonly #options: TargetOptions;
+  readonly #pool: Pool;
+  readonly #port: number;
   readonly #addresses: Addresses;
   readonly #backoff: ConnectBackoff;
   readonly #attempts = new Set<Attempt>();
+  readonly #connections = new Set<PooledConnection>();
   /** Those that have room, the one that served last at the end. */
   readonly #ready: PooledConnection[] = [];
 
-  constructor(options: TargetOptions) {
-    const { address, settings, resolve, counters } = options;
-    this.text = address.text;
-    this.#options = options;
-    this.#addresses = new Addresses(address.host, resolve, settings.resolveMs, counters);
-    this.#backoff = new ConnectBackoff(settings.backoffMs);
+  constructor(pool: Pool, { text, port, addresses, tls }: TargetOptions) {
+    this.#pool = pool;
+    this.text = text;
+    this.#port = port;
+    this.#addresses = addresses;
+    this.tls = tls;
+    this.#backoff = new ConnectBackoff(pool.settings.backoffMs);
+  }
+
+  get engine(): Engine {
+    return this.#pool.engine;
+  }
+
+  get settings(): ClientSettings {
+    return this.#pool.settings;
   }
 
   get load(): number {
@@ -72,36 +88,44 @@ export class Target {
     return this.#attempts.size;
   }
 
-  get hasReady(): boolean {
-    return this.#ready.length > 0;
+  /** Connections, and those that are about to be. */
+  get size(): number {
+    return this.#connections.size + this.#attempts.size;
   }
 
-  get size(): number {
-    return this.connections.size + this.#attempts.size;
+  /** At most so many are idle. */
+  get room(): number {
+    return this.#ready.length;
+  }
+
+  get idle(): number {
+    let count = 0;
+    for (const connection of this.#ready) if (connection.quiet) count += 1;
+    return count;
   }
 
   /** A target that has failed is tried by one connection at a time. */
-  mayOpen(now: number): boolean {
-    if (this.size >= this.#options.settings.connectionsPerTarget) return false;
-    if (this.#backoff.failures > 0 && this.#attempts.size > 0) return false;
-    return this.#backoff.pauseMs(now) === 0;
+  get mayOpen(): boolean {
+    if (this.size >= this.settings.connectionsPerTarget) return false;
+    const { failures } = this.#backoff;
+    return failures === 0 || (this.#attempts.size === 0 && this.pauseMs === 0);
   }
 
-  pauseMs(now: number): number {
-    return this.#backoff.pauseMs(now);
+  /** So long it is left alone. */
+  get pauseMs(): number {
+    return this.#backoff.pauseMs(performance.now());
   }
 
   open(): void {
-    const { address, settings, counters, home, makeExchange } = this.#options;
-    const attempt = new Attempt({
+    const attempt: Attempt = new Attempt({
       target: this.text,
-      port: address.port,
+      port: this.#port,
       addresses: this.#addresses,
-      connectMs: settings.connectMs,
-      counters,
-      make: (connecting, text) => new PooledConnection(home, connecting, text, makeExchange()),
-      done: (it, connection) => this.#opened(it, connection),
-      failed: (it, error) => this.#failed(it, error),
+      connectMs: this.settings.connectMs,
+      counters: this.#pool.counters,
+      make: (address) => new PooledConnection(this, attempt, address, this.#pool.makeExchange()),
+      done: (connection) => this.#opened(attempt, connection),
+      failed: (error) => this.#failed(attempt, error),
     });
     this.#attempts.add(attempt);
     attempt.start();
@@ -114,61 +138,75 @@ export class Target {
     return this.#ready.toReversed().find((other) => !other.closed && this.#isFit(other));
   }
 
-  /** Whether it has room has changed. */
-  changed(connection: PooledConnection): void {
-    const at = this.#ready.indexOf(connection);
-    if (connection.proven && this.#backoff.failures > 0) this.#backoff.succeeded();
-    if (!connection.hasRoom) {
-      if (at >= 0) this.#ready.splice(at, 1);
-    } else if (at < 0) {
-      this.#ready.push(connection);
-    }
-  }
-
-  gone(connection: PooledConnection, eviction: Eviction): void {
-    this.connections.delete(connection);
-    this.changed(connection);
-    if (!connection.proven && ITS_FAULT.has(eviction)) this.#backoff.failed(performance.now());
-    else if (eviction === "silent") this.#backoff.failed(performance.now());
-  }
-
-  /** Closes what nobody has used for so long. */
+  /** Closes what nobody has used for so long. `now`: engine clock, ms. */
   reap(now: number): void {
-    const { idleMs } = this.#options.settings;
+    const { idleMs } = this.settings;
     for (const connection of this.#ready.filter((one) => one.quiet && now - one.idleSince >= idleMs)) {
       connection.end("idle");
     }
   }
 
-  get idle(): number {
-    let count = 0;
-    for (const connection of this.#ready) if (connection.quiet) count += 1;
-    return count;
-  }
-
-  /** Closes its idle connections, those that have been idle longest first, down to `most`. */
+  /** Closes idle connections, those that have been idle longest first, down to `most`. */
   trim(most: number): void {
     const quiet = this.#ready.filter((connection) => connection.quiet);
     for (const connection of quiet.slice(0, Math.max(0, quiet.length - most))) connection.end("surplus");
   }
 
-  /** Ends its attempts and its quiet connections; `all`: the others too. */
-  close(all: boolean): void {
+  /** Ends attempts and connections. */
+  close(): void {
     for (const attempt of this.#attempts) attempt.stop();
     this.#attempts.clear();
-    for (const connection of this.connections) if (all || connection.quiet) connection.end("closing");
+    for (const connection of this.#connections) connection.end("closing");
   }
 
-  stats(now: number): TargetStats {
+  stats(): TargetStats {
     return {
       target: this.text,
-      state: this.pauseMs(now) > 0 ? "backing-off" : "up",
+      state: this.pauseMs > 0 ? "backing-off" : "up",
       addresses: this.#addresses.known,
-      connections: this.connections.size,
+      connections: this.#connections.size,
       idle: this.idle,
       connecting: this.connecting,
       inFlight: this.inFlight,
     };
+  }
+
+  // ---- what its connections say ----
+
+  settle(call: Call, outcome: Outcome, value: unknown): void {
+    this.#pool.settle(call, outcome, value);
+  }
+
+  late(): void {
+    this.#pool.counters.late += 1;
+  }
+
+  filled(connection: PooledConnection): void {
+    if (!connection.hasRoom) this.#list(connection);
+  }
+
+  changed(connection: PooledConnection): void {
+    if (connection.proven && this.#backoff.failures > 0) this.#backoff.succeeded();
+    this.#list(connection);
+    this.#pool.changed(this, connection);
+  }
+
+  gone(connection: PooledConnection, eviction: Eviction, calls: readonly Call[], error: HeadraceError): void {
+    this.#connections.delete(connection);
+    this.#list(connection);
+    this.#pool.counters.evicted[eviction] += 1;
+    const itsFault = eviction === "silent" || (!connection.proven && ITS_FAULT.has(eviction));
+    if (itsFault) this.#backoff.failed(performance.now());
+    this.#pool.lost(calls, eviction, error);
+  }
+
+  #list(connection: PooledConnection): void {
+    const { hasRoom, listed } = connection;
+    if (hasRoom === listed) return;
+    connection.listed = hasRoom;
+    if (hasRoom) this.#ready.push(connection);
+    // The one that served last is the one that mostly goes.
+    else this.#ready.splice(this.#ready.lastIndexOf(connection), 1);
   }
 
   #best(): PooledConnection | undefined {
@@ -181,21 +219,21 @@ export class Target {
 
   #isFit(connection: PooledConnection): boolean {
     const verdict = connection.check();
-    if (verdict === "unfit") this.#options.counters.unhealthy += 1;
+    if (verdict === "unfit") this.#pool.counters.unhealthy += 1;
     return verdict === "fit";
   }
 
   #opened(attempt: Attempt, connection: PooledConnection): void {
     this.#attempts.delete(attempt);
-    this.connections.add(connection);
-    this.#options.counters.opened += 1;
-    this.#options.opened(connection);
+    this.#connections.add(connection);
+    this.#pool.counters.opened += 1;
+    this.changed(connection);
   }
 
   #failed(attempt: Attempt, error: ConnectFailed): void {
     this.#attempts.delete(attempt);
     this.lastFailure = error;
     this.#backoff.failed(performance.now());
-    this.#options.failed(this);
+    this.#pool.failed();
   }
 }
