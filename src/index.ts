@@ -5,6 +5,8 @@ export {
   type ErrorCode,
   type ErrorFields,
   HeadraceError,
+  RequestCancelled,
+  RpcError,
   ServerBusy,
 } from "./base/errors.ts";
 export { CLOSE_REASONS, type CloseReason, type ProtocolFault } from "./base/reasons.ts";
@@ -48,6 +50,7 @@ export {
   type WorkerInfo,
 } from "./service/define.ts";
 export type { Heartbeat } from "./service/heartbeat.ts";
+export { defineRpcService, type RpcMiddleware, type RpcSent, type RpcServiceDefinition } from "./service/rpc.ts";
 export {
   definePool,
   type Pool,

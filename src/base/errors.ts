@@ -31,6 +31,8 @@ export type ErrorCode =
   | "connect-failed"
   | "reply-invalid"
   | "remote-error"
+  | "request-cancelled"
+  | "rpc-error"
   | "thread-died"
   | "change-refused"
   | "change-failed"
@@ -80,23 +82,29 @@ export type BusyCause =
   | "waiting-full"
   | "remote";
 
+/** What ends requests of which thousands a second may come, and where it happened says nothing: it has no stack. */
+class Verdict extends HeadraceError {
+  constructor(code: ErrorCode, message: string, fields?: ErrorFields, options?: ErrorOptions) {
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
+    super(code, message, fields, options);
+    Error.stackTraceLimit = stackTraceLimit;
+  }
+}
+
 /** Refused for want of room, before anything of it was begun: the same request may succeed a moment later. */
-export class ServerBusy extends HeadraceError {
+export class ServerBusy extends Verdict {
   override readonly name = "ServerBusy";
   readonly because: BusyCause;
 
   constructor(because: BusyCause, message: string) {
-    // Thousands a second may be made, and where it was refused says nothing.
-    const { stackTraceLimit } = Error;
-    Error.stackTraceLimit = 0;
     super("server-busy", message);
-    Error.stackTraceLimit = stackTraceLimit;
     this.because = because;
   }
 }
 
 /** Not done in the time that was given for it. */
-export class DeadlineExceeded extends HeadraceError {
+export class DeadlineExceeded extends Verdict {
   override readonly name = "DeadlineExceeded";
 
   constructor(message: string) {
@@ -105,7 +113,7 @@ export class DeadlineExceeded extends HeadraceError {
 }
 
 /** No target of a client can be reached now: `address` is the one that was tried last, `errno` what became of it. */
-export class ConnectFailed extends HeadraceError {
+export class ConnectFailed extends Verdict {
   override readonly name = "ConnectFailed";
 
   constructor(message: string, fields: ErrorFields, options?: ErrorOptions) {
@@ -114,11 +122,29 @@ export class ConnectFailed extends HeadraceError {
 }
 
 /** The server that was asked has answered that it failed; the message is its own. */
-export class RemoteError extends HeadraceError {
+export class RemoteError extends Verdict {
   override readonly name = "RemoteError";
 
   constructor(message: string, fields: ErrorFields) {
     super("remote-error", message, fields);
+  }
+}
+
+/** The client has withdrawn the request: nobody waits for its reply. */
+export class RequestCancelled extends Verdict {
+  override readonly name = "RequestCancelled";
+
+  constructor() {
+    super("request-cancelled", "the client has cancelled the request");
+  }
+}
+
+/** What an rpc service throws to tell its client what is wrong: the message is the payload of the error reply. */
+export class RpcError extends HeadraceError {
+  override readonly name = "RpcError";
+
+  constructor(message: string) {
+    super("rpc-error", message);
   }
 }
 

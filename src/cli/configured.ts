@@ -11,7 +11,7 @@ export interface ConfiguredOptions {
 }
 
 const SERVICE =
-  "what to serve: a built-in (echo-line, echo-frame, echo-raw, hash-line, hash-frame) or the path of a module (.js, .mjs, .ts) " +
+  "what to serve: a built-in (echo-line, echo-frame, echo-raw, echo-rpc, hash-line, hash-frame) or the path of a module (.js, .mjs, .ts) " +
   "whose default export is defineService({ … })";
 
 export function addConfigured(command: Command): Command {

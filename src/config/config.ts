@@ -5,7 +5,7 @@
 import type { Address } from "../base/address.ts";
 import type { Admission, Deadline, Limits, Migration, Shed, SocketOptions, Tasks, Timeouts } from "../base/settings.ts";
 
-export const BUILTIN_SERVICES = ["echo-line", "echo-frame", "echo-raw", "hash-line", "hash-frame"] as const;
+export const BUILTIN_SERVICES = ["echo-line", "echo-frame", "echo-raw", "echo-rpc", "hash-line", "hash-frame"] as const;
 type BuiltinService = (typeof BUILTIN_SERVICES)[number];
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;

@@ -5,9 +5,10 @@
  * output backed up, the user's pause, a move, the worker's buffers) and one effect: bytes are held, and reading stops at the next arrival.
  */
 
-import { DeadlineExceeded, HeadraceError, type ServerBusy } from "../base/errors.ts";
+import { DeadlineExceeded, HeadraceError, RequestCancelled, ServerBusy } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { type CloseReason, reasonIndex } from "../base/reasons.ts";
+import { isThenable } from "../base/thenable.ts";
 import { INVALID, NEED_MORE } from "../codec/codec.ts";
 import { Held } from "../codec/held.ts";
 import { isPeerReset, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
@@ -27,7 +28,6 @@ import { MOVED_BYTES_MAX, type MovedConnection, type PackedState, packState, unp
 import { OrderedReplies, type Place } from "./ordered.ts";
 import { Request } from "./request.ts";
 import { Subscriptions } from "./subscriptions.ts";
-import { isThenable } from "./thenable.ts";
 import type { Subscriber } from "./topics.ts";
 
 const ACTIVE = LISTENER_FIELDS.indexOf("active");
@@ -35,6 +35,8 @@ const OPENED = LISTENER_FIELDS.indexOf("opened");
 const REQUESTS = LISTENER_FIELDS.indexOf("requests");
 const IN_FLIGHT = LISTENER_FIELDS.indexOf("inFlight");
 const SHED = LISTENER_FIELDS.indexOf("shed");
+const LATE = LISTENER_FIELDS.indexOf("late");
+const CANCELLED = LISTENER_FIELDS.indexOf("cancelled");
 
 /** What few connections need, made when first needed. */
 interface Extras {
@@ -42,8 +44,14 @@ interface Extras {
   log: Logger | undefined;
   waiters: { resolve(): void; reject(error: Error): void }[];
   order: OrderedReplies | undefined;
-  /** Requests with a deadline, tasks or a signal of their own, the oldest first. */
+  /** Requests with a deadline, tasks or a signal of their own. */
   flights: Set<Request<never, never, unknown>> | undefined;
+  /** Requests that wait, by their ids, of services that have such. */
+  byId: Map<unknown, Request<never, never, unknown>> | undefined;
+  /** Handlers that run on although their requests are over. */
+  stragglers: number;
+  /** Clock (ms) until which it waits for the peer to close it, when it has said goodbye. */
+  lingersUntil: number;
   pausedByUser: boolean;
   topics: Subscriptions | undefined;
   /** Clock (ms) at which it ends whatever is in flight, once it has reached its age. */
@@ -60,6 +68,8 @@ type Phase = "open" | "draining" | "away" | "arriving" | "closed";
 
 type Ending = CloseReason | "moved";
 
+const LATECOMER = "the deadline of the request had passed before it could be begun";
+const STRAY = "too many handlers of this connection run on although their requests are over";
 const ASYNC_GOODBYE = "onDraining returned a promise; it must return the message itself, or nothing";
 
 /** How a handler ended: with a reply, an error, or a reply that is bytes by now. */
@@ -77,6 +87,8 @@ const HOW: Partial<Record<CloseReason, "reset">> = {
 };
 /** How late a busy worker may come to read the rest of a frame, ms. */
 const LATE_MS = 1_000;
+/** So long before a request's deadline the wheel hands it over to the alarm, ms. */
+const LEAD_MS = 2 * TICK_MS;
 
 /** Handlers on the stack: more than one when one of them makes another connection go on. */
 let handlersRunning = 0;
@@ -237,12 +249,22 @@ export class ServedConnection<State = unknown, Out = unknown>
     try {
       const goodbye = service.onDraining?.(this, env) as Out | PromiseLike<Out> | undefined;
       if (isThenable(goodbye)) throw new HeadraceError("service-invalid", ASYNC_GOODBYE);
-      if (goodbye !== undefined) this.send(goodbye);
+      if (goodbye !== undefined) this.#sayGoodbye(goodbye);
     } catch (error) {
       this.#handlerFailed(error);
     }
     this.stay();
     if (!this.closed) this.#settle();
+  }
+
+  /** What the peer had sent before it reads this is still answered, where the service waits for that. */
+  #sayGoodbye(goodbye: Out): void {
+    const { transport, wheel, service } = this.endpoint;
+    this.send(goodbye);
+    if (!(service.farewellMs > 0)) return;
+    const lingersUntil = transport.now + service.farewellMs;
+    this.#extra().lingersUntil = lingersUntil;
+    wheel.schedule(this.#slot, lingersUntil);
   }
 
   // ---- what the worker's budget says (buffer-memory.ts) ----
@@ -376,6 +398,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     // Bytes of this very turn were not offered to the kernel yet: they do not stall.
     if (transport.unsent[this.#slot] !== 0) transport.flush();
     this.#expire(now);
+    if (this.#phase === "draining") this.#settle();
     if (this.closed) return NEVER;
     const { at, reason } = this.#nextDue(now);
     if (at > now) return at;
@@ -387,6 +410,14 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (reason === "max-age" && this.#phase === "open") this.#age(now);
     else if (reason !== "heartbeat-missed" || !this.#ping(now)) this.#end(reason, HOW[reason] ?? "close");
     return this.closed ? NEVER : this.#nextDue(now).at;
+  }
+
+  /** The alarm: a request's deadline is near, or there. Says when the next one is that the wheel will not look at. */
+  onAlarm(now: number): number {
+    if (this.closed) return NEVER;
+    this.#expire(now);
+    const next = this.#firstDeadline();
+    return next <= now + LEAD_MS ? next : NEVER;
   }
 
   /** It has reached its age. */
@@ -437,8 +468,17 @@ export class ServedConnection<State = unknown, Out = unknown>
       frameBytes: held ? held.to - held.from : 0,
       endsAt: open ? agesAt(this.endpoint, this.#deadlines, this.#openedAt) : (this.#extras?.endsAt ?? NEVER),
       beat: open ? this.#beat : undefined,
-      requestAt: this.#extras?.flights ? this.#firstDeadline(this.#extras.flights) : NEVER,
+      requestAt: this.#extras?.flights ? this.#lookOut(now) : NEVER,
+      lingersUntil: open ? 0 : (this.#extras?.lingersUntil ?? 0),
     });
+  }
+
+  /** When to look for requests that are late: some time before the first deadline, or after the alarm has. */
+  #lookOut(now: number): number {
+    const first = this.#firstDeadline();
+    if (first > now + LEAD_MS) return first - LEAD_MS;
+    this.endpoint.alarm.schedule(this.#slot, first);
+    return first + LEAD_MS;
   }
 
   // ---- between two workers (src/worker/migration.ts) ----
@@ -762,7 +802,13 @@ export class ServedConnection<State = unknown, Out = unknown>
     }
     if (this.#inFlight > 0 || this.#blocked) return;
     if (this.#inputEnded) this.#end("peer-closed", "close");
-    else if (this.#phase === "draining" && !this.#held) this.#end(this.#endedBy as CloseReason, "close");
+    else if (this.#phase === "draining" && !this.#held && !this.#lingers()) {
+      this.#end(this.#endedBy as CloseReason, "close");
+    }
+  }
+
+  #lingers(): boolean {
+    return (this.#extras?.lingersUntil ?? 0) > this.endpoint.transport.now;
   }
 
   /** Takes no input: the peer cannot be late with what it may not send. */
@@ -795,14 +841,14 @@ export class ServedConnection<State = unknown, Out = unknown>
   #request(message: unknown): void {
     const { endpoint } = this;
     if (this.#beat && this.#isPong(this.#beat, message)) return;
-    const { gate } = endpoint;
-    const flight = endpoint.tracked ? endpoint.flight(message) : undefined;
-    const context = new Request<State, Out, unknown>(this, ++endpoint.requests, flight);
+    if (endpoint.multiplexed && this.#concernsOthers(message)) return;
+    const deadline = endpoint.timed ? endpoint.deadlineOf(message, this.#receivedAt) : NEVER;
+    const context = new Request<State, Out, unknown>(this, ++endpoint.requests, message, deadline);
+    if (endpoint.ranked) context.flight = endpoint.flight(message);
     count(endpoint.row, REQUESTS, 1);
     handlersRunning += 1;
     try {
-      const refused =
-        gate.alerts !== 0 || gate.inFlight >= endpoint.inFlightMark ? endpoint.refusal(message) : undefined;
+      const refused = this.#refusal(context);
       const reply = refused ? this.#refuse(refused, message) : (endpoint.handle(message, context) as Reply<Out>);
       if (isThenable(reply)) this.#wait(reply, context);
       else if (this.#extras?.order?.empty === false) this.#queue(reply as Out | undefined, context);
@@ -812,8 +858,44 @@ export class ServedConnection<State = unknown, Out = unknown>
       else this.#requestFailed(error, context);
     }
     handlersRunning -= 1;
-    if (context.flight && !context.flight.waiting) this.#land(context);
-    if (endpoint.poison && message instanceof Uint8Array) message.fill(POISON);
+    if (context.flight && !context.waiting) this.#land(context);
+    if (endpoint.poison) poison(message);
+  }
+
+  /** Clock (ms) of the last bytes from the peer. */
+  get #receivedAt(): number {
+    return this.endpoint.transport.counters[this.#slot * COUNTER.words + COUNTER.receivedAt] as number;
+  }
+
+  /** A message that cancels a request, or has the id of one that waits, is no request. */
+  #concernsOthers(message: unknown): boolean {
+    const { service } = this.endpoint;
+    const cancelled = service.cancels?.(message);
+    const byId = this.#extras?.byId;
+    if (cancelled !== undefined) {
+      const context = byId?.get(cancelled);
+      if (context) this.#cancel(context as Request<State, Out, unknown>);
+      return true;
+    }
+    if (byId?.has(service.requestId?.(message)) !== true) return false;
+    this.#end("protocol-error", "close");
+    return true;
+  }
+
+  /** Why a request is not begun, if it is not. Throws when its deadline has passed. */
+  #refusal(context: Request<State, Out, unknown>): ServerBusy | undefined {
+    const { endpoint } = this;
+    const { gate } = endpoint;
+    if (context.deadline <= endpoint.transport.now) {
+      count(endpoint.row, LATE, 1);
+      context.flight ??= endpoint.flight(context.message);
+      context.flight.cancel(new DeadlineExceeded(LATECOMER));
+      throw context.flight.over;
+    }
+    const extras = this.#extras;
+    if (extras !== undefined && extras.stragglers >= endpoint.limits.inFlight)
+      return new ServerBusy("in-flight", STRAY);
+    return gate.alerts !== 0 || gate.inFlight >= endpoint.inFlightMark ? endpoint.refusal(context.message) : undefined;
   }
 
   #isPong(beat: Beat, message: unknown): boolean {
@@ -838,22 +920,22 @@ export class ServedConnection<State = unknown, Out = unknown>
   }
 
   #wait(reply: PromiseLike<unknown>, context: Request<State, Out, unknown>): void {
-    const place = this.endpoint.ordered ? this.#order().add() : undefined;
     this.#begin();
-    if (context.flight) this.#await(context, context.flight, place);
+    this.#await(context);
     // Promise.resolve: a native promise stays itself; anything else may throw or settle twice.
     Promise.resolve(reply).then(
-      (value) => this.#settled(place, "reply", value, context),
-      (error: unknown) => this.#settled(place, "error", error, context),
+      (value) => this.#settled("reply", value, context),
+      (error: unknown) => this.#settled("error", error, context),
     );
   }
 
-  #settled(place: Place | undefined, outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
-    if (context.flight) {
-      if (context.flight.expired) return;
-      this.#land(context);
+  #settled(outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
+    if (!context.waiting) {
+      this.#extra().stragglers -= 1;
+      return;
     }
-    this.#finished(place, outcome, value, context);
+    this.#land(context);
+    this.#finished(context.place, outcome, value, context);
   }
 
   /** A plain reply behind unfinished ones: encoded now, because a borrowed message is gone when its turn comes. */
@@ -922,13 +1004,13 @@ export class ServedConnection<State = unknown, Out = unknown>
     const busy = reason === "overload";
     if (busy) count(this.endpoint.row, SHED, 1);
     try {
-      if (busy && service.busy) this.#answer(service.busy(context.flight?.message) as Out);
+      if (busy && service.busy) this.#answer(service.busy(context.message) as Out);
       else if (!service.onError) this.#failed(error, reason);
       else {
-        const answer = service.onError(error, context);
+        const answer = service.onError(error, context, context.message);
         if (answer === "reset" || answer === "close") this.#end(reason, answer);
         else if (answer) this.#answer(answer.reply as Out);
-        else if (context.flight?.expired) this.#end(reason, "close");
+        else if (context.flight?.over) this.#end(reason, "close");
       }
     } catch (second) {
       this.#handlerFailed(second);
@@ -953,10 +1035,10 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   // ---- requests that wait: deadlines, tasks, signals ----
 
-  /** The request's own, if it has a deadline; else that of the connection. */
+  /** The request's own, if it may end before the connection; else that of the connection. */
   signalOf(context: Request<State, Out, unknown>): AbortSignal {
-    if (this.endpoint.requestMs === NEVER || this.closed) return this.signal;
-    return this.#fly(context).signal;
+    const own = context.deadline !== NEVER || this.endpoint.service.cancels !== undefined;
+    return own && !this.closed ? this.#fly(context).signal : this.signal;
   }
 
   /** Runs a task that ends with the request. */
@@ -971,58 +1053,91 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (!known) return Promise.reject(foreignPool(pool as TaskPool, service.name));
     if (this.closed) return Promise.reject(closedError(this.#endedBy));
     const flight = this.#fly(context);
-    if (flight.expired) return Promise.reject(lateError(this.endpoint.requestMs));
-    const task = known.begin(name, args, flight.priority, flight.deadlineAt - transport.now);
+    if (flight.over) return Promise.reject(flight.over);
+    const task = known.begin(name, args, flight.priority, context.deadline - transport.clock());
     flight.add(task, known as Canceller);
     return task.promise;
   }
 
   /** Has the connection look after the request until it lands. */
   #fly(context: Request<State, Out, unknown>): Flight {
-    context.flight ??= this.endpoint.flight(undefined);
+    context.flight ??= this.endpoint.flight(context.message);
     // A request that was answered without a promise may still use its context: nobody waits for that.
-    if (!context.flight.waiting && handlersRunning === 0) return context.flight;
-    const extras = this.#extra();
-    extras.flights ??= new Set();
-    extras.flights.add(context as Request<never, never, unknown>);
+    if (context.waiting || handlersRunning > 0) this.#track(context);
     return context.flight;
   }
 
+  #track(context: Request<State, Out, unknown>): void {
+    const extras = this.#extra();
+    extras.flights ??= new Set();
+    extras.flights.add(context as Request<never, never, unknown>);
+  }
+
+  /** Nothing can end it any more. */
   #land(context: Request<State, Out, unknown>): void {
-    this.#extras?.flights?.delete(context as Request<never, never, unknown>);
+    const extras = this.#extras;
+    extras?.flights?.delete(context as Request<never, never, unknown>);
+    if (context.waiting) extras?.byId?.delete(this.endpoint.service.requestId?.(context.message));
+    context.waiting = false;
   }
 
   /** Its handler has returned a promise. */
-  #await(context: Request<State, Out, unknown>, flight: Flight, place: Place | undefined): void {
-    const { service, wheel } = this.endpoint;
-    flight.waiting = true;
-    flight.place = place;
-    // The message of a borrowed frame is gone when the handler has returned.
-    if (service.codec.borrowed && flight.message instanceof Uint8Array) flight.message = Buffer.from(flight.message);
-    if (flight.deadlineAt === NEVER) return;
-    this.#fly(context);
-    wheel.schedule(this.#slot, flight.deadlineAt);
+  #await(context: Request<State, Out, unknown>): void {
+    const { endpoint } = this;
+    context.waiting = true;
+    if (endpoint.ordered) context.place = this.#order().add();
+    if (endpoint.keepsMessage && context.message instanceof Uint8Array) context.message = Buffer.from(context.message);
+    if (endpoint.multiplexed) this.#byId().set(endpoint.service.requestId?.(context.message), context as never);
+    if (context.deadline !== NEVER) this.#watch(context);
   }
 
-  #firstDeadline(flights: Iterable<Request<never, never, unknown>>): number {
-    for (const { flight } of flights) {
-      if (flight?.waiting && flight.deadlineAt !== NEVER) return flight.deadlineAt;
-    }
-    return NEVER;
+  #byId(): Map<unknown, Request<never, never, unknown>> {
+    const extras = this.#extra();
+    extras.byId ??= new Map();
+    return extras.byId;
+  }
+
+  /** Looks after its deadline. */
+  #watch(context: Request<State, Out, unknown>): void {
+    const { transport, wheel, alarm } = this.endpoint;
+    const { deadline } = context;
+    this.#track(context);
+    if (deadline > transport.now + LEAD_MS) wheel.schedule(this.#slot, deadline - LEAD_MS);
+    else alarm.schedule(this.#slot, deadline);
+  }
+
+  /** Of requests that wait. They are not in the order of their deadlines. */
+  #firstDeadline(): number {
+    let first = NEVER;
+    for (const { waiting, deadline } of this.#extras?.flights ?? []) if (waiting && deadline < first) first = deadline;
+    return first;
   }
 
   /** Answers requests whose deadline has passed, whatever their handlers still do. */
   #expire(now: number): void {
     for (const context of this.#extras?.flights ?? []) {
-      const { flight } = context;
-      if (!flight?.waiting || flight.deadlineAt === NEVER) continue;
-      if (flight.deadlineAt > now || this.closed) return;
-      const error = lateError(this.endpoint.requestMs);
-      flight.expired = true;
-      this.#land(context);
-      flight.cancel(error);
-      this.#finished(flight.place, "error", error, context);
+      if (!context.waiting || context.deadline > now) continue;
+      if (this.closed) return;
+      const error = lateError(this.endpoint);
+      count(this.endpoint.row, LATE, 1);
+      this.#giveUp(context, error);
+      this.#finished(context.place, "error", error, context);
     }
+  }
+
+  /** Its client wants no reply any more. */
+  #cancel(context: Request<State, Out, unknown>): void {
+    count(this.endpoint.row, CANCELLED, 1);
+    this.#giveUp(context, new RequestCancelled());
+    this.#finished(context.place, "reply", undefined, context);
+  }
+
+  /** It is over, and its handler is not: that counts against `limits.inFlight` until it is. */
+  #giveUp(context: Request<State, Out, unknown>, error: Error): void {
+    this.#land(context);
+    this.#extra().stragglers += 1;
+    context.flight ??= this.endpoint.flight(context.message);
+    context.flight.cancel(error);
   }
 
   // ---- output ----
@@ -1144,6 +1259,9 @@ export class ServedConnection<State = unknown, Out = unknown>
       waiters: [],
       order: undefined,
       flights: undefined,
+      byId: undefined,
+      stragglers: 0,
+      lingersUntil: 0,
       pausedByUser: false,
       topics: undefined,
       endsAt: NEVER,
@@ -1167,8 +1285,15 @@ function reasonOf(error: unknown): CloseReason {
   return code === "deadline-exceeded" ? "request-timeout" : "handler-error";
 }
 
-function lateError(withinMs: number): DeadlineExceeded {
-  return new DeadlineExceeded(`the request was not answered within ${withinMs} ms (timeouts.request)`);
+function lateError({ service, requestMs }: Endpoint): DeadlineExceeded {
+  const limit = service.deadline ? "by its deadline" : `within ${requestMs} ms (timeouts.request)`;
+  return new DeadlineExceeded(`the request was not answered ${limit}`);
+}
+
+/** A borrowed frame, or a message that has one as its payload. */
+function poison(message: unknown): void {
+  const bytes = message instanceof Uint8Array ? message : (message as { readonly payload?: unknown } | null)?.payload;
+  if (bytes instanceof Uint8Array) bytes.fill(POISON);
 }
 
 function foreignPool({ name }: TaskPool, service: string): HeadraceError {

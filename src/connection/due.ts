@@ -25,8 +25,10 @@ export interface Standing {
   readonly endsAt: number;
   /** While it is open, of a service that has heartbeats. */
   readonly beat: Beat | undefined;
-  /** Clock (ms) by which the first of its requests must be answered; Infinity: there is none. */
+  /** Clock (ms) at which to look for requests that are late; Infinity: there are none that wait. */
   readonly requestAt: number;
+  /** Clock (ms) until which it waits for the peer to close it; 0: it does not. */
+  readonly lingersUntil: number;
 }
 
 export interface Due {
@@ -92,5 +94,7 @@ export function nextDue(endpoint: Endpoint, slot: number, now: number, standing:
     if (beatAt < due.at) due = { at: beatAt, reason: "heartbeat-missed" };
   }
   if (standing.requestAt < due.at) due = { at: standing.requestAt, reason: "request-timeout" };
+  if (standing.lingersUntil > now && standing.lingersUntil < due.at)
+    due = { at: standing.lingersUntil, reason: "drain" };
   return due;
 }

@@ -27,6 +27,8 @@ export interface EndpointOptions {
   readonly env: unknown;
   readonly transport: Transport;
   readonly wheel: Wheel;
+  /** For requests that are about to be late. */
+  readonly alarm: Pick<Wheel, "schedule">;
   readonly memory: BufferMemory;
   readonly topics: Topics;
   readonly limits: Limits;
@@ -56,6 +58,7 @@ export class Endpoint implements Deadlines {
   readonly env: unknown;
   readonly transport: Transport;
   readonly wheel: Wheel;
+  readonly alarm: Pick<Wheel, "schedule">;
   readonly memory: BufferMemory;
   readonly topics: Topics;
   readonly row: Float64Array;
@@ -83,8 +86,14 @@ export class Endpoint implements Deadlines {
   requestMs!: number;
   /** Requests in flight in the worker from which on some may be refused. */
   inFlightMark!: number;
-  /** Every request gets a Flight. */
-  tracked!: boolean;
+  /** Requests may have deadlines. */
+  timed!: boolean;
+  /** Requests have ids, by which they are told apart and may be cancelled. */
+  readonly multiplexed: boolean;
+  /** Every request gets a Flight before its handler runs, since what its priority is read from is gone afterwards. */
+  readonly ranked: boolean;
+  /** Messages of requests that wait are copied, since somebody asks for them when they are gone. */
+  readonly keepsMessage: boolean;
   /** Handlers that may run side by side on one connection. */
   maxInFlight!: number;
   readonly ordered: boolean;
@@ -102,6 +111,7 @@ export class Endpoint implements Deadlines {
     this.env = options.env;
     this.transport = options.transport;
     this.wheel = options.wheel;
+    this.alarm = options.alarm;
     this.memory = options.memory;
     this.topics = options.topics;
     this.row = options.row;
@@ -111,8 +121,12 @@ export class Endpoint implements Deadlines {
     this.idPrefix = options.idPrefix;
     this.poison = options.poison && service.codec.borrowed;
     this.handle = composeHandler(service);
-    this.configure(options);
     this.ordered = service.concurrency === "ordered";
+    const { codec, busy, onError, priority, requestId } = service;
+    this.multiplexed = requestId !== undefined;
+    this.ranked = codec.borrowed && priority !== undefined && this.pools.length > 0;
+    this.keepsMessage = codec.borrowed && ((busy?.length ?? 0) > 0 || (onError?.length ?? 0) > 2);
+    this.configure(options);
   }
 
   publish(topic: string, message: unknown): void {
@@ -141,11 +155,10 @@ export class Endpoint implements Deadlines {
     this.drainMs = drainMs;
     this.minRate = limits.minRate === "off" ? Number.POSITIVE_INFINITY : limits.minRate;
     this.requestMs = msOf(timeouts.request);
-    const { busy, priority } = this.service;
+    const { deadline, priority } = this.service;
     const least = priority ? Math.min(...IN_FLIGHT_SHARES) : 1;
     this.inFlightMark = Math.floor(limits.inFlightPerWorker * least);
-    this.tracked =
-      timeouts.request !== "off" || (busy?.length ?? 0) > 0 || (priority !== undefined && this.pools.length > 0);
+    this.timed = timeouts.request !== "off" || deadline !== undefined;
     this.maxInFlight = this.service.concurrency === "serial" ? 1 : limits.inFlight;
   }
 
@@ -165,12 +178,15 @@ export class Endpoint implements Deadlines {
     return undefined;
   }
 
-  /** Of a request that has come now. */
+  /** Clock (ms) by which a request that begins now must be answered; its bytes came at `receivedAt`. Infinity: never. */
+  deadlineOf(message: unknown, receivedAt: number): number {
+    const latest = this.transport.now + this.requestMs;
+    const wanted = receivedAt + (this.service.deadline?.(message) ?? Number.POSITIVE_INFINITY);
+    return wanted < latest ? wanted : latest;
+  }
+
   flight(message: unknown): Flight {
-    const { service, transport, requestMs, pools } = this;
-    const priority = pools.length > 0 ? (service.priority?.(message) ?? "normal") : "normal";
-    const wanted = (service.busy?.length ?? 0) > 0 ? message : undefined;
-    return new Flight(priority, transport.now + requestMs, wanted);
+    return new Flight(this.pools.length > 0 ? (this.service.priority?.(message) ?? "normal") : "normal");
   }
 }
 

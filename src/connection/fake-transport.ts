@@ -36,6 +36,10 @@ export class FakeTransport implements Transport {
     return transport;
   }
 
+  clock(): number {
+    return this.now;
+  }
+
   reserve(size: number): number {
     return size > OUTPUT_BYTES ? -1 : 0;
   }

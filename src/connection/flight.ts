@@ -1,10 +1,9 @@
 /**
- * What a request needs beyond its context once it does not end within its handler: a deadline, tasks in pools, a signal
- * of its own, its message for a `busy` reply. Most requests never have one.
+ * What a request has beyond its context once it uses it, or has ended before its handler: tasks in pools, a signal of
+ * its own. Most requests never have one.
  */
 import type { Priority } from "../tasks/queue.ts";
 import type { Task } from "../tasks/task.ts";
-import type { Place } from "./ordered.ts";
 
 /** A pool, as far as a request's end concerns it. */
 export interface Canceller {
@@ -13,27 +12,18 @@ export interface Canceller {
 
 export class Flight {
   readonly priority: Priority;
-  /** Engine clock, ms; Infinity: there is none. */
-  readonly deadlineAt: number;
-  /** For the service's `busy`; undefined when that does not want it. */
-  message: unknown;
-  /** Its place among ordered replies. */
-  place: Place | undefined;
-  /** Its handler has returned a promise, and is not done. */
-  waiting = false;
-  /** Answered by its deadline: what its handler still does is nobody's concern. */
-  expired = false;
+  /** Why it is over before its handler is: what that still does is nobody's concern. */
+  over: Error | undefined;
   #tasks: Map<Canceller, Set<Task>> | undefined;
   #abort: AbortController | undefined;
 
-  constructor(priority: Priority, deadlineAt: number, message: unknown) {
+  constructor(priority: Priority) {
     this.priority = priority;
-    this.deadlineAt = deadlineAt;
-    this.message = message;
   }
 
   get signal(): AbortSignal {
     this.#abort ??= new AbortController();
+    if (this.over) this.#abort.abort(this.over);
     return this.#abort.signal;
   }
 
@@ -49,6 +39,7 @@ export class Flight {
 
   /** Nobody waits for the reply any more. */
   cancel(error: Error): void {
+    this.over = error;
     for (const [pool, tasks] of this.#tasks ?? []) for (const task of tasks) pool.cancel(task, error);
     this.#abort?.abort(error);
   }

@@ -18,6 +18,7 @@ import { COUNTER } from "../engine/layout.ts";
 import { LISTENER_CLOSED, WORKER_FIELDS } from "../os/scoreboard.ts";
 import type { Connection } from "../service/connection.ts";
 import type { Service } from "../service/define.ts";
+import { ALARM_TICK_MS } from "./alarm.ts";
 import { BufferMemory } from "./buffer-memory.ts";
 import { ServedConnection } from "./connection.ts";
 import { Endpoint } from "./endpoint.ts";
@@ -128,6 +129,7 @@ function open<State, In, Out, Env>(
   const pending: Pending = origin?.pending ?? { bytes: [], ending: false };
   const row = new Float64Array(LISTENER_CLOSED + CLOSE_REASONS.length);
   const wheel = new Wheel(transport.now, (_slot, now) => connection.onDue(now));
+  const alarm = new Wheel(transport.now, (_slot, now) => connection.onAlarm(now), ALARM_TICK_MS);
   const log = options.log ?? pino({ level: "silent" });
   const head = new Float64Array(WORKER_FIELDS.length);
   const memory = new BufferMemory({
@@ -146,6 +148,7 @@ function open<State, In, Out, Env>(
     env: options.env,
     transport,
     wheel,
+    alarm,
     memory,
     topics,
     limits: { ...DEFAULT_LIMITS, ...service.limits, ...options.limits },
@@ -243,6 +246,7 @@ function open<State, In, Out, Env>(
     tick(ms) {
       transport.now += ms;
       wheel.advance(transport.now);
+      alarm.advance(transport.now);
       report();
     },
     stallWrites() {

@@ -5,12 +5,12 @@
  */
 import { deserialize, serialize } from "node:v8";
 import { HeadraceError } from "../base/errors.ts";
+import { isThenable } from "../base/thenable.ts";
 import type { SlotCounters } from "../engine/engine.ts";
 import type { Connection } from "../service/connection.ts";
 import type { AnyService } from "../service/define.ts";
 import type { BeatRecord } from "./beat.ts";
 import { uncloneable } from "./cloneable.ts";
-import { isThenable } from "./thenable.ts";
 
 /**
  * How the state travels. `none`: there is none, or the service makes a new one. `clone`: as a structured clone.

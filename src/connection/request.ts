@@ -4,17 +4,30 @@ import type { Context } from "../service/connection.ts";
 import type { Pool, TaskArgs, TaskName, TaskValue } from "../tasks/define.ts";
 import type { ServedConnection } from "./connection.ts";
 import type { Flight } from "./flight.ts";
+import type { Place } from "./ordered.ts";
 
 export class Request<State, Out, Env> implements Context<State, Out, Env> {
   readonly connection: ServedConnection<State, Out>;
   readonly #serial: number;
+  /** As the codec made it. A borrowed frame is the connection's again when the handler has returned. */
+  message: unknown;
+  /** Engine clock, ms; Infinity: there is none. */
+  readonly deadline: number;
+  /** Its handler has returned a promise, and the request is not over. */
+  waiting: boolean;
+  /** Among ordered replies. */
+  place: Place | undefined;
   /** Set by the connection, when it needs one. */
   flight: Flight | undefined;
 
-  constructor(connection: ServedConnection<State, Out>, serial: number, flight: Flight | undefined) {
+  constructor(connection: ServedConnection<State, Out>, serial: number, message: unknown, deadline: number) {
     this.connection = connection;
     this.#serial = serial;
-    this.flight = flight;
+    this.message = message;
+    this.deadline = deadline;
+    this.waiting = false;
+    this.place = undefined;
+    this.flight = undefined;
   }
 
   get env(): Env {
@@ -31,6 +44,14 @@ export class Request<State, Out, Env> implements Context<State, Out, Env> {
 
   get signal(): AbortSignal {
     return this.connection.signalOf(this);
+  }
+
+  get traceparent(): string | undefined {
+    return this.connection.endpoint.service.traceparent?.(this.message);
+  }
+
+  remainingMs(): number {
+    return Math.max(0, this.deadline - this.connection.endpoint.transport.clock());
   }
 
   run<Module, Name extends TaskName<Module>>(

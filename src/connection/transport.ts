@@ -3,6 +3,8 @@ import type { AdoptOptions, ReleasedSlot, SlotOwner } from "../engine/engine.ts"
 /** What a connection asks of the engine. The harness of testConnection is the other implementation. */
 export interface Transport {
   readonly now: number;
+  /** The same clock, read anew. */
+  clock(): number;
   readonly output: Buffer;
   readonly unsent: Int32Array;
   readonly counters: Float64Array;

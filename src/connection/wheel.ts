@@ -5,7 +5,7 @@
  */
 import { TICK_MS } from "../engine/layout.ts";
 
-/** 51 s; a later deadline is looked at once on the way. */
+/** 51 s with ticks of TICK_MS; a later deadline is looked at once on the way. */
 const BUCKETS = 1024;
 
 /** Closes what is due; returns when to look again (ms), Infinity for never. */
@@ -16,10 +16,12 @@ export class Wheel {
   /** Per slot: the tick of its valid entry; 0 = none. */
   readonly #ticks: number[] = [];
   readonly #due: Due;
+  readonly #tickMs: number;
   #tick: number;
 
-  constructor(now: number, due: Due) {
-    this.#tick = Math.floor(now / TICK_MS);
+  constructor(now: number, due: Due, tickMs: number = TICK_MS) {
+    this.#tickMs = tickMs;
+    this.#tick = Math.floor(now / tickMs);
     this.#due = due;
   }
 
@@ -32,7 +34,7 @@ export class Wheel {
   /** Looks at the slot at `at` (ms) or up to one tick later, unless it would be looked at before anyway. */
   schedule(slot: number, at: number): void {
     if (at === Number.POSITIVE_INFINITY) return;
-    const wanted = Math.max(this.#tick + 1, Math.ceil(at / TICK_MS));
+    const wanted = Math.max(this.#tick + 1, Math.ceil(at / this.#tickMs));
     const tick = Math.min(wanted, this.#tick + BUCKETS - 1);
     const standing = this.#ticks[slot] ?? 0;
     if (standing !== 0 && standing <= tick) return;
@@ -42,7 +44,7 @@ export class Wheel {
 
   /** Brings the wheel to `now`. */
   advance(now: number): void {
-    const target = Math.floor(now / TICK_MS);
+    const target = Math.floor(now / this.#tickMs);
     // After a long standstill every bucket is due once.
     if (target - this.#tick > BUCKETS) this.#tick = target - BUCKETS;
     while (this.#tick < target) {

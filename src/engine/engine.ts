@@ -132,6 +132,8 @@ export interface AddressRanges {
 const ON_LIMIT: readonly OnLimit[] = ["reset", "close", "wait"];
 const NS = 1e9;
 const NO_BYTES = new Uint8Array(0);
+/** performance.now() counts from the start of the process, and otherwise as CLOCK_MONOTONIC does. */
+const CLOCK_OFFSET_MS: number = Number(process.hrtime.bigint()) / 1e6 - performance.now();
 
 const SLOTS_MAX = 1 << 18;
 /** 64 connections each: as many as the longest queue holds. */
@@ -207,6 +209,11 @@ export class Engine {
    */
   get now(): number {
     return this.#totals[TOTAL_CLOCK] as number;
+  }
+
+  /** The clock as of this moment, ms: for what must be right in the midst of a long turn, or outside any. */
+  clock(): number {
+    return performance.now() + CLOCK_OFFSET_MS;
   }
 
   /** Slots in use: connections, and closed ones whose last bytes are still on their way. */

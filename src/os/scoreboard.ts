@@ -43,7 +43,16 @@ export const WORKER_FIELDS = [
 ] as const;
 
 /** Per listener, after the head; the close reasons follow in their order. */
-export const LISTENER_FIELDS = ["active", "opened", "requests", "inFlight", "shed"] as const;
+export const LISTENER_FIELDS = [
+  "active",
+  "opened",
+  "requests",
+  "inFlight",
+  "shed",
+  // Of requests: answered by their deadline, and withdrawn by the client.
+  "late",
+  "cancelled",
+] as const;
 
 /** Index of the first of the counters by REJECT_REASONS. */
 export const WORKER_REJECTED: number = WORKER_FIELDS.indexOf("rejectedConnections");

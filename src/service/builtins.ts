@@ -5,6 +5,7 @@ import { raw } from "../codec/raw.ts";
 import { definePool } from "../tasks/define.ts";
 import { type AnyService, defineService } from "./define.ts";
 import { sha256 } from "./digest.ts";
+import { defineRpcService } from "./rpc.ts";
 
 /** What they answer instead, while the server is overloaded. Raw bytes have no reply: there the connection is closed. */
 const busy = (): string => "busy";
@@ -57,7 +58,10 @@ const hashFrame = defineService({
   busy,
 });
 
+/** Each request's payload comes back. */
+const echoRpc = defineRpcService({ name: "echo-rpc", as: "borrowed", onRequest: (payload) => payload });
+
 /** By name. */
 export const BUILTIN_SERVICES: ReadonlyMap<string, AnyService> = new Map(
-  [echoLine, echoFrame, echoRaw, hashLine, hashFrame].map((service) => [service.name, service]),
+  [echoLine, echoFrame, echoRaw, echoRpc, hashLine, hashFrame].map((service) => [service.name, service]),
 );

@@ -86,8 +86,18 @@ export interface Context<State, Out, Env> {
   readonly id: string;
   /** Carries the ids of connection and request; made when first read. */
   readonly log: Logger;
-  /** Aborted when the connection ends or `timeouts.request` has passed; made when first read. */
+  /** Aborted when the connection ends, the deadline has passed or the client cancels; made when first read. */
   readonly signal: AbortSignal;
+  /**
+   * When the reply is due, on the clock of `process.hrtime()` in ms; Infinity: no deadline. The earlier of
+   * `timeouts.request` and what the message says (`deadline` of the service). When it has passed, the request is
+   * answered as late, whatever its handler still does.
+   */
+  readonly deadline: number;
+  /** Milliseconds to the deadline, as of now; 0 when it has passed, Infinity without one. */
+  remainingMs(): number;
+  /** W3C trace context of the request, where its protocol carries one; read when asked for. */
+  readonly traceparent: string | undefined;
   /**
    * Runs a function of a pool's module in a thread, with the request's priority. Cancelled when the request's deadline
    * passes and when the connection ends. Rejects as `Pool.run`.

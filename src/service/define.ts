@@ -95,9 +95,9 @@ export interface ServiceDefinition<State, In, Out, Env> {
   onClose?(connection: Connection<State, Out>, reason: CloseReason, env: Env): void;
   /**
    * A handler failed. Without `onError` the error is logged and the connection closed (`handler-error`). A request that
-   * is refused is a `ServerBusy` here, one that is late (`timeouts.request`) a `DeadlineExceeded`.
+   * is refused is a `ServerBusy` here, one that is late (`timeouts.request`, `deadline`) a `DeadlineExceeded`.
    */
-  onError?(error: unknown, context: Context<State, Out, Env>): ErrorReply<NoInfer<Out>>;
+  onError?(error: unknown, context: Context<State, Out, Env>, message: In): ErrorReply<NoInfer<Out>>;
   /**
    * The protocol's way to say "try again later": sent instead of the reply to a request that is refused because of
    * overload (also one whose task a pool refused). Without it such a request goes to `onError` as a `ServerBusy`;
@@ -106,11 +106,33 @@ export interface ServiceDefinition<State, In, Out, Env> {
   busy?(message: In): NoInfer<Out>;
   /** How important a request is: in overload the least important are refused first. Must be quick. Default: normal. */
   priority?(message: In): Priority;
+  /**
+   * Milliseconds in which the sender wants its reply, counted from the message's arrival; undefined: it does not say.
+   * It can only shorten `timeouts.request`. One that has passed (0 or less) is not begun. Must be quick.
+   */
+  deadline?(message: In): number | undefined;
+  /** The W3C trace context (`traceparent`) that a message carries, for `context.traceparent`. */
+  traceparent?(message: In): string | undefined;
+  /**
+   * For protocols whose messages say which request they are about: tells the requests of one connection apart. A
+   * request with the id of another that waits for its reply is a `protocol-error`.
+   */
+  requestId?(message: In): string | number;
+  /**
+   * The id of the request that this message cancels; undefined: it is a request itself. A request that is cancelled has
+   * its signal aborted and its tasks taken back, and gets no reply.
+   */
+  cancels?(message: In): string | number | undefined;
   /** Thread pools that its handlers use; started with the worker. */
   readonly pools?: readonly Pool<never>[];
   /** The worker stops. What it returns is sent as a last message before the connection ends. */
   // biome-ignore lint/suspicious/noConfusingVoidType: as above
   onDraining?(connection: Connection<State, Out>, env: Env): Out | undefined | void;
+  /**
+   * How long a connection that has said goodbye (`onDraining`) waits for the peer to close it, and answers what the peer
+   * had sent before it read that. Default `off`: it ends once nothing is in flight.
+   */
+  readonly farewell?: Duration;
   /**
    * The connection is about to move to another worker and nothing of it is in flight: returns what its `resume` needs
    * there, or undefined to keep it here. Without `suspend` the state is cloned (structured clone).
@@ -161,6 +183,8 @@ export interface Service<State = unknown, In = unknown, Out = unknown, Env = unk
   readonly timeouts: Partial<Timeouts>;
   /** Pings without an answer after which a connection ends. */
   readonly missed: number;
+  /** 0: a connection that has said goodbye waits for nobody. */
+  readonly farewellMs: number;
   readonly topics: Required<TopicOptions>;
   readonly pools: readonly Pool<never>[];
   readonly [SERVICE]: typeof CONTRACT;
@@ -186,6 +210,10 @@ const FUNCTIONS = [
   "takeOver",
   "busy",
   "priority",
+  "deadline",
+  "traceparent",
+  "requestId",
+  "cancels",
 ] as const;
 const PROPERTIES: readonly string[] = [
   "name",
@@ -194,6 +222,7 @@ const PROPERTIES: readonly string[] = [
   "stateVersion",
   "migrate",
   "heartbeat",
+  "farewell",
   "topics",
   "use",
   "pools",
@@ -252,6 +281,7 @@ function checkShape(given: Readonly<Record<string, unknown>>): void {
   if (given.concurrency !== undefined && !ORDERS.includes(given.concurrency as Concurrency)) {
     throw invalid("concurrency", `"${String(given.concurrency)}" is unknown`, ORDERS.join(", "));
   }
+  if (given.cancels && !given.requestId) throw invalid("requestId", "missing, but there is a cancels", "both of them");
   checkMoving(given);
   const use = given.use ?? [];
   if (!Array.isArray(use) || use.some((middleware) => typeof middleware !== "function")) {
@@ -288,6 +318,13 @@ function readTopics(given: unknown): Required<TopicOptions> {
   return { queued, whenFull };
 }
 
+function readFarewell(given: unknown): number {
+  const kind = TIMEOUT_KINDS.idle;
+  const read = kind.read(given ?? "off");
+  if (read instanceof Wrong) throw invalid("farewell", read.problem, read.allowed ?? kind.allowed);
+  return read === "off" ? 0 : read;
+}
+
 /** Checks a definition and completes it. Throws `service-invalid`, naming the property and what is allowed. */
 export function defineService<In, Out, State = undefined, Env = undefined>(
   definition: ServiceDefinition<State, In, Out, Env>,
@@ -310,6 +347,7 @@ export function defineService<In, Out, State = undefined, Env = undefined>(
     timeouts: readGroup<Timeouts>("timeouts", timeouts, TIMEOUT_KINDS),
     topics: readTopics(definition.topics),
     missed: heartbeat?.missed ?? DEFAULT_MISSED,
+    farewellMs: readFarewell(definition.farewell),
     pools: definition.pools ?? [],
     [SERVICE]: CONTRACT,
   };

@@ -8,6 +8,7 @@ import { within } from "../base/within.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
 import { resolveSettings } from "../config/resolve.ts";
+import { Alarm } from "../connection/alarm.ts";
 import { BufferMemory } from "../connection/buffer-memory.ts";
 import { ServedConnection } from "../connection/connection.ts";
 import { Endpoint } from "../connection/endpoint.ts";
@@ -135,6 +136,13 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     return owner instanceof ServedConnection ? owner.onDue(now) : Number.POSITIVE_INFINITY;
   });
   engine.onTick(() => wheel.advance(engine.now));
+  const alarm = new Alarm(
+    () => engine.clock(),
+    (slot, now) => {
+      const owner = engine.owner(slot);
+      return owner instanceof ServedConnection ? owner.onAlarm(now) : Number.POSITIVE_INFINITY;
+    },
+  );
   const memory = new BufferMemory({
     transport: engine,
     budget: options.bufferMemory,
@@ -169,6 +177,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         index: row,
         transport: engine,
         wheel,
+        alarm,
         memory,
         topics,
         drainMs: options.drainMs,
@@ -279,6 +288,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   function shut(reason: CloseReason): void {
     endDrain(engine.open + transit.connections);
     for (const connection of connections()) connection.reset(reason);
+    alarm.end();
     engine.shutdown();
   }
 

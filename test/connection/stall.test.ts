@@ -45,6 +45,7 @@ test("a message sent after a silence by a timer of the same turn in which the de
     env: undefined,
     transport: engine,
     wheel,
+    alarm: wheel,
     topics: new Topics({ flush() {}, hold() {}, head: new Float64Array(32), log }),
     memory: new BufferMemory({
       transport: engine,
