@@ -109,8 +109,10 @@ export function alternate(addresses: readonly string[]): readonly string[] {
   const sixFirst = isIPv6(addresses[0] ?? "");
   const leading = addresses.filter((address) => isIPv6(address) === sixFirst);
   const others = addresses.filter((address) => isIPv6(address) !== sixFirst);
-  return leading.flatMap((address, index) => {
-    const other = others[index];
-    return other === undefined ? [address] : [address, other];
-  }).concat(others.slice(leading.length));
+  return leading
+    .flatMap((address, index) => {
+      const other = others[index];
+      return other === undefined ? [address] : [address, other];
+    })
+    .concat(others.slice(leading.length));
 }

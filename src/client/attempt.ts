@@ -2,8 +2,9 @@
  * One attempt to connect to a target: its addresses in turn, the next one when the last has failed or is slow to answer,
  * all of them within one time limit. The first that connects wins; the others are dropped.
  */
-import { ConnectFailed, messageOf } from "../base/errors.ts";
+
 import { formatAddress } from "../base/address.ts";
+import { ConnectFailed, messageOf } from "../base/errors.ts";
 import type { Addresses } from "./addresses.ts";
 import type { Connecting, PooledConnection } from "./connection.ts";
 import { type ClientCounters, connectFault } from "./counters.ts";
@@ -72,7 +73,8 @@ export class Attempt implements Connecting {
     this.#running.delete(connection);
     this.#options.addresses.failed(host);
     if (this.#next < this.#hosts.length) this.#tryNext();
-    else if (this.#running.size === 0) this.#fail(problem, `${connection.address}: ${detail === "" ? problem : detail}`);
+    else if (this.#running.size === 0)
+      this.#fail(problem, `${connection.address}: ${detail === "" ? problem : detail}`);
   }
 
   #begin(hosts: readonly string[]): void {

@@ -2,8 +2,7 @@
  * defineClient: what a program or a service asks other servers through. The definition is checked at once; engine, names
  * and connections come with the first call.
  */
-import { isIPv6 } from "node:net";
-import { isIP } from "node:net";
+import { isIP, isIPv6 } from "node:net";
 import type { Codec } from "../codec/codec.ts";
 import { BEGIN_CALL, type Callable, type CallOptions } from "../service/call.ts";
 import { Addresses, type Resolve, systemResolve } from "./addresses.ts";
@@ -102,12 +101,17 @@ function checkShape(given: ClientDefinition & { readonly codec?: unknown; readon
   if (rpc !== true && (typeof decode !== "function" || typeof encodeInto !== "function")) {
     throw clientInvalid("codec", "missing or not a codec", "line(), frame(), a Codec of your own, or rpc: true");
   }
-  if (borrowed) throw clientInvalid("codec", "its messages are borrowed", "one whose messages are the caller's to keep");
+  if (borrowed)
+    throw clientInvalid("codec", "its messages are borrowed", "one whose messages are the caller's to keep");
   if (resolve !== undefined && typeof resolve !== "function") {
     throw clientInvalid("resolve", "not a function", "(host) => a promise of IP addresses");
   }
   if (localAddress !== undefined && !isIP(localAddress)) {
-    throw clientInvalid("localAddress", `${JSON.stringify(localAddress)} is no IP address`, "an IP address of this machine");
+    throw clientInvalid(
+      "localAddress",
+      `${JSON.stringify(localAddress)} is no IP address`,
+      "an IP address of this machine",
+    );
   }
 }
 

@@ -3,7 +3,7 @@
  * numbers in ms, bytes and pieces.
  */
 import { HeadraceError } from "../base/errors.ts";
-import { type Deadline, DEFAULT_SOCKET } from "../base/settings.ts";
+import { DEFAULT_SOCKET, type Deadline } from "../base/settings.ts";
 import { type NumericKind, numeric, Wrong } from "../config/kinds.ts";
 import { nearest } from "../config/nearest.ts";
 import { COUNT, DURATION, PERCENT, SIZE } from "../config/units.ts";

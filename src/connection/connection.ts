@@ -14,6 +14,7 @@ import { Held } from "../codec/held.ts";
 import { isPeerReset, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
 import { COUNTER, ENTRY, TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
+import { BEGIN_CALL, type Callable, type DownstreamOptions } from "../service/call.ts";
 import type { Connection, ConnectionTimeouts, SendResult } from "../service/connection.ts";
 import type { Reply } from "../service/define.ts";
 import type { TaskPool } from "../tasks/pool.ts";
@@ -1059,6 +1060,23 @@ export class ServedConnection<State = unknown, Out = unknown>
     return task.promise;
   }
 
+  /** Asks another server for the request, in what is left of its time. */
+  callClient<Asked, Answered>(
+    context: Request<State, Out, unknown>,
+    client: Callable<Asked, Answered>,
+    message: Asked,
+    { atMostMs = NEVER, ...options }: DownstreamOptions,
+  ): Promise<Answered> {
+    if (typeof client?.[BEGIN_CALL] !== "function") return Promise.reject(noClient());
+    if (this.closed) return Promise.reject(closedError(this.#endedBy));
+    const flight = this.#fly(context);
+    if (flight.over) return Promise.reject(flight.over);
+    const { traceparent = context.traceparent, priority = flight.priority } = options;
+    const traced = traceparent === undefined ? {} : { traceparent };
+    const leftMs = Math.min(atMostMs, context.remainingMs());
+    return client[BEGIN_CALL](message, { ...options, ...traced, priority }, leftMs, flight.calls);
+  }
+
   /** Has the connection look after the request until it lands. */
   #fly(context: Request<State, Out, unknown>): Flight {
     context.flight ??= this.endpoint.flight(context.message);
@@ -1301,6 +1319,12 @@ function foreignPool({ name }: TaskPool, service: string): HeadraceError {
   return new HeadraceError("service-invalid", `service ${service}: pool ${name} is not in its \`pools\``, {
     given: name,
     allowed,
+  });
+}
+
+function noClient(): HeadraceError {
+  return new HeadraceError("service-invalid", "context.call: expects a client first", {
+    allowed: "what defineClient({ … }) returns",
   });
 }
 
