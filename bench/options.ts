@@ -38,6 +38,7 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [options]
   flood    5-byte lines without waiting for answers: lines echoed per server CPU second
   (none)   all four
 
+  client: calls through a client's pool; "npm run bench -- client --help"
   overload: goodput and latency past capacity; "npm run bench -- overload --help"
   handover, migrate, respawn: what clients see while a server changes; "npm run bench -- handover --help"
   reject                 what it costs to turn a newcomer away; "npm run bench -- reject --help"

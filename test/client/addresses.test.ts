@@ -55,7 +55,12 @@ test("a name without any address is an error, each time anew", async () => {
 });
 
 test("connections spread over the addresses; one that failed comes last until it works", async () => {
-  const addresses = new Addresses("db", async () => ["10.0.0.1", "10.0.0.2", "10.0.0.3"], HOUR_MS, new ClientCounters());
+  const addresses = new Addresses(
+    "db",
+    async () => ["10.0.0.1", "10.0.0.2", "10.0.0.3"],
+    HOUR_MS,
+    new ClientCounters(),
+  );
   await addresses.get();
   const firsts = [1, 2, 3].map(() => (addresses.get() as readonly string[])[0]);
   assert.equal(new Set(firsts).size, 3);

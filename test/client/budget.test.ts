@@ -52,7 +52,9 @@ test("one after the other: each gets what the one before has left", async (t) =>
     const second = Number.parseInt(String(await context.call(client, "")), 10);
     return `${first} ${second}`;
   });
-  const [first = 0, second = 0] = String(await front.call("", { timeoutMs: 400 })).split(" ").map(Number);
+  const [first = 0, second = 0] = String(await front.call("", { timeoutMs: 400 }))
+    .split(" ")
+    .map(Number);
   assert.ok(first <= 400 && first - second >= 100, `${first}, then ${second}`);
 });
 
@@ -62,7 +64,9 @@ test("at most what the handler allows, and never more than is left", async (t) =
     const more = Number.parseInt(String(await context.call(client, "", { atMostMs: 60_000 })), 10);
     return `${less} ${more}`;
   });
-  const [less = 0, more = 0] = String(await front.call("", { timeoutMs: 400 })).split(" ").map(Number);
+  const [less = 0, more = 0] = String(await front.call("", { timeoutMs: 400 }))
+    .split(" ")
+    .map(Number);
   assert.ok(less > 0 && less <= 50 && more > 200 && more <= 400, `${less}, ${more}`);
 });
 

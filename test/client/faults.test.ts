@@ -72,7 +72,10 @@ test("hang: every caller hears of its own deadline, and the server is told by RS
     ),
   );
   for (const outcome of outcomes) {
-    assert.ok(typeof outcome === "object" && outcome.code === "deadline-exceeded" && outcome.late < 20, String(outcome));
+    assert.ok(
+      typeof outcome === "object" && outcome.code === "deadline-exceeded" && outcome.late < 20,
+      String(outcome),
+    );
   }
   await until("three resets", () => errors.length === 3);
 });
@@ -132,7 +135,10 @@ test("one of two targets is down: no call fails, and it is asked for again and a
 });
 
 test("unreachable: nobody answers the SYN, so a call fails after timeouts.connect, or at its own deadline", async (t) => {
-  const fd = check(addon().socketListen("127.0.0.1", 0, true, packSocketOptions({ ...DEFAULT_SOCKET, backlog: 1 })), "x");
+  const fd = check(
+    addon().socketListen("127.0.0.1", 0, true, packSocketOptions({ ...DEFAULT_SOCKET, backlog: 1 })),
+    "x",
+  );
   t.after(() => addon().fdClose(fd));
   const port = boundPort(fd);
   // Its queue is full; the kernel drops what comes.

@@ -10,7 +10,10 @@ import { echo, lineClient, openDownstream, outcomeOf } from "../support/downstre
 import { openPeer } from "../support/peer.js";
 import { until } from "../support/until.js";
 
-const names = (...addresses: string[]) => async (): Promise<string[]> => addresses;
+const names =
+  (...addresses: string[]) =>
+  async (): Promise<string[]> =>
+    addresses;
 
 test("the system's names: localhost, whichever of its addresses is served", async (t) => {
   const downstream = await openDownstream(t);

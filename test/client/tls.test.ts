@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
-import { createServer, type TlsOptions, type TLSSocket } from "node:tls";
+import { createServer, type TLSSocket, type TlsOptions } from "node:tls";
 import { lineClient, outcomeOf } from "../support/downstream.js";
 import { authority, localhost } from "../support/secured.js";
 import { until } from "../support/until.js";
@@ -75,7 +75,11 @@ for (const [what, options, reason] of [
       return true;
     });
     assert.equal(client.stats().counts.connectFaults.tls, 1);
-    const careless = lineClient(t, { targets: [`localhost:${server.port}`], resolve, tls: { ...options, verify: "none" } });
+    const careless = lineClient(t, {
+      targets: [`localhost:${server.port}`],
+      resolve,
+      tls: { ...options, verify: "none" },
+    });
     assert.equal(await careless.call("a"), "a");
   });
 }
@@ -103,7 +107,10 @@ test("a server that accepts and says nothing: timeouts.connect counts the handsh
 
 test("plain text where TLS is expected is said so", async (t) => {
   const { createServer: createPlain } = await import("node:net");
-  const plain = createPlain((socket) => socket.on("error", () => {}).end("hello, this is no TLS\n")).listen(0, "127.0.0.1");
+  const plain = createPlain((socket) => socket.on("error", () => {}).end("hello, this is no TLS\n")).listen(
+    0,
+    "127.0.0.1",
+  );
   await once(plain, "listening");
   t.after(() => plain.close());
   const { port } = plain.address() as AddressInfo;

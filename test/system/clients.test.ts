@@ -8,7 +8,9 @@ import { makeFolder, writeService } from "../support/folder.js";
 import { startServer, type TestServer } from "../support/server.js";
 import { until } from "../support/until.js";
 
-const RPC = (more = ""): string => `import { defineRpcService } from ${JSON.stringify(import.meta.resolve("#src/index.js"))};
+const RPC = (
+  more = "",
+): string => `import { defineRpcService } from ${JSON.stringify(import.meta.resolve("#src/index.js"))};
 export default defineRpcService({ onRequest: (payload) => payload, ${more} });`;
 
 interface Started {
@@ -113,9 +115,7 @@ test("a worker is killed: its calls fail as lost, all others and all later ones 
   const { server, target } = await start(t, RPC());
   const client = rpcClientOf(t, { targets: [target], limits: { inFlight: 2, connectionsPerTarget: 8 } });
   const running = load(t, client, 16);
-  await until("connections to both", async () =>
-    (await server.status()).workers.every(({ open }) => open > 0),
-  );
+  await until("connections to both", async () => (await server.status()).workers.every(({ open }) => open > 0));
   const [victim] = (await server.status()).workers;
   process.kill(victim?.pid ?? assert.fail(), "SIGKILL");
   await until("the loss", () => (running.seen.failed["connection-closed"] ?? 0) > 0);
