@@ -4,13 +4,13 @@
  */
 import { parseArgs } from "node:util";
 import type { SuiteName } from "./figures.ts";
-import { HEADRACE_CONNECTIONS, PEER_IDS, type PeerId } from "./peers.ts";
+import { type ChosenId, HEADRACE_CONNECTIONS, PEER_IDS } from "./peers.ts";
 
-export type Codec = "line" | "frame";
+export type Codec = "line" | "frame" | "rpc";
 
 export interface Options {
   suites: readonly SuiteName[];
-  peers: readonly PeerId[];
+  peers: readonly ChosenId[];
   runs: number;
   seconds: number;
   warmupSeconds: number;
@@ -47,7 +47,7 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [options]
   --seconds N            measured in each run (5)
   --warmup N             seconds before that (1)
   --connections N,N      echo: 100,1000,10000; churn: 100; flood: 10000
-  --codec line,frame     echo: both
+  --codec line,frame     echo: both; rpc: headrace alone, beside its own plain frames
   --peers A,B            of ${PEER_IDS.join(", ")} (all)
   --size N               echo: bytes of payload (64)
   --pipeline N           echo: messages in flight per connection (1)
@@ -57,7 +57,7 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [options]
   --generator "COMMAND"  instead of headrace bench, same contract`;
 
 const SUITES: readonly SuiteName[] = ["echo", "idle", "churn", "flood"];
-const CODECS: readonly Codec[] = ["line", "frame"];
+const CODECS: readonly Codec[] = ["line", "frame", "rpc"];
 
 const SYNTAX = {
   runs: { type: "string" },

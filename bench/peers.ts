@@ -9,10 +9,19 @@ import { join } from "node:path";
 import { firstLine, type Machine } from "./machine.ts";
 
 export const PEER_IDS = ["headrace", "c", "go", "node-net"] as const;
-export type PeerId = (typeof PEER_IDS)[number];
+export type ChosenId = (typeof PEER_IDS)[number];
+/** `headrace-frame`: headrace again, beside itself. */
+export type PeerId = ChosenId | "headrace-frame";
 
 /** What is asked of a peer. `line-flush10` is Go's way to answer a flood; the others have one way for all lines. */
-export type Duty = "line" | "frame" | "line-flush10";
+export type Duty = "line" | "frame" | "rpc" | "line-flush10";
+
+const SERVICES: Readonly<Record<Duty, string>> = {
+  line: "echo-line",
+  frame: "echo-frame",
+  rpc: "echo-rpc",
+  "line-flush10": "echo-line",
+};
 
 export interface Peer {
   id: PeerId;
@@ -59,7 +68,7 @@ function headrace(): Peer | Absentee {
       process.execPath,
       HEADRACE_MAIN,
       "run",
-      duty === "frame" ? "echo-frame" : "echo-line",
+      SERVICES[duty],
       "--listen",
       "127.0.0.1:0",
       "--workers",
@@ -104,7 +113,7 @@ function nodeNet(): Peer {
 }
 
 /** Compiles what must be. In the order asked for. */
-export function preparePeers(ids: readonly PeerId[], machine: Machine): { peers: Peer[]; absent: Absentee[] } {
+export function preparePeers(ids: readonly ChosenId[], machine: Machine): { peers: Peer[]; absent: Absentee[] } {
   const make = { headrace, c, go: () => go(machine), "node-net": nodeNet };
   const all = ids.map((id) => make[id]());
   return {

@@ -5,7 +5,7 @@
  */
 import type { Bench, Load } from "../generator.ts";
 import { type LoadSample, measureLoad } from "../measure.ts";
-import type { Options } from "../options.ts";
+import type { Codec, Options } from "../options.ts";
 import type { Peer } from "../peers.ts";
 import type { Column, Scenario } from "../scenario.ts";
 import { figure } from "../table.ts";
@@ -34,6 +34,13 @@ function describe(load: Load, clientLoop: string): string {
   return `echo: ${load.codec}, ${load.sizeBytes} bytes, ${load.connections} connections${depth}, ${clientLoop}`;
 }
 
+/** rpc has no peer that speaks it: it stands beside plain frames, which says what its header, ids and statuses cost. */
+function comparedPeers(codec: Codec, peers: readonly Peer[]): readonly Peer[] {
+  if (codec !== "rpc") return peers;
+  const own = peers.filter(({ id }) => id === "headrace");
+  return [...own, ...own.map((peer): Peer => ({ ...peer, id: "headrace-frame", name: "headrace, plain frames" }))];
+}
+
 export function echoScenarios(options: Options, peers: readonly Peer[], bench: Bench): Scenario<LoadSample>[] {
   const { codecs, sizeBytes, pipeline, rate, connections = CONNECTIONS } = options;
   return codecs.flatMap((codec) =>
@@ -44,12 +51,15 @@ export function echoScenarios(options: Options, peers: readonly Peer[], bench: B
         suite: "echo",
         title: describe(load, rate === undefined ? "closed loop" : `open loop at ${figure(rate)}/s`),
         connections: count,
-        peers,
-        against: ["c", "go", "node-net"],
+        peers: comparedPeers(codec, peers),
+        against: ["c", "go", "node-net", "headrace-frame"],
         metric: CPU,
         columns: [RATE, CPU, ...LATENCY, SERVER_SHARE, CLIENT_SHARE],
-        judged: sizeBytes === JUDGED_BYTES && pipeline === 1 && rate === undefined,
-        measure: (peer) => measureLoad(peer, codec, load, bench),
+        judged: sizeBytes === JUDGED_BYTES && pipeline === 1 && rate === undefined && codec !== "rpc",
+        measure: (peer) => {
+          const spoken = peer.id === "headrace-frame" ? "frame" : codec;
+          return measureLoad(peer, spoken, { ...load, codec: spoken }, bench);
+        },
         remarks: (samples) => loadRemarks(samples, bench.machine.clientCores),
       };
     }),

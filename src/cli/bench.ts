@@ -33,7 +33,7 @@ export function addBench(program: Command): void {
     .command("bench")
     .description("put an echo server under load and check every reply")
     .argument("<host:port>", "where it listens: an IP address (or localhost) and a port")
-    .option("--codec <codec>", "line, frame or raw (default: line)")
+    .option("--codec <codec>", "line, frame, raw or rpc (default: line)")
     .option("--size <bytes>", 'payload of a message; of a line, "\\n" included (default: 64)')
     .option("--connections <n>", "connections at once (default: 1)")
     .option("--connect-rate <n/s>", "new connections per second (default: as fast as they are accepted)")

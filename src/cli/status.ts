@@ -109,6 +109,7 @@ export function showStatus(status: ServerStatus): string {
     `in all: ${totals.open} open, ${totals.accepted} accepted, ${totals.rejected} rejected, ${totals.requests} requests, ${totals.shed} shed, ` +
       `${showBytes(totals.bytesReceived)} received, ${showBytes(totals.bytesSent)} sent, ` +
       `${showBytes(totals.bytesHeldIn)} held in, ${showBytes(totals.bytesHeldOut)} held out, ${totals.restarts} restarts`,
+    ...(totals.late + totals.cancelled > 0 ? [`requests: ${totals.late} late, ${totals.cancelled} cancelled`] : []),
     ...(totals.published > 0 ? [`topics: ${totals.published} published, ${totals.dropped} dropped`] : []),
     `closed: ${closed || "none yet"}`,
     ...(rejected === "" ? [] : [`rejected: ${rejected}`]),

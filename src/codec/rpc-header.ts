@@ -13,7 +13,7 @@ export const HEADER_BYTES = 16;
 export const LEAST_LENGTH: number = HEADER_BYTES - LENGTH_BYTES;
 /** What it may be beyond the payload. */
 export const MOST_OVERHEAD: number = LEAST_LENGTH + TRACE_BYTES;
-export const MAX_U32 = 0xffff_ffff;
+const MAX_U32 = 0xffff_ffff;
 
 const KIND_AT = 4;
 const FLAGS_AT = 5;
@@ -95,6 +95,7 @@ function checkedId(id: number): number {
 
 /** The number of a priority or a status. Throws `frame-invalid`. */
 export function gradeOf(names: readonly string[], what: string, name: string): number {
+  if (name === names[0]) return 0;
   const grade = names.indexOf(name);
   if (grade >= 0) return grade;
   throw cannotSend(what, name, names.join(", "));

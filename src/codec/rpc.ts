@@ -148,12 +148,14 @@ class RpcCodec<In, Out extends Message> implements Codec<In, Out> {
   readonly borrowed: boolean;
   message: In = undefined as In;
   fault: ProtocolFault = "protocol-error";
-  readonly #kinds: readonly Kind[];
+  readonly #first: Kind;
+  readonly #second: Kind;
   readonly #read: Read<In>;
 
-  /** `kinds`: those that this side receives. */
-  constructor(kinds: readonly Kind[], read: Read<In>, borrowed: boolean) {
-    this.#kinds = kinds;
+  /** `first`, `second`: the kinds that this side receives. */
+  constructor(first: Kind, second: Kind, read: Read<In>, borrowed: boolean) {
+    this.#first = first;
+    this.#second = second;
     this.#read = read;
     this.borrowed = borrowed;
   }
@@ -164,7 +166,8 @@ class RpcCodec<In, Out extends Message> implements Codec<In, Out> {
     if (length < LEAST_LENGTH) return this.#blame(length === 0 ? "frame-empty" : "protocol-error");
     if (length > maxFrameBytes + MOST_OVERHEAD) return this.#blame("frame-too-large");
     if (to - from < HEADER_BYTES) return NEED_MORE;
-    if (!isHeader(bytes, from, length) || !this.#kinds.includes(kindAt(bytes, from) as Kind)) {
+    const kind = kindAt(bytes, from);
+    if (!isHeader(bytes, from, length) || (kind !== this.#first && kind !== this.#second)) {
       return this.#blame("protocol-error");
     }
     const overhead = isTraced(bytes, from) ? MOST_OVERHEAD : LEAST_LENGTH;
@@ -221,16 +224,13 @@ class RpcCodec<In, Out extends Message> implements Codec<In, Out> {
 type ServerCodec<Payload> = Codec<RpcRequest<Payload> | RpcCancel, RpcReply<RpcPayload> | RpcGoodbye>;
 type ClientCodec<Payload> = Codec<RpcReply<Payload> | RpcGoodbye, RpcRequest<RpcPayload> | RpcCancel>;
 
-const SERVER_KINDS: readonly Kind[] = [KIND.request, KIND.cancel];
-const CLIENT_KINDS: readonly Kind[] = [KIND.reply, KIND.goodbye];
-
 export function rpc(options: RpcOptions & { readonly as: "borrowed" }): ServerCodec<Borrowed>;
 export function rpc(options?: RpcOptions & { readonly as?: "bytes" }): ServerCodec<Buffer>;
 /** The server's side: takes requests and cancels, sends replies and goodbyes. */
 export function rpc(options: RpcOptions = {}): ServerCodec<Buffer> {
   const borrowed = options.as === "borrowed";
   const take: Take<Buffer> = borrowed ? borrowedFrame : ownedFrame;
-  return new RpcCodec(SERVER_KINDS, readRequest(take), borrowed);
+  return new RpcCodec(KIND.request, KIND.cancel, readRequest(take), borrowed);
 }
 
 export function rpcClient(options: RpcOptions & { readonly as: "borrowed" }): ClientCodec<Borrowed>;
@@ -239,5 +239,5 @@ export function rpcClient(options?: RpcOptions & { readonly as?: "bytes" }): Cli
 export function rpcClient(options: RpcOptions = {}): ClientCodec<Buffer> {
   const borrowed = options.as === "borrowed";
   const take: Take<Buffer> = borrowed ? borrowedFrame : ownedFrame;
-  return new RpcCodec(CLIENT_KINDS, readReply(take), borrowed);
+  return new RpcCodec(KIND.reply, KIND.goodbye, readReply(take), borrowed);
 }

@@ -888,7 +888,6 @@ export class ServedConnection<State = unknown, Out = unknown>
     const { endpoint } = this;
     const { gate } = endpoint;
     if (context.deadline <= endpoint.transport.now) {
-      count(endpoint.row, LATE, 1);
       context.flight ??= endpoint.flight(context.message);
       context.flight.cancel(new DeadlineExceeded(LATECOMER));
       throw context.flight.over;
@@ -1004,6 +1003,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     const reason = reasonOf(error);
     const busy = reason === "overload";
     if (busy) count(this.endpoint.row, SHED, 1);
+    else if (reason === "request-timeout") count(this.endpoint.row, LATE, 1);
     try {
       if (busy && service.busy) this.#answer(service.busy(context.message) as Out);
       else if (!service.onError) this.#failed(error, reason);
@@ -1137,7 +1137,6 @@ export class ServedConnection<State = unknown, Out = unknown>
       if (!context.waiting || context.deadline > now) continue;
       if (this.closed) return;
       const error = lateError(this.endpoint);
-      count(this.endpoint.row, LATE, 1);
       this.#giveUp(context, error);
       this.#finished(context.place, "error", error, context);
     }

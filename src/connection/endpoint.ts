@@ -47,6 +47,8 @@ export interface EndpointOptions {
   readonly poison: boolean;
 }
 
+const NEVER = Number.POSITIVE_INFINITY;
+
 /** What may change while connections are open. */
 export type EndpointSettings = Pick<EndpointOptions, "limits" | "timeouts" | "drainMs" | "coalesce">;
 
@@ -178,11 +180,12 @@ export class Endpoint implements Deadlines {
     return undefined;
   }
 
-  /** Clock (ms) by which a request that begins now must be answered; its bytes came at `receivedAt`. Infinity: never. */
+  /** Clock (ms) by which a request that begins now must be answered; `receivedAt`: that of its bytes. Infinity: never. */
   deadlineOf(message: unknown, receivedAt: number): number {
-    const latest = this.transport.now + this.requestMs;
-    const wanted = receivedAt + (this.service.deadline?.(message) ?? Number.POSITIVE_INFINITY);
-    return wanted < latest ? wanted : latest;
+    const ownMs = this.service.deadline?.(message);
+    const latest = this.requestMs === NEVER ? NEVER : this.transport.now + this.requestMs;
+    if (ownMs === undefined) return latest;
+    return receivedAt + ownMs < latest ? receivedAt + ownMs : latest;
   }
 
   flight(message: unknown): Flight {

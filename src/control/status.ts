@@ -18,6 +18,10 @@ export interface Traffic {
   readonly requests: number;
   /** Requests that were refused because of overload. They count among `requests` too. */
   readonly shed: number;
+  /** Requests that were not done in time: ended by a `DeadlineExceeded`, their own or that of what they waited for. */
+  readonly late: number;
+  /** Requests that their clients withdrew. */
+  readonly cancelled: number;
   readonly bytesReceived: number;
   readonly bytesSent: number;
   /** Buffers now: received and not used yet, or replies that wait for their turn. */

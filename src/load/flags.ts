@@ -2,9 +2,11 @@
  * The command line of `headrace bench` as LoadOptions. Every fault is a `usage` error that names the flag, what was
  * given and what is allowed; flags that contradict each other are refused, never weighed.
  */
+
 import { isIPv4, isIPv6 } from "node:net";
 import { parseAddress } from "../base/address.ts";
 import { HeadraceError } from "../base/errors.ts";
+import { HEADER_BYTES } from "../codec/rpc-header.ts";
 import { choice, numeric, Wrong } from "../config/kinds.ts";
 import { COUNT, DURATION, SIZE } from "../config/units.ts";
 import { LOAD_CODECS, type LoadCodec, type LoadMode, type LoadOptions } from "./options.ts";
@@ -30,8 +32,8 @@ export interface LoadFlags {
 
 const DAY_MS = 86_400_000;
 const MiB = 1024 * 1024;
-/** A message and its length must fit the engine's output arena. */
-const MOST_BYTES = MiB - 4;
+/** A message and its header must fit the engine's output arena. */
+const MOST_BYTES = MiB - HEADER_BYTES;
 
 const COUNTS = numeric(COUNT, 1, 1_000_000);
 const RATES = numeric(COUNT, 1, 100_000_000);

@@ -3,8 +3,11 @@
  * process its share of it, and it travels over IPC as it is.
  */
 
-/** How messages are made: `line` ends in "\n", `frame` begins with a 4-byte length, `raw` is the bytes alone. */
-export const LOAD_CODECS = ["line", "frame", "raw"] as const;
+/**
+ * How messages are made: `line` ends in "\n", `frame` begins with a 4-byte length, `raw` is the bytes alone, `rpc` is a
+ * request whose reply is of status ok (src/codec/rpc.ts).
+ */
+export const LOAD_CODECS = ["line", "frame", "raw", "rpc"] as const;
 export type LoadCodec = (typeof LOAD_CODECS)[number];
 
 /**
@@ -21,7 +24,7 @@ export interface LoadOptions {
   readonly host: string;
   readonly port: number;
   readonly codec: LoadCodec;
-  /** Payload of a message, bytes. The "\n" of a line counts, the length of a frame does not. */
+  /** Payload of a message, bytes. The "\n" of a line counts, the length of a frame and the header of a request do not. */
   readonly sizeBytes: number;
   readonly mode: LoadMode;
   /** Connections open at once, over all processes. */

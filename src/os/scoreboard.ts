@@ -49,7 +49,7 @@ export const LISTENER_FIELDS = [
   "requests",
   "inFlight",
   "shed",
-  // Of requests: answered by their deadline, and withdrawn by the client.
+  // Of requests: not done in time, and withdrawn by their clients.
   "late",
   "cancelled",
 ] as const;

@@ -19,6 +19,7 @@ const NOW_NONE = { open: 0, bytesHeldIn: 0, bytesHeldOut: 0 } as const;
 const NONE: Traffic = {
   ...NOW_NONE,
   ...{ accepted: 0, rejected: 0, requests: 0, shed: 0, bytesReceived: 0, bytesSent: 0, published: 0, dropped: 0 },
+  ...{ late: 0, cancelled: 0 },
 };
 
 function add(into: Mutable<Traffic>, from: Traffic): void {
@@ -64,6 +65,8 @@ export class Figures {
       rejected: block.get("rejected"),
       requests: block.sum("requests", rows),
       shed: block.sum("shed", rows),
+      late: block.sum("late", rows),
+      cancelled: block.sum("cancelled", rows),
       bytesReceived: block.get("bytesReceived"),
       bytesSent: block.get("bytesSent"),
       published: block.get("published"),

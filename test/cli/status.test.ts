@@ -10,6 +10,8 @@ const TRAFFIC = {
   rejected: 0,
   requests: 12,
   shed: 3,
+  late: 0,
+  cancelled: 0,
   bytesReceived: 2048,
   bytesSent: 4096,
   bytesHeldIn: 0,
@@ -95,4 +97,10 @@ test("processes that drain have a table of their own while there are any", () =>
   const since = "2030-01-01T00:59:50.000Z";
   const text = showStatus({ ...STATUS, draining: [{ pid: 90, generation: 1, open: 31, since }] });
   assert.match(text, /^draining {2}generation {2}open {2}for\n +90 {11}1 {4}31 {2}10s$/m);
+});
+
+test("requests that were late or cancelled are told once there are any", () => {
+  assert.doesNotMatch(showStatus(STATUS), /late/);
+  const text = showStatus({ ...STATUS, totals: { ...STATUS.totals, late: 4, cancelled: 1 } });
+  assert.match(text, /^requests: 4 late, 1 cancelled$/m);
 });

@@ -120,7 +120,7 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   ],
   [
     "listeners: [{ address: '127.0.0.1:1', service: ecko-line }]",
-    'headrace.yaml:1: listeners[0].service: "ecko-line" is not a service; did you mean echo-line?; allowed: echo-line, echo-frame, echo-raw, hash-line, hash-frame, or a module\'s path (./service.js)',
+    'headrace.yaml:1: listeners[0].service: "ecko-line" is not a service; did you mean echo-line?; allowed: echo-line, echo-frame, echo-raw, echo-rpc, hash-line, hash-frame, or a module\'s path (./service.js)',
   ],
   [
     one(", name: 9"),

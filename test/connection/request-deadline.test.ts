@@ -114,3 +114,94 @@ test("a signal that is read when the request has been answered is the connection
   const signals = contexts.map(({ signal }) => signal);
   assert.ok(signals.every(({ aborted }) => !aborted));
 });
+
+// ---- deadlines, ids and cancels of whatever protocol ----
+
+/** "NAME MS": a request that wants its reply within so many ms; "NAME": one that does not say; "-NAME": a cancel. */
+function worded(extra: Partial<Parameters<typeof defineService<string, string>>[0]> = {}) {
+  const contexts = new Map<string, Context<undefined, string, undefined>>();
+  const answers = new Map<string, (reply: string) => void>();
+  const idOf = (text: string): string => text.split(" ")[0] as string;
+  const service = defineService<string, string>({
+    codec: line(),
+    concurrency: "unordered",
+    timeouts: { request: "2s", idle: "off", firstByte: "off" },
+    deadline: (text) => (text.includes(" ") ? Number(text.split(" ")[1]) : undefined),
+    requestId: idOf,
+    cancels: (text) => (text.startsWith("-") ? text.slice(1) : undefined),
+    onMessage(text, context) {
+      contexts.set(idOf(text), context);
+      return text === "sync" ? text : new Promise((resolve) => answers.set(idOf(text), resolve));
+    },
+    onError: (error, _context, text) => ({ reply: `${idOf(text)}: ${(error as Error).message}` }),
+    ...extra,
+  });
+  const harness = testConnection(service);
+  const context = (id: string) => contexts.get(id) ?? assert.fail(`${id} was not begun`);
+  const answer = async (id: string): Promise<void> => {
+    answers.get(id)?.(id);
+    await harness.settle();
+  };
+  return { harness, context, answer, sent: () => harness.sent().toString() };
+}
+
+test("a message's deadline shortens timeouts.request and never extends it, whatever their order", () => {
+  const { harness, context, sent } = worded();
+  harness.push("a 5000\nb 700\nc 300\nd\n");
+  assert.deepEqual(
+    ["a", "b", "c", "d"].map((id) => context(id).remainingMs()),
+    [2_000, 700, 300, 2_000],
+  );
+  harness.tick(310);
+  assert.equal(sent(), "c: the request was not answered by its deadline\n");
+  harness.tick(400);
+  assert.equal(sent(), "b: the request was not answered by its deadline\n");
+  harness.tick(1_300);
+  assert.equal(sent().match(/^[ad]: /gm)?.length, 2);
+  assert.equal(context("a").remainingMs(), 0);
+});
+
+test("one that has passed when the message comes is answered at once; nothing that is no number counts", () => {
+  const { harness, context, sent } = worded();
+  harness.push("a 0\nb -5\n");
+  assert.match(sent(), /^a: the deadline of the request had passed.*\nb: the deadline of the request had passed/);
+  assert.throws(() => context("a"), /not begun/);
+  harness.push("c soon\n");
+  assert.equal(context("c").remainingMs(), 2_000);
+});
+
+test("without onError a request that comes too late closes the connection as any late one does", () => {
+  const { harness } = worded({ onError: undefined as never });
+  harness.push("a 0\n");
+  assert.equal(harness.closed, "request-timeout");
+});
+
+test("a cancel ends the request it names; an id that waits twice is a protocol error", async () => {
+  const { harness, context, answer, sent } = worded();
+  harness.push("a\nb\n");
+  const { signal } = context("a");
+  harness.push("-a\n-c\n");
+  assert.ok(signal.aborted);
+  await answer("a");
+  await answer("b");
+  assert.equal(sent(), "b\n");
+  harness.push("a\na\n");
+  assert.equal(harness.closed, "protocol-error");
+});
+
+test("a borrowed message is copied for onError when its request waits", async () => {
+  const service = defineService({
+    codec: line({ as: "borrowed" }),
+    onMessage: async (bytes) => {
+      if (bytes.length > 0) throw new Error("no");
+      return "";
+    },
+    onError: (_error, _context, bytes) => ({ reply: `failed: ${bytes}` }),
+  });
+  const harness = testConnection(service);
+  for (const text of ["short", "longer than what is copied in a loop"]) {
+    harness.push(`${text}\n`);
+    await harness.settle();
+    assert.equal(harness.sent().toString(), `failed: ${text}\n`);
+  }
+});

@@ -2,15 +2,24 @@ import assert from "node:assert/strict";
 import type { Socket } from "node:net";
 import { describe, test } from "node:test";
 import { decodeFromCompressedBase64 } from "hdr-histogram-js";
-import { LOAD_CODECS } from "#src/load/options.js";
+import { LOAD_CODECS, type LoadCodec } from "#src/load/options.js";
 import { faultOf } from "#src/load/result.js";
-import { load, loadAgainst, startPeer } from "./peer.js";
+import { type Answer, echo, load, loadAgainst, startPeer } from "./peer.js";
+
+const HEADERS: Readonly<Partial<Record<LoadCodec, number>>> = { frame: 4, rpc: 16 };
+
+/** Of a request, a reply of status ok. */
+const replying: Answer = (socket, message, ...rest) => {
+  const reply = Buffer.from(message);
+  reply[4] = 2;
+  echo(socket, reply, ...rest);
+};
 
 describe("an echo is verified", { concurrency: 4 }, () => {
   for (const codec of LOAD_CODECS) {
     for (const sizeBytes of [5, 64, 100_000]) {
       test(`${codec}, ${sizeBytes} bytes`, async () => {
-        const peer = await startPeer(codec === "frame" ? sizeBytes + 4 : sizeBytes);
+        const peer = await startPeer(sizeBytes + (HEADERS[codec] ?? 0), codec === "rpc" ? replying : echo);
         const result = await load(peer.port, { codec, sizeBytes, pipeline: 3 });
         await peer.close();
         assert.equal(faultOf(result), undefined);

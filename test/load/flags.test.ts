@@ -83,7 +83,7 @@ test("flags that contradict each other are refused, and both are named", () => {
 });
 
 test("values that are not allowed are refused, with what is", () => {
-  refused({ codec: "rpc" }, "--codec", /"rpc" is not known; allowed: line, frame, raw/);
+  refused({ codec: "grpc" }, "--codec", /"grpc" is not known; allowed: line, frame, raw, rpc/);
   refused({ size: "1" }, "--size", /out of range; allowed: 2 to/);
   refused({ size: "2MiB" }, "--size", /out of range/);
   refused({ connections: "0" }, "--connections", /out of range; allowed: 1 to/);
