@@ -4,12 +4,10 @@
  */
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import type { Machine } from "../machine.ts";
 import { UsageError } from "../options.ts";
-import { HEADRACE_MAIN, type Peer, ROOT } from "../peers.ts";
+import { HEADRACE_MAIN, type Peer } from "../peers.ts";
 import { startServer } from "../server.ts";
 import { spread } from "../statistics.ts";
 import { figure, table } from "../table.ts";
@@ -87,12 +85,12 @@ export function parseClientBench(args: readonly string[]): ClientBenchOptions | 
 }
 
 function serverOf({ speaks }: Way): Peer {
-  const service = speaks === "rpc" ? join(ROOT, "bench", "client", "rpc-service.mjs") : "echo-frame";
+  const service = speaks === "rpc" ? "echo-rpc" : "echo-frame";
   return {
     id: "headrace",
     name: speaks,
     argv: () => [process.execPath, HEADRACE_MAIN, "run", service, "--listen", "127.0.0.1:0", "--workers", "1"],
-    env: { BENCH_INDEX: pathToFileURL(join(ROOT, "dist", "index.js")).href },
+    env: {},
     runsNode: true,
   };
 }

@@ -72,6 +72,7 @@ export class Attempt implements Connecting {
     const host = this.#running.get(connection) ?? "";
     this.#running.delete(connection);
     this.#options.addresses.failed(host);
+    this.#options.counters.addressFaults += 1;
     if (this.#next < this.#hosts.length) this.#tryNext();
     else if (this.#running.size === 0)
       this.#fail(problem, `${connection.address}: ${detail === "" ? problem : detail}`);

@@ -73,7 +73,10 @@ export class ClientCounters {
   resumed = 0;
   /** and calls that found one that had served before. */
   reused = 0;
+  /** Attempts to reach a target that failed, by the last reason, */
   readonly connectFaults: Counts<typeof CONNECT_FAULTS> = zeros(CONNECT_FAULTS);
+  /** and addresses that failed; an attempt may find another one that works. */
+  addressFaults = 0;
   readonly evicted: Counts<typeof EVICTIONS> = zeros(EVICTIONS);
   /** Idle connections that the check before reuse found to be of no use. */
   unhealthy = 0;

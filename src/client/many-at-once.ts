@@ -5,11 +5,13 @@
 import { DeadlineExceeded, RemoteError, ServerBusy } from "../base/errors.ts";
 import type { Codec } from "../codec/codec.ts";
 import { type RpcGoodbye, type RpcReply, rpcClient } from "../codec/rpc.ts";
-import { MAX_U32 } from "../codec/rpc-header.ts";
 import type { Call } from "./call.ts";
 import type { Exchange, Line } from "./exchange.ts";
 
 const RPC_CODEC: Codec<unknown, unknown> = rpcClient() as Codec<unknown, never>;
+
+/** The largest that the format carries. */
+const LAST_ID: number = 2 ** 32 - 1;
 
 export class ManyAtOnce implements Exchange {
   readonly codec: typeof RPC_CODEC = RPC_CODEC;
@@ -26,7 +28,7 @@ export class ManyAtOnce implements Exchange {
   }
 
   get usedUp(): boolean {
-    return this.#lastId === MAX_U32;
+    return this.#lastId === LAST_ID;
   }
 
   begin(call: Call, leftMs: number, line: Line): void {

@@ -36,7 +36,7 @@ export interface ClientLimits {
   readonly idlePerTarget?: number;
   /** Calls that wait for a connection. Default 1,024. */
   readonly waiting?: number;
-  /** rpc: calls under way on one connection. Default 100. */
+  /** rpc: calls under way on one connection. Default 64, which is what servers handle side by side by default. */
   readonly inFlight?: number;
   /** Bytes of a request and of a reply. Default 1 MiB. */
   readonly frame?: number | `${number}${"KiB" | "MiB" | "GiB"}`;
@@ -158,7 +158,7 @@ export function readSettings(given: GivenSettings, rpc: boolean): ClientSettings
     idle: 1_000,
     idlePerTarget: 100,
     waiting: 1_024,
-    inFlight: 100,
+    inFlight: 64,
     frame: 1024 ** 2,
   });
   const keepAlive = read("keepAlive", given.keepAlive, KEEPALIVE, 15 * SECOND);
