@@ -116,8 +116,9 @@ export class PooledConnection implements SlotOwner, Line {
    * or sent something, that the engine comes to tell only later. `unsure`: something has come, look again.
    */
   check(): "fit" | "unsure" | "unfit" {
-    if (!this.quiet) return "fit";
     const { engine } = this.#home;
+    const justOpened = !this.proven && this.idleSince === engine.now;
+    if (!this.quiet || justOpened) return "fit";
     const received = engine.counters[this.#slot * COUNTER.words + COUNTER.received];
     const found = received === this.#received ? engine.peek(this.#slot, this.#generation) : PEEKED.bytes;
     if (found === PEEKED.quiet) return "fit";

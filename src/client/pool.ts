@@ -147,7 +147,13 @@ export class ConnectionPool implements Pool {
 
   tick(engine: Engine): void {
     for (const target of this.#targets) target.reap(engine.now);
-    // A target's pause may be over.
+    // A connection that was unsure may be fit by now, and a target's pause over.
+    for (let call = this.#waiting.first; call; call = this.#waiting.first) {
+      const connection = choose(this.#targets, hasRoom)?.take();
+      if (!connection) break;
+      this.#feed(connection);
+      if (call === this.#waiting.first) break;
+    }
     if (this.#waiting.size > 0) this.#demand();
   }
 

@@ -1,11 +1,13 @@
 /**
  * Who of this process's clients uses which engine: each engine tells them of its ticks, and of its end. Metrics find
- * them here.
+ * their figures here.
  */
 import type { Engine } from "../engine/engine.ts";
 import { sharedEngine } from "../engine/shared.ts";
+import type { ClientStats } from "./pool.ts";
 
 interface Member {
+  stats(): ClientStats;
   tick(engine: Engine): void;
   /** The engine has ended; its slots are gone. */
   engineEnded(): void;
@@ -22,6 +24,11 @@ export function joinEngine(member: Member): Engine {
 
 export function leaveEngine(engine: Engine, member: Member): void {
   members.get(engine)?.delete(member);
+}
+
+/** Figures of the clients that use `engine`: as many as are defined and not closed, each with its targets. */
+export function clientsOf(engine: Engine): ClientStats[] {
+  return [...(members.get(engine) ?? [])].map((member) => member.stats());
 }
 
 function membersOf(engine: Engine): Set<Member> {

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import type { Socket } from "node:net";
 import { test } from "node:test";
+import { clientsOf } from "#src/client/registry.js";
+import { sharedEngine } from "#src/engine/shared.js";
 import { echo, lineClient, openDownstream, outcomeOf } from "../support/downstream.js";
 import { until } from "../support/until.js";
 
@@ -216,6 +218,16 @@ test("close: what takes longer than its grace fails, and nothing stays open", as
   await client.close(30);
   assert.deepEqual(await Promise.all(outcomes), ["client-closed", "client-closed"]);
   await until("no connection", () => downstream.open === 0);
+});
+
+test("the figures of all clients of an engine, until they are closed", async (t) => {
+  const downstream = await openDownstream(t);
+  const clients = ["a", "b"].map(() => lineClient(t, { targets: [downstream.target] }));
+  for (const client of clients) await client.call("x");
+  const figures = (): number => clientsOf(sharedEngine()).filter(({ counts }) => counts.calls === 1).length;
+  assert.equal(figures(), 2);
+  await clients[0]?.close();
+  assert.equal(figures(), 1);
 });
 
 test("close by RST, when told so, and only what owes nothing", async (t) => {
