@@ -4,12 +4,14 @@
  * Reading order: scenario.ts (how peers alternate), measure.ts (one run), suites/ (the workloads), figures.ts (what is
  * promised), report.ts. peers.ts and server.ts start the servers, generator.ts the load, process/ reads /proc.
  * handover/ is a comparison of another kind: what clients see while a server changes. reject/ is about headrace alone,
- * and overload/ compares it with itself: asked for more than it can do, with shedding and without.
+ * and overload/ compares it with itself: asked for more than it can do, with shedding and without. client/ is about its
+ * clients: calls through their pool, and with a connection each.
  *
  * Exit codes: 0 all runs were sound (whatever the verdicts), 1 some were not, 2 usage.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { CLIENT_USAGE, measureClient, parseClientBench } from "./client/client.ts";
 import type { SuiteName } from "./figures.ts";
 import { type Bench, loadArguments } from "./generator.ts";
 import { HANDOVER_USAGE, type HandoverSuite, isHandoverSuite, parseHandover } from "./handover/options.ts";
@@ -189,6 +191,21 @@ async function runOverload(args: readonly string[]): Promise<boolean> {
   return sound;
 }
 
+async function runClient(args: readonly string[]): Promise<boolean> {
+  const options = parseClientBench(args);
+  if (options === undefined) {
+    print(CLIENT_USAGE);
+    return true;
+  }
+  const machine = readMachine();
+  pinSelf(machine);
+  print(`# headrace ${headraceVersion()}, client, ${new Date().toISOString()}\n`);
+  print(`${describeFacts(machine.facts)}\n`);
+  const { text, sound } = await measureClient(options, machine, progress);
+  print(text);
+  return sound;
+}
+
 const [word, ...others] = process.argv.slice(2);
 try {
   if (word === "reject") {
@@ -197,6 +214,8 @@ try {
     process.exitCode = (await runHandover(word, others)) ? 0 : 1;
   } else if (word === "overload") {
     process.exitCode = (await runOverload(others)) ? 0 : 1;
+  } else if (word === "client") {
+    process.exitCode = (await runClient(others)) ? 0 : 1;
   } else {
     const options = parseOptions(process.argv.slice(2));
     if (options === undefined) print(USAGE);
@@ -204,7 +223,8 @@ try {
   }
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
-  const usage = isHandoverSuite(word) ? HANDOVER_USAGE : word === "overload" ? OVERLOAD_USAGE : USAGE;
+  const own: Readonly<Record<string, string>> = { overload: OVERLOAD_USAGE, client: CLIENT_USAGE };
+  const usage = isHandoverSuite(word) ? HANDOVER_USAGE : (own[word ?? ""] ?? USAGE);
   progress(`${error.message}\n\n${usage}`);
   process.exitCode = 2;
 }

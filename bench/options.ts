@@ -39,6 +39,7 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [tls] [opti
   tls      over TLS: server CPU per message, handshakes per server CPU second, memory per idle connection
   (none)   all but tls
 
+  client: calls through a client's pool; "npm run bench -- client --help"
   overload: goodput and latency past capacity; "npm run bench -- overload --help"
   handover, migrate, respawn: what clients see while a server changes; "npm run bench -- handover --help"
   reject                 what it costs to turn a newcomer away; "npm run bench -- reject --help"

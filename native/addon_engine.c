@@ -427,6 +427,25 @@ static napi_value engine_unread_js(napi_env env, napi_callback_info info) {
   return give_int(env, conn ? conn_unread(conn) : -EBADF);
 }
 
+static napi_value engine_peek_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int slot_index = take_int(&args, 1), generation = take_int(&args, 2);
+  if (args.wrong) return throw_wrong(env);
+  slot *conn = engine_slot(&self->core, (uint32_t)slot_index, (uint32_t)generation);
+  return give_int(env, conn ? conn_peek(conn) : -EBADF);
+}
+
+static napi_value engine_unref_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  if (args.wrong) return throw_wrong(env);
+  if (self->closed) return NULL;
+  uv_unref((uv_handle_t *)&self->poll);
+  uv_unref((uv_handle_t *)&self->idle);
+  return NULL;
+}
+
 /* ---- stream layers ---- */
 
 #define SERVER_NAME_BYTES 256
@@ -548,6 +567,8 @@ static const addon_export EXPORTS[] = {
     {"engineTlsSession", engine_tls_session_js},
     {"engineAddress", engine_address_js},
     {"engineUnread", engine_unread_js},
+    {"enginePeek", engine_peek_js},
+    {"engineUnref", engine_unref_js},
 };
 
 const addon_exports ENGINE_EXPORTS = {EXPORTS, sizeof EXPORTS / sizeof EXPORTS[0]};

@@ -323,6 +323,14 @@ int conn_unread(const slot *conn) {
   return ioctl(conn->fd, FIONREAD, &count) == 0 ? count : -errno;
 }
 
+int conn_peek(const slot *conn) {
+  uint8_t byte;
+  if (conn->state != SLOT_OPEN) return -ENOTCONN;
+  ssize_t seen = recv(conn->fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT);
+  if (seen < 0) return errno == EAGAIN || errno == EINTR ? PEEKED_QUIET : -errno;
+  return seen == 0 ? PEEKED_END : PEEKED_BYTES;
+}
+
 void conn_resume(engine *self, slot *conn) {
   conn->flags &= (uint16_t)~FLAG_PAUSED;
   if (conn->flags & FLAG_READABLE) engine_enqueue(self, conn);

@@ -381,6 +381,10 @@ void conn_drop_unsent(engine *self, slot *conn);
 void conn_pause(slot *conn);
 /* Bytes that have arrived and were not read yet. */
 int conn_unread(const slot *conn);
+/* What the kernel would say of an open connection if it were read now: PEEKED_QUIET,
+ * PEEKED_BYTES, PEEKED_END, or -errno. Reads nothing and never waits. */
+enum { PEEKED_QUIET, PEEKED_BYTES, PEEKED_END };
+int conn_peek(const slot *conn);
 void conn_resume(engine *self, slot *conn);
 /* The time of a closing slot is up. */
 void conn_close_now(engine *self, slot *conn);

@@ -1,16 +1,28 @@
 /** The public interface: define services, write codecs, test them. The program is the `headrace` command. */
 export {
   type BusyCause,
+  ConnectFailed,
   DeadlineExceeded,
   type ErrorCode,
   type ErrorFields,
   HeadraceError,
+  RemoteError,
   RequestCancelled,
   RpcError,
   ServerBusy,
 } from "./base/errors.ts";
 export { CLOSE_REASONS, type CloseReason, type ProtocolFault } from "./base/reasons.ts";
 export type { Deadline, Limits, Timeouts } from "./base/settings.ts";
+export {
+  type Client,
+  type ClientDefinition,
+  defineClient,
+  type PlainClientDefinition,
+  type RpcClientDefinition,
+} from "./client/define.ts";
+export type { ClientStats } from "./client/pool.ts";
+export type { ClientDuration, ClientLimits, ClientTimeouts } from "./client/settings.ts";
+export type { ClientTlsOptions } from "./client/tls.ts";
 export { type Borrowed, type Codec, type Cursor, checkFrame, INVALID, NEED_MORE, skip } from "./codec/codec.ts";
 export { type FrameOptions, frame } from "./codec/frame.ts";
 export { type LineOptions, line } from "./codec/line.ts";
@@ -29,6 +41,7 @@ export {
 } from "./codec/rpc.ts";
 export type { RpcPriority, RpcStatus } from "./codec/rpc-header.ts";
 export { type TestConnection, type TestConnectionOptions, testConnection } from "./connection/harness.ts";
+export type { CallOptions, DownstreamOptions } from "./service/call.ts";
 export type {
   Connection,
   ConnectionInfo,

@@ -26,6 +26,11 @@ export type ErrorCode =
   | "busy"
   | "server-busy"
   | "deadline-exceeded"
+  | "client-invalid"
+  | "client-closed"
+  | "connect-failed"
+  | "reply-invalid"
+  | "remote-error"
   | "request-cancelled"
   | "rpc-error"
   | "thread-died"
@@ -64,16 +69,25 @@ export class HeadraceError extends Error {
 
 /**
  * What was over its bound. `queue-full`, `queue-delay`: a thread pool's queue. `in-flight`, `loop-delay`, `memory`: the
- * worker. `closing`: the pool ends with its worker.
+ * worker. `closing`: the pool ends with its worker. `waiting-full`: too many calls wait in a client. `remote`: the server
+ * that a client asked says so.
  */
-export type BusyCause = "queue-full" | "queue-delay" | "in-flight" | "loop-delay" | "memory" | "closing";
+export type BusyCause =
+  | "queue-full"
+  | "queue-delay"
+  | "in-flight"
+  | "loop-delay"
+  | "memory"
+  | "closing"
+  | "waiting-full"
+  | "remote";
 
 /** What ends requests of which thousands a second may come, and where it happened says nothing: it has no stack. */
 class Verdict extends HeadraceError {
-  constructor(code: ErrorCode, message: string) {
+  constructor(code: ErrorCode, message: string, fields?: ErrorFields, options?: ErrorOptions) {
     const { stackTraceLimit } = Error;
     Error.stackTraceLimit = 0;
-    super(code, message);
+    super(code, message, fields, options);
     Error.stackTraceLimit = stackTraceLimit;
   }
 }
@@ -95,6 +109,24 @@ export class DeadlineExceeded extends Verdict {
 
   constructor(message: string) {
     super("deadline-exceeded", message);
+  }
+}
+
+/** No target of a client can be reached now: `address` is the one that was tried last, `errno` what became of it. */
+export class ConnectFailed extends Verdict {
+  override readonly name = "ConnectFailed";
+
+  constructor(message: string, fields: ErrorFields, options?: ErrorOptions) {
+    super("connect-failed", message, fields, options);
+  }
+}
+
+/** The server that was asked has answered that it failed; the message is its own. */
+export class RemoteError extends Verdict {
+  override readonly name = "RemoteError";
+
+  constructor(message: string, fields: ErrorFields) {
+    super("remote-error", message, fields);
   }
 }
 

@@ -10,10 +10,12 @@ import type { Logger } from "../base/log.ts";
 import { type CloseReason, reasonIndex } from "../base/reasons.ts";
 import { isThenable } from "../base/thenable.ts";
 import { INVALID, NEED_MORE } from "../codec/codec.ts";
+import { Held } from "../codec/held.ts";
 import type { ProxyInfo } from "../codec/proxy-header.ts";
 import { isPeerReset, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
 import { COUNTER, ENTRY, TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
+import { BEGIN_CALL, type Callable, type DownstreamOptions } from "../service/call.ts";
 import type { Connection, ConnectionTimeouts, SendResult } from "../service/connection.ts";
 import type { Reply } from "../service/define.ts";
 import type { TaskPool } from "../tasks/pool.ts";
@@ -23,7 +25,6 @@ import { type Deadlines, NONE_OWN, OwnDeadlines } from "./deadlines.ts";
 import { agesAt, type Due, drawOpenedAt, nextDue } from "./due.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { Canceller, Flight } from "./flight.ts";
-import { Held } from "./held.ts";
 import type { Arriving, Leaving } from "./move.ts";
 import { MOVED_BYTES_MAX, type MovedConnection, type PackedState, packState, unpackState } from "./moved.ts";
 import { OrderedReplies, type Place } from "./ordered.ts";
@@ -1078,6 +1079,23 @@ export class ServedConnection<State = unknown, Out = unknown>
     return task.promise;
   }
 
+  /** Asks another server for the request, in what is left of its time. */
+  callClient<Asked, Answered>(
+    context: Request<State, Out, unknown>,
+    client: Callable<Asked, Answered>,
+    message: Asked,
+    { atMostMs = NEVER, ...options }: DownstreamOptions,
+  ): Promise<Answered> {
+    if (typeof client?.[BEGIN_CALL] !== "function") return Promise.reject(noClient());
+    if (this.closed) return Promise.reject(closedError(this.#endedBy));
+    const flight = this.#fly(context);
+    if (flight.over) return Promise.reject(flight.over);
+    const { traceparent = context.traceparent, priority = flight.priority } = options;
+    const traced = traceparent === undefined ? {} : { traceparent };
+    const leftMs = Math.min(atMostMs, context.remainingMs());
+    return client[BEGIN_CALL](message, { ...options, ...traced, priority }, leftMs, flight.calls);
+  }
+
   /** Has the connection look after the request until it lands. */
   #fly(context: Request<State, Out, unknown>): Flight {
     context.flight ??= this.endpoint.flight(context.message);
@@ -1320,6 +1338,12 @@ function foreignPool({ name }: TaskPool, service: string): HeadraceError {
   return new HeadraceError("service-invalid", `service ${service}: pool ${name} is not in its \`pools\``, {
     given: name,
     allowed,
+  });
+}
+
+function noClient(): HeadraceError {
+  return new HeadraceError("service-invalid", "context.call: expects a client first", {
+    allowed: "what defineClient({ … }) returns",
   });
 }
 

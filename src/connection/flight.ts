@@ -1,7 +1,8 @@
 /**
- * What a request has beyond its context once it uses it, or has ended before its handler: tasks in pools, a signal of
- * its own. Most requests never have one.
+ * What a request has beyond its context once it uses it, or has ended before its handler: tasks in pools, calls of
+ * clients, a signal of its own. Most requests never have one.
  */
+import type { Cancellable } from "../service/call.ts";
 import type { Priority } from "../tasks/queue.ts";
 import type { Task } from "../tasks/task.ts";
 
@@ -15,6 +16,7 @@ export class Flight {
   /** Why it is over before its handler is: what that still does is nobody's concern. */
   over: Error | undefined;
   #tasks: Map<Canceller, Set<Task>> | undefined;
+  #calls: Set<Cancellable> | undefined;
   #abort: AbortController | undefined;
 
   constructor(priority: Priority) {
@@ -25,6 +27,12 @@ export class Flight {
     this.#abort ??= new AbortController();
     if (this.over) this.#abort.abort(this.over);
     return this.#abort.signal;
+  }
+
+  /** Calls of clients, given up with the request. Each leaves by itself when it ends. */
+  get calls(): Set<Cancellable> {
+    this.#calls ??= new Set();
+    return this.#calls;
   }
 
   /** Cancelled with the request. */
@@ -41,6 +49,7 @@ export class Flight {
   cancel(error: Error): void {
     this.over = error;
     for (const [pool, tasks] of this.#tasks ?? []) for (const task of tasks) pool.cancel(task, error);
+    for (const call of this.#calls ?? []) call.cancel(error);
     this.#abort?.abort(error);
   }
 }

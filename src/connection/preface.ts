@@ -5,12 +5,12 @@
  * connection's is. It holds no place in a drain: it goes on until it is through or late, and is not moved.
  */
 import { type CloseReason, reasonIndex } from "../base/reasons.ts";
+import type { Held } from "../codec/held.ts";
 import { isPeerReset, type SlotOwner } from "../engine/engine.ts";
 import { TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
 import { ServedConnection } from "./connection.ts";
 import type { Endpoint } from "./endpoint.ts";
-import type { Held } from "./held.ts";
 import type { Origin } from "./origin.ts";
 
 const PREFACES = LISTENER_FIELDS.indexOf("prefaces");

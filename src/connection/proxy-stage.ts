@@ -7,11 +7,11 @@
  */
 import type { CloseReason } from "../base/reasons.ts";
 import type { ProxyProtocol } from "../base/settings.ts";
+import { Held } from "../codec/held.ts";
 import { type ProxyHeader, readProxyHeader } from "../codec/proxy-header.ts";
 import { AddressSet } from "../config/cidr.ts";
 import { COUNTER } from "../engine/layout.ts";
 import type { Endpoint } from "./endpoint.ts";
-import { Held } from "./held.ts";
 import type { Origin } from "./origin.ts";
 import type { Preface, PrefaceStage } from "./preface.ts";
 

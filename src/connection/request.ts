@@ -1,5 +1,6 @@
 /** The context of one request. Its members cost nothing until they are read. */
 import type { Logger } from "../base/log.ts";
+import type { Callable, DownstreamOptions } from "../service/call.ts";
 import type { Context } from "../service/connection.ts";
 import type { Pool, TaskArgs, TaskName, TaskValue } from "../tasks/define.ts";
 import type { ServedConnection } from "./connection.ts";
@@ -52,6 +53,14 @@ export class Request<State, Out, Env> implements Context<State, Out, Env> {
 
   remainingMs(): number {
     return Math.max(0, this.deadline - this.connection.endpoint.transport.clock());
+  }
+
+  call<Asked, Answered>(
+    client: Callable<Asked, Answered>,
+    message: Asked,
+    options?: DownstreamOptions,
+  ): Promise<Answered> {
+    return this.connection.callClient(this, client, message, options ?? {});
   }
 
   run<Module, Name extends TaskName<Module>>(

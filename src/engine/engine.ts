@@ -154,6 +154,8 @@ export class Engine {
   readonly unsent: Int32Array;
   /** Per slot, COUNTER.words each. */
   readonly counters: Float64Array;
+  /** Slots of connections that were made from here (src/client), among those that are `open`. They count them here. */
+  outbound = 0;
 
   readonly #handle: EngineHandle;
   readonly #memory: EngineMemory;
@@ -165,6 +167,7 @@ export class Engine {
   readonly #acceptors = new Map<number, Acceptor>();
   readonly #ticks: (() => void)[] = [];
   readonly #rounds: (() => void)[] = [];
+  readonly #ends: (() => void)[] = [];
   readonly #timer: NodeJS.Timeout;
   /** What `share` wrote last, where, and after which flush. */
   #shared: Uint8Array | undefined;
@@ -229,6 +232,16 @@ export class Engine {
   /** Calls `done` after each round, when everything that came in it was heard. */
   onRound(done: () => void): void {
     this.#rounds.push(done);
+  }
+
+  /** Calls `done` when the engine has been shut down: its slots are gone. */
+  onShutdown(done: () => void): void {
+    this.#ends.push(done);
+  }
+
+  /** From now on the engine by itself does not keep the process alive. */
+  unref(): void {
+    addon().engineUnref(this.#handle);
   }
 
   /** Calls `tick` every TICK_MS, after the clock was advanced. */
@@ -433,6 +446,11 @@ export class Engine {
     return { host: /^::ffff:\d+\./.test(host) ? host.slice(7) : host, port: Number(text.slice(space + 1)) };
   }
 
+  /** What reading the slot would find now, as PEEKED says it, or a negative errno. One system call. */
+  peek(slot: number, generation: number): number {
+    return addon().enginePeek(this.#handle, slot, generation);
+  }
+
   /** Bytes that have arrived and were not read yet. */
   unread(slot: number, generation: number): number {
     return Math.max(0, addon().engineUnread(this.#handle, slot, generation));
@@ -554,6 +572,7 @@ export class Engine {
     clearInterval(this.#timer);
     this.#owners.length = 0;
     addon().engineClose(this.#handle);
+    for (const done of this.#ends) done();
   }
 
   #command(kind: number, slot: number, generation: number, a: number, b = 0): void {

@@ -51,6 +51,9 @@ export const RULE = {
 /** In place of an entry of the admission table: the connection holds no place; it holds one, but no address is counted. */
 export const ENTRY = { notCounted: -2, none: -1 } as const;
 
+/** What `Engine.peek` finds (native/engine.h). */
+export const PEEKED = { quiet: 0, bytes: 1, end: 2 } as const;
+
 /** Index of the clock in the totals; the rest is WORKER_FIELDS of src/os/scoreboard.ts. */
 export const TOTAL_CLOCK = 0;
 /** Index of the size of all buffers of unsent bytes. */

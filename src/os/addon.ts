@@ -251,6 +251,10 @@ export interface Addon {
   engineTlsSession(engine: EngineHandle, slot: number, generation: number): Uint8Array | Errno;
   /** Bytes that have arrived for a slot and were not read yet (FIONREAD). */
   engineUnread(engine: EngineHandle, slot: number, generation: number): Errno;
+  /** What reading a slot would find now: 0 nothing, 1 bytes, 2 the peer's end, or a negative errno. Reads nothing. */
+  enginePeek(engine: EngineHandle, slot: number, generation: number): Errno;
+  /** The engine does not keep the process alive any more. */
+  engineUnref(engine: EngineHandle): void;
   /** "address port" of a slot's peer, as accepted. */
   engineAddress(engine: EngineHandle, slot: number, generation: number): string | Errno;
 }

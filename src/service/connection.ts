@@ -3,6 +3,7 @@ import type { Logger } from "../base/log.ts";
 import type { CloseReason } from "../base/reasons.ts";
 import type { ProxyInfo } from "../codec/proxy-header.ts";
 import type { Pool, TaskArgs, TaskName, TaskValue } from "../tasks/define.ts";
+import type { Callable, DownstreamOptions } from "./call.ts";
 
 /**
  * `ok`: taken, below the high-water mark. `slow`: taken, but stop until `drained()` or `onWritable`.
@@ -103,6 +104,15 @@ export interface Context<State, Out, Env> {
   remainingMs(): number;
   /** W3C trace context of the request, where its protocol carries one; read when asked for. */
   readonly traceparent: string | undefined;
+  /**
+   * Asks another server through a client (`defineClient`), within what is left for this request and no longer, with its
+   * priority and trace context. Given up when the request ends. Rejects as `Client.call`.
+   */
+  call<Asked, Answered>(
+    client: Callable<Asked, Answered>,
+    message: Asked,
+    options?: DownstreamOptions,
+  ): Promise<Answered>;
   /**
    * Runs a function of a pool's module in a thread, with the request's priority. Cancelled when the request's deadline
    * passes and when the connection ends. Rejects as `Pool.run`.

@@ -18,6 +18,7 @@ import { ProxyStage } from "../connection/proxy-stage.ts";
 import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
+import { shareEngine } from "../engine/shared.ts";
 import { errnoName } from "../os/errno.ts";
 import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
 import type { TopicRings } from "../os/topic-rings.ts";
@@ -132,6 +133,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   const pools = poolsOf(options.listeners);
   configurePools(pools, options.tasks);
   await startPools(pools);
+  // Before `env`, which may use clients.
+  const engine = new Engine({ totals: block.head });
+  shareEngine(engine);
   const prepared = await Promise.all(
     options.listeners.map(async ({ config, service, row }) => {
       const settings = resolveSettings(config, service);
@@ -142,9 +146,11 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       const env = await service.env?.({ index: worker, log: serviceLog, signal: stopping.signal, publish });
       return { config, service, row, settings, env, log: serviceLog };
     }),
-  );
+  ).catch((error: unknown) => {
+    engine.shutdown();
+    throw error;
+  });
 
-  const engine = new Engine({ totals: block.head });
   const wheel = new Wheel(engine.now, (slot, now) => {
     const owner = engine.owner(slot);
     const timed = owner instanceof ServedConnection || owner instanceof Preface;
@@ -288,6 +294,8 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   }
 
   const transit = { connections: 0 };
+  /** Without the connections of clients, which the last requests may need. */
+  const served = (): number => engine.open - engine.outbound + transit.connections;
   let endDrain: (open: number) => void = () => {};
 
   /** Resolves with the connections that were still open at the deadline, or when `abort` came. */
@@ -302,7 +310,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
           for (const connection of connections()) connection.drain();
           engine.flush();
         }
-        const open = engine.open + transit.connections;
+        const open = served();
         if (open === 0) resolve(0);
         else if (elapsed >= drainMs) resolve(open);
       });
@@ -321,30 +329,35 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     await within(withinMs, Promise.all(closing), () => {});
   }
 
-  function shut(reason: CloseReason): void {
-    endDrain(engine.open + transit.connections);
+  function resetAll(reason: CloseReason): void {
+    endDrain(served());
     for (const owner of engine.owners()) {
       if (owner instanceof ServedConnection) owner.reset(reason);
       else if (owner instanceof Preface) owner.end(reason);
     }
     alarm.end();
-    engine.shutdown();
   }
 
   async function stop({ drainMs }: { readonly drainMs: number }): Promise<StopOutcome> {
     stopping.abort();
     for (const slot of accepting) refuse(slot, { queued: true });
-    const open = engine.open + transit.connections;
+    const open = served();
     const started = performance.now();
     const forced = await drained(drainMs);
-    shut("drain");
+    resetAll("drain");
+    engine.flush();
+    // What `env` made may still have to ask other servers.
     await closeEnvs(Math.max(LEAST_CLOSE_MS, drainMs - (performance.now() - started)));
     // Last: until here somebody may still want something done.
     await closePools(pools);
+    engine.shutdown();
     return { closed: open - forced, forced };
   }
 
-  const abort = (): void => shut("killed");
+  const abort = (): void => {
+    resetAll("killed");
+    engine.shutdown();
+  };
   return {
     engine,
     endpoints,

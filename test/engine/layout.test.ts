@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { REJECT_REASONS } from "#src/base/reasons.js";
 import { ON_LIMIT } from "#src/base/settings.js";
-import { COUNTER, HEADER, INPUT, OUTPUT, RULE, TOTAL_CLOCK, TOTALS } from "#src/engine/layout.js";
+import { COUNTER, HEADER, INPUT, OUTPUT, PEEKED, RULE, TOTAL_CLOCK, TOTALS } from "#src/engine/layout.js";
 import { packageRoot } from "#src/os/addon.js";
 import { ADDRESSES, ADMISSION_COLUMNS, ADMISSION_HEADER, ADMISSION_ROWS } from "#src/os/admission-table.js";
 import { ROWS, SEATS, SLOTS_MAX, WORKER_FIELDS, WORKER_REJECTED } from "#src/os/scoreboard.js";
@@ -35,7 +35,7 @@ function upperSnake(name: string): string {
 
 const engineHeader = constantsOf("engine.h");
 
-for (const [prefix, layout] of Object.entries({ HEADER, INPUT, OUTPUT, COUNTER, RULE })) {
+for (const [prefix, layout] of Object.entries({ HEADER, INPUT, OUTPUT, COUNTER, RULE, PEEKED })) {
   test(`${prefix}_… in engine.h and layout.ts are the same names and numbers`, () => {
     const native = [...engineHeader].filter(([name]) => name.startsWith(`${prefix}_`));
     const ours = Object.entries(layout).map(([name, value]) => [`${prefix}_${upperSnake(name)}`, value]);

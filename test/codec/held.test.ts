@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { Held } from "#src/connection/held.js";
+import { Held } from "#src/codec/held.js";
 
 test("appending and using up at random keeps the bytes, in memory of at most twice what is held", () => {
   const step = fc.record({ add: fc.uint8Array({ maxLength: 2_000 }), use: fc.double({ min: 0, max: 1, noNaN: true }) });
