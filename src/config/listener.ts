@@ -19,6 +19,7 @@ import { type Layer, merge, placeOf } from "./layers.ts";
 import { absolutePath } from "./path.ts";
 import type { ConfigInput, Groups, GroupsInput, ListenerInput } from "./schema.ts";
 import type { Source } from "./source.ts";
+import { readTls } from "./tls.ts";
 
 /** A source, and what the schema read from it. */
 export interface Read {
@@ -54,7 +55,7 @@ function layersOf<Name extends keyof Groups>(
  */
 function limitsOf(layers: readonly Layer<Limits>[], own: Partial<Limits> | undefined): Partial<Limits> {
   const connections = own?.connections;
-  const { bufferMemory: _, ...limits }: Partial<Limits & ServerLimits> = merge(layers);
+  const { bufferMemory: _, handshakes: _handshakes, ...limits }: Partial<Limits & ServerLimits> = merge(layers);
   return { ...limits, ...(connections === undefined ? {} : { connections }) };
 }
 
@@ -148,6 +149,7 @@ export function readListeners(
       timeouts: timeoutsOf(layersOf(sources, "timeouts", input, index)),
       socket: { ...DEFAULT_SOCKET, ...merge(layersOf(sources, "socket", input, index)) },
       admission: { ...DEFAULT_ADMISSION, ...input.admission },
+      ...(input.tls ? { tls: readTls(input.tls, sources.list, ["listeners", index, "tls"], findings) } : {}),
     };
   });
   checkPairs(listeners, sources.list, findings);

@@ -5,9 +5,10 @@ import { variableOf } from "./environment.ts";
 import { ROWS, type Row } from "./rows.ts";
 import { configSchema } from "./schema.ts";
 
-/** A listener's limits, timeouts and socket are those of the top: one line each. */
+/** A listener's limits, timeouts and socket are those of the top: one line each. Only its TLS is its own. */
 function documented({ path, kind }: Row): boolean {
-  if (path[0] === "listeners") return path.length === 1 || path.length === 3;
+  if (path[0] === "listeners")
+    return path.length === 1 || path.length === 3 || (path[2] === "tls" && kind === "option");
   return kind === "option";
 }
 
@@ -26,7 +27,7 @@ function cells({ path, kind, description, allowed, default: fallback }: Row): st
   const name = path.join(".").replaceAll(".[]", "[]");
   const effect = EFFECTS[name];
   const variable = kind === "option" && path[0] !== "listeners" ? variableOf(path) : "";
-  const values = kind === "group" ? "as at the top" : allowed;
+  const values = kind !== "group" ? allowed : name.endsWith(".tls") ? "" : "as at the top";
   return [
     code(name),
     values,

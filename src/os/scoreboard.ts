@@ -31,6 +31,8 @@ export const WORKER_FIELDS = [
   "rejectedRate",
   "rejectedDenied",
   "rejectedDescriptors",
+  // Ours, and not the engine's.
+  "rejectedHandshakes",
   "pid",
   "startedAt",
   "accepting",
