@@ -26,6 +26,9 @@ export const CLOSE_REASONS = [
   "overload",
   "tls-error",
   "handshake-timeout",
+  "proxy-untrusted",
+  "proxy-invalid",
+  "proxy-header-timeout",
 ] as const;
 
 export type CloseReason = (typeof CLOSE_REASONS)[number];

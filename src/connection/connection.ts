@@ -12,7 +12,7 @@ import { INVALID, NEED_MORE } from "../codec/codec.ts";
 import { isPeerReset, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
 import { COUNTER, ENTRY, TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
-import type { Connection, ConnectionTimeouts, SendResult } from "../service/connection.ts";
+import type { Connection, ConnectionTimeouts, ProxyInfo, SendResult } from "../service/connection.ts";
 import type { Reply } from "../service/define.ts";
 import type { TaskPool } from "../tasks/pool.ts";
 import { Beat, NO_BEAT } from "./beat.ts";
@@ -25,6 +25,7 @@ import { Held } from "./held.ts";
 import type { Arriving, Leaving } from "./move.ts";
 import { MOVED_BYTES_MAX, type MovedConnection, type PackedState, packState, unpackState } from "./moved.ts";
 import { OrderedReplies, type Place } from "./ordered.ts";
+import type { Origin } from "./origin.ts";
 import { Request } from "./request.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { isThenable } from "./thenable.ts";
@@ -50,6 +51,8 @@ interface Extras {
   endsAt: number;
   /** As it was before a move, where the kernel no longer says it. */
   remote: { readonly host: string; readonly port: number } | undefined;
+  /** What its preface has found out. */
+  origin: Origin | undefined;
 }
 
 /**
@@ -142,6 +145,14 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   get remote(): { readonly host: string; readonly port: number } {
     return this.#extras?.remote ?? this.endpoint.transport.peer(this.#slot, this.#generation);
+  }
+
+  get peer(): { readonly host: string; readonly port: number } {
+    return this.#extras?.origin?.peer ?? this.remote;
+  }
+
+  get proxy(): ProxyInfo | undefined {
+    return this.#extras?.origin?.proxy;
   }
 
   get listener(): string {
@@ -313,6 +324,11 @@ export class ServedConnection<State = unknown, Out = unknown>
   }
 
   // ---- what the engine says ----
+
+  /** Before it opens, of one that had a preface. */
+  comesFrom(origin: Origin): void {
+    this.#extra().origin = origin;
+  }
 
   onOpen(): void {
     const { endpoint } = this;
@@ -1148,6 +1164,7 @@ export class ServedConnection<State = unknown, Out = unknown>
       topics: undefined,
       endsAt: NEVER,
       remote: undefined,
+      origin: undefined,
     };
     return this.#extras;
   }

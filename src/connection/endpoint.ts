@@ -10,9 +10,11 @@ import { composeHandler, type Handler } from "../service/middleware.ts";
 import type { TaskPool } from "../tasks/pool.ts";
 import { type Priority, RANK } from "../tasks/queue.ts";
 import type { BufferMemory } from "./buffer-memory.ts";
+import type { ServedConnection } from "./connection.ts";
 import { type Deadlines, flushMsOf, msOf } from "./deadlines.ts";
 import { Flight } from "./flight.ts";
 import { type Gate, IN_FLIGHT_SHARES } from "./gate.ts";
+import type { PrefaceStage } from "./preface.ts";
 import type { Topics } from "./topics.ts";
 import type { Transport } from "./transport.ts";
 import type { Wheel } from "./wheel.ts";
@@ -88,6 +90,10 @@ export class Endpoint implements Deadlines {
   /** Handlers that may run side by side on one connection. */
   maxInFlight!: number;
   readonly ordered: boolean;
+  /** What comes before the service's bytes, in this order. Connections accepted from now on go through it. */
+  stages: readonly PrefaceStage[] = [];
+  /** Told of each connection that has come through them. */
+  onServed: ((connection: ServedConnection) => void) | undefined;
   /** Connections and requests so far, for ids. */
   opened = 0;
   requests = 0;

@@ -1,4 +1,5 @@
 /** The engine's part in a testConnection: memory instead of a socket, and a peer that takes all or nothing. */
+import type { RejectReason } from "../base/reasons.ts";
 import type { AdoptOptions, ReleasedSlot, SlotOwner } from "../engine/engine.ts";
 import { COUNTER, ENTRY } from "../engine/layout.ts";
 import type { Transport } from "./transport.ts";
@@ -22,6 +23,10 @@ export class FakeTransport implements Transport {
   /** Set when something was kept back while stalled. */
   blocked = false;
   sent: Buffer[] = [];
+  /** Who was made the owner of the slot since it opened. */
+  owner: SlotOwner | undefined;
+  /** Why nobody else may be admitted as a client. */
+  rejects: RejectReason | undefined;
   #kept: Buffer[] = [];
 
   constructor(remote: { host: string; port: number }) {
@@ -94,6 +99,15 @@ export class FakeTransport implements Transport {
 
   peer(): { host: string; port: number } {
     return this.remote;
+  }
+
+  admit(_slot: number, _generation: number, host: string, port: number): RejectReason | undefined {
+    if (!this.rejects) Object.assign(this.remote, { host, port });
+    return this.rejects;
+  }
+
+  own(_slot: number, _generation: number, owner: SlotOwner): void {
+    this.owner = owner;
   }
 
   generation(): number {

@@ -1,3 +1,4 @@
+import type { RejectReason } from "../base/reasons.ts";
 import type { AdoptOptions, ReleasedSlot, SlotOwner } from "../engine/engine.ts";
 
 /** What a connection asks of the engine. The harness of testConnection is the other implementation. */
@@ -19,7 +20,9 @@ export interface Transport {
   flush(): void;
   unread(slot: number, generation: number): number;
   peer(slot: number, generation: number): { host: string; port: number };
+  admit(slot: number, generation: number, host: string, port: number): RejectReason | undefined;
   generation(slot: number): number;
+  own(slot: number, generation: number, owner: SlotOwner): void;
   release(slot: number, generation: number): ReleasedSlot;
   adopt(listener: number, fd: number, owner: SlotOwner, options: AdoptOptions): number;
   readonly bytesHeldOut: number;

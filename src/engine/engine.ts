@@ -331,6 +331,11 @@ export class Engine {
     if (entry !== ENTRY.notCounted) addon().engineLeave(this.#handle, listener, entry);
   }
 
+  /** The slot has another owner from now on, unless it has been closed. The new one hears nothing of what was before. */
+  own(slot: number, generation: number, owner: SlotOwner): void {
+    if (this.#owners[slot] && this.#generations[slot] === generation) this.#owners[slot] = owner;
+  }
+
   /** Who owns the slot, if anyone does. */
   owner(slot: number): SlotOwner | undefined {
     return this.#owners[slot];

@@ -44,8 +44,11 @@ export const WORKER_FIELDS = [
   "waiting",
 ] as const;
 
-/** Per listener, after the head; the close reasons follow in their order. */
-export const LISTENER_FIELDS = ["active", "opened", "requests", "inFlight", "shed"] as const;
+/**
+ * Per listener, after the head; the close reasons follow in their order. `prefaces`: accepted, and not served yet
+ * (src/connection/preface.ts).
+ */
+export const LISTENER_FIELDS = ["active", "opened", "requests", "inFlight", "shed", "prefaces"] as const;
 
 /** Index of the first of the counters by REJECT_REASONS. */
 export const WORKER_REJECTED: number = WORKER_FIELDS.indexOf("rejectedConnections");

@@ -9,12 +9,36 @@ import type { Pool, TaskArgs, TaskName, TaskValue } from "../tasks/define.ts";
  */
 export type SendResult = "ok" | "slow" | "refused" | "closed";
 
+/** What a proxy says in front of the client's bytes (PROXY protocol). */
+export interface ProxyInfo {
+  readonly version: 1 | 2;
+  /**
+   * The proxy speaks for itself, as in its health checks (LOCAL), or does not know its client (UNKNOWN): `remote` is the
+   * proxy, and limits and lists of client addresses do not hold for it.
+   */
+  readonly local: boolean;
+  /** What the client has connected to: address and port, or of a unix socket its path. */
+  readonly destination?: { readonly host: string; readonly port: number } | { readonly path: string };
+  /** In their order; of version 2 only. */
+  readonly tlvs: readonly ProxyTlv[];
+}
+
+/** One of the values that version 2 carries: type 2 is the server name (SNI), 5 the proxy's id of the connection. */
+export interface ProxyTlv {
+  readonly type: number;
+  readonly value: Uint8Array;
+}
+
 /** Where a connection comes from; known before its state exists. */
 export interface ConnectionInfo {
   /** Unique among the workers of this server, also across restarts of a worker. */
   readonly id: string;
-  /** The client. */
+  /** The client: behind a trusted proxy the one that its PROXY header names. */
   readonly remote: { readonly host: string; readonly port: number };
+  /** Who has connected to this server: the proxy, where there is one; else the same as `remote`. */
+  readonly peer: { readonly host: string; readonly port: number };
+  /** What the PROXY header said; undefined where there was none. */
+  readonly proxy: ProxyInfo | undefined;
   /** Name of the listener that accepted it. */
   readonly listener: string;
   /** Carries the connection's id. */

@@ -12,6 +12,7 @@ import { BufferMemory } from "../connection/buffer-memory.ts";
 import { ServedConnection } from "../connection/connection.ts";
 import { Endpoint } from "../connection/endpoint.ts";
 import { Gate } from "../connection/gate.ts";
+import { Preface } from "../connection/preface.ts";
 import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
@@ -132,7 +133,8 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   const engine = new Engine({ totals: block.head });
   const wheel = new Wheel(engine.now, (slot, now) => {
     const owner = engine.owner(slot);
-    return owner instanceof ServedConnection ? owner.onDue(now) : Number.POSITIVE_INFINITY;
+    const timed = owner instanceof ServedConnection || owner instanceof Preface;
+    return timed ? owner.onDue(now) : Number.POSITIVE_INFINITY;
   });
   engine.onTick(() => wheel.advance(engine.now));
   const memory = new BufferMemory({
@@ -186,7 +188,10 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   /** What is accepted from now on, by listener; a connection that failed in the queue is nobody's fault. */
   const acceptors = endpoints.map(
     (endpoint): Acceptor => ({
-      onAccept: (slot, generation) => new ServedConnection(endpoint, slot, generation),
+      onAccept: (slot, generation) =>
+        endpoint.stages.length > 0
+          ? new Preface(endpoint, slot, generation)
+          : new ServedConnection(endpoint, slot, generation),
       onAcceptError: (errno) => rejections.failed(engine.now, errnoName(errno), endpoint.log),
     }),
   );
