@@ -24,11 +24,11 @@ export const CLOSE_REASONS = [
   "memory-pressure",
   "request-timeout",
   "overload",
-  "tls-error",
-  "handshake-timeout",
   "proxy-untrusted",
   "proxy-invalid",
   "proxy-header-timeout",
+  "tls-error",
+  "handshake-timeout",
 ] as const;
 
 export type CloseReason = (typeof CLOSE_REASONS)[number];

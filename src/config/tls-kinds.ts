@@ -3,7 +3,6 @@
  * one by one and as OpenSSL names them; words that stand for many ("HIGH") are not taken, because what they stand for
  * changes with the library.
  */
-import { getCiphers } from "node:tls";
 import { CLIENT_CERTIFICATE, TLS_VERSIONS, type TlsDefaults } from "../base/settings.ts";
 import { choice, type Kind, Wrong } from "./kinds.ts";
 import { nearest } from "./nearest.ts";
@@ -53,7 +52,8 @@ function protocolProblem(name: string): string | undefined {
 const UNSAFE = /NULL|ADH|AECDH|PSK|SRP|RC4|RC2|DES|MD5|EXP|SEED|IDEA|^TLS_AES_128_CCM_8/;
 
 function cipherProblem(name: string): string | undefined {
-  const known = getCiphers();
+  // Not imported: most configurations name no ciphers, and it takes a while to load.
+  const known = process.getBuiltinModule("node:tls").getCiphers();
   if (known.includes(name.toLowerCase()) && name === name.toUpperCase()) {
     return UNSAFE.test(name) ? "is not safe" : undefined;
   }
