@@ -14,6 +14,8 @@ export type ErrorCode =
   | "unsupported-platform"
   | "addon-missing"
   | "engine-thread"
+  | "tls-unavailable"
+  | "tls-invalid"
   | "frame-too-large"
   | "frame-invalid"
   | "codec-broken"

@@ -4,13 +4,15 @@
  * Everything that goes out (bytes, close, pause) is a record in one ordered list that the engine carries out
  * when the round ends, before the loop sleeps, or when the list is full.
  */
+import { constants } from "node:os";
 import { isMainThread } from "node:worker_threads";
 import { HeadraceError } from "../base/errors.ts";
 import { REJECT_REASONS, type RejectReason } from "../base/reasons.ts";
 import type { Deadline, OnLimit } from "../base/settings.ts";
-import { addon, type EngineHandle, type EngineMemory } from "../os/addon.ts";
+import { addon, type EngineHandle, type EngineMemory, type TlsInfo } from "../os/addon.ts";
 import { openFilesLimit } from "../os/descriptors.ts";
 import { check, errnoName } from "../os/errno.ts";
+import type { TlsContext } from "../os/tls-addon.ts";
 import {
   COUNTER,
   ENTRY,
@@ -42,6 +44,20 @@ export interface SlotOwner {
   onWritable(): void;
   /** The kernel took no more for now: bytes wait unsent. */
   onBlocked(): void;
+  /**
+   * The TLS handshake that `secure` began is through. `onData`, from now on plaintext, may follow in the same round.
+   */
+  onSecured?(): void;
+}
+
+/** What TLS on a slot begins with (see `Engine.secure`). */
+export interface SecureOptions {
+  /** The first bytes of it, which were read too far; copied. */
+  readonly early?: Uint8Array;
+  /** Client side: the server's name, which is asked for (SNI) and which its certificate must be for; or its IP address. */
+  readonly serverName?: string;
+  /** Client side: what `tlsSession` gave for an earlier connection to the same server. */
+  readonly session?: Uint8Array;
 }
 
 /** What a listener hears. */
@@ -115,6 +131,7 @@ export interface AddressRanges {
 /** In the order of native/admission.h. */
 const ON_LIMIT: readonly OnLimit[] = ["reset", "close", "wait"];
 const NS = 1e9;
+const NO_BYTES = new Uint8Array(0);
 
 const SLOTS_MAX = 1 << 18;
 /** 64 connections each: as many as the longest queue holds. */
@@ -301,7 +318,8 @@ export class Engine {
 
   /**
    * Gives a connection up unclosed; descriptor, unsent bytes and its place in the admission table are the caller's.
-   * Throws when it is not open, and inside a round, whose records may still hold bytes of it.
+   * Throws when it is not open, and inside a round, whose records may still hold bytes of it. One with TLS cannot be
+   * given up (EOPNOTSUPP): its keys are OpenSSL's.
    */
   release(slot: number, generation: number): ReleasedSlot {
     this.flush();
@@ -316,6 +334,45 @@ export class Engine {
       receivedAt: counter(COUNTER.receivedAt),
       progressAt: counter(COUNTER.progressAt),
     };
+  }
+
+  /**
+   * Begins TLS on an open slot; its owner hears `onSecured`, and no data before that. What fails, then or later, is
+   * `onError(EPROTO)`, and `tlsError` says why; a peer that leaves instead is `onEnd`, as its close_notify is. Nothing
+   * may be sent before `onSecured`. The slot's counters begin anew with it, and count plaintext. A slot that is not
+   * open any more: nothing happens, its owner is told why it is not. Throws `tls-invalid` for a session that is none, and
+   * `system` when the slot has TLS already.
+   */
+  secure(slot: number, generation: number, context: TlsContext, options: SecureOptions = {}): void {
+    const { early = NO_BYTES, serverName = "", session = NO_BYTES } = options;
+    this.flush();
+    const result = addon().engineSecure(this.#handle, slot, generation, context, early, serverName, session);
+    if (result === -constants.errno.EBADF) return;
+    if (result === -constants.errno.EINVAL) {
+      throw new HeadraceError("tls-invalid", "the TLS session or server name is not one that OpenSSL understands");
+    }
+    check(result, "beginning TLS");
+  }
+
+  /** What TLS knows of a secured slot. Undefined before `onSecured`, and for one without TLS. */
+  tls(slot: number, generation: number): TlsInfo | undefined {
+    const info = addon().engineTls(this.#handle, slot, generation);
+    return typeof info === "number" ? undefined : info;
+  }
+
+  /** Why TLS on the slot failed, in OpenSSL's words; "" when it did not. To be asked in `onError`. */
+  tlsError(slot: number, generation: number): string {
+    const reason = addon().engineTlsError(this.#handle, slot, generation);
+    return typeof reason === "number" ? "" : reason;
+  }
+
+  /**
+   * Client side: the session by which a later connection to the same server may be resumed. It comes some time after
+   * `onSecured`, if at all (TLS 1.3): to be asked when the connection ends. A secret: never to be logged.
+   */
+  tlsSession(slot: number, generation: number): Uint8Array | undefined {
+    const session = addon().engineTlsSession(this.#handle, slot, generation);
+    return typeof session === "number" || session.length === 0 ? undefined : session;
   }
 
   /**
@@ -548,6 +605,9 @@ export class Engine {
           break;
         case INPUT.blocked:
           owners[slot]?.onBlocked();
+          break;
+        case INPUT.secured:
+          owners[slot]?.onSecured?.();
           break;
         case INPUT.acceptError:
           this.#acceptors.get(slot)?.onAcceptError(a);

@@ -16,6 +16,7 @@ export const INPUT = {
   writable: 6,
   blocked: 7,
   acceptError: 8,
+  secured: 9,
   words: 4,
 } as const;
 

@@ -8,6 +8,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { HeadraceError, messageOf } from "../base/errors.ts";
+import type { TlsContext } from "./tls-addon.ts";
 
 /** Result of a call: 0 or a positive value, or a negative errno. */
 type Errno = number;
@@ -47,6 +48,24 @@ interface SocketKind {
   readonly type: "stream" | "datagram" | "other";
   readonly family: "ipv4" | "ipv6" | "unix" | "other";
   readonly listening: boolean;
+}
+
+/** What TLS knows of a connection once it is secured. */
+export interface TlsInfo {
+  /** "TLSv1.2" or "TLSv1.3". */
+  readonly protocol: string;
+  /** OpenSSL's name of the cipher suite, the one that options use. */
+  readonly cipher: string;
+  /** The name that the client asked for (SNI). */
+  readonly serverName?: string;
+  /** The protocol agreed on by ALPN. */
+  readonly alpn?: string;
+  /** By a session of an earlier connection, without a new exchange of certificates. */
+  readonly resumed: boolean;
+  /** The peer's own certificate, DER. Also of a resumed connection. */
+  readonly peerCertificate?: Uint8Array;
+  /** Why the peer's certificate was not believed, where that is no reason to refuse it (`verify: "optional"`). */
+  readonly verifyError?: string;
 }
 
 export interface Addon {
@@ -210,6 +229,26 @@ export interface Addon {
   engineSend(engine: EngineHandle, slot: number, generation: number, bytes: Uint8Array): Errno;
   /** Advances the clock: paused listeners, closing connections. Call every TICK_MS. */
   engineTick(engine: EngineHandle): void;
+  /**
+   * Begins TLS on an open slot, by a context of the TLS addon. `early`: bytes of it that were read already.
+   * `serverName` "" and an empty `session`: none. -EBADF when the slot is not open, -EALREADY when it has TLS,
+   * -EINVAL for a session that OpenSSL does not understand.
+   */
+  engineSecure(
+    engine: EngineHandle,
+    slot: number,
+    generation: number,
+    context: TlsContext,
+    early: Uint8Array,
+    serverName: string,
+    session: Uint8Array,
+  ): Errno;
+  /** -EBADF: no such slot, -ENOTCONN: not secured. */
+  engineTls(engine: EngineHandle, slot: number, generation: number): TlsInfo | Errno;
+  /** Why TLS failed: OpenSSL's words. "": it has not. */
+  engineTlsError(engine: EngineHandle, slot: number, generation: number): string | Errno;
+  /** The session by which a later connection may be resumed. Empty: none (yet). */
+  engineTlsSession(engine: EngineHandle, slot: number, generation: number): Uint8Array | Errno;
   /** Bytes that have arrived for a slot and were not read yet (FIONREAD). */
   engineUnread(engine: EngineHandle, slot: number, generation: number): Errno;
   /** "address port" of a slot's peer, as accepted. */
