@@ -4,27 +4,12 @@
  * `headrace check`, at a start and whenever the files change. What the files hold gets into no message.
  */
 import { createHash, createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
+import { alternativeNames } from "../base/alternative-names.ts";
 import { messageOf } from "../base/errors.ts";
+import type { CertificateMaterial, TlsMaterial } from "../base/tls-material.ts";
 import { type GivenBytes, readGiven } from "./certificate-file.ts";
 import type { CertificateFiles, GivenFile, TlsConfig } from "./config.ts";
 import type { Finding } from "./finding.ts";
-
-/** A certificate and its key, as a TLS context takes them. Secret. */
-interface CertificateMaterial {
-  /** PEM: the certificate, then the intermediate ones. */
-  readonly chain: string;
-  /** PEM. */
-  readonly key: string;
-  /** Server names that get it. */
-  readonly names: readonly string[];
-}
-
-/** What the files of one listener hold. Secret. */
-export interface TlsMaterial {
-  readonly certificates: readonly CertificateMaterial[];
-  /** PEM. */
-  readonly ca?: string;
-}
 
 /** What may be shown of a certificate. */
 export interface CertificateFacts {
@@ -229,7 +214,7 @@ function validityProblem({ validFrom, validTo }: X509Certificate, now: number): 
 
 /** Host names of the certificate; the common name where there are none. */
 function namesIn({ subjectAltName, subject }: X509Certificate): string[] {
-  const alternative = [...(subjectAltName ?? "").matchAll(/(?:^|, )DNS:([^,"]+)/g)].map(([, name = ""]) => name);
+  const alternative = alternativeNames(subjectAltName).flatMap(({ type, value }) => (type === "DNS" ? value : []));
   if (alternative.length > 0) return [...new Set(alternative)];
   const common = /^CN=(\S+)$/m.exec(subject)?.[1];
   return common === undefined ? [] : [common];

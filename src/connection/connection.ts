@@ -9,10 +9,10 @@ import { DeadlineExceeded, HeadraceError, type ServerBusy } from "../base/errors
 import type { Logger } from "../base/log.ts";
 import { type CloseReason, reasonIndex } from "../base/reasons.ts";
 import { INVALID, NEED_MORE } from "../codec/codec.ts";
-import { isPeerReset, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
+import { isPeerReset, isTlsFault, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
 import { COUNTER, ENTRY, TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
-import type { Connection, ConnectionTimeouts, ProxyInfo, SendResult } from "../service/connection.ts";
+import type { Connection, ConnectionTimeouts, ConnectionTls, ProxyInfo, SendResult } from "../service/connection.ts";
 import type { Reply } from "../service/define.ts";
 import type { TaskPool } from "../tasks/pool.ts";
 import { Beat, NO_BEAT } from "./beat.ts";
@@ -153,6 +153,10 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   get proxy(): ProxyInfo | undefined {
     return this.#extras?.origin?.proxy;
+  }
+
+  get tls(): ConnectionTls | undefined {
+    return this.#extras?.origin?.tls;
   }
 
   get listener(): string {
@@ -363,7 +367,8 @@ export class ServedConnection<State = unknown, Out = unknown>
   }
 
   onError(errno: number): void {
-    this.#end(isPeerReset(errno) ? "peer-reset" : "io-error", "close");
+    const reason = this.tls && isTlsFault(errno) ? "tls-error" : "io-error";
+    this.#end(isPeerReset(errno) ? "peer-reset" : reason, "close");
   }
 
   onWritable(): void {
@@ -461,7 +466,8 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   /** Takes no more requests, and tells `onQuiet` when it can be suspended. False when it cannot move. */
   leave(onQuiet: (connection: ServedConnection) => void): boolean {
-    if (this.#phase !== "open" || this.#leaving) return false;
+    // The keys of TLS are OpenSSL's, and do not travel.
+    if (this.#phase !== "open" || this.#leaving || this.tls) return false;
     this.#leaving = { onQuiet, frameSince: this.#frameSince, since: this.endpoint.transport.now, packed: undefined };
     this.#block();
     this.#tellIfQuiet();

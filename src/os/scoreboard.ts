@@ -46,9 +46,18 @@ export const WORKER_FIELDS = [
 
 /**
  * Per listener, after the head; the close reasons follow in their order. `prefaces`: accepted, and not served yet
- * (src/connection/preface.ts).
+ * (src/connection/preface.ts). `handshakes`: of TLS, those that came to an end, `resumed` among them.
  */
-export const LISTENER_FIELDS = ["active", "opened", "requests", "inFlight", "shed", "prefaces"] as const;
+export const LISTENER_FIELDS = [
+  "active",
+  "opened",
+  "requests",
+  "inFlight",
+  "shed",
+  "prefaces",
+  "handshakes",
+  "resumed",
+] as const;
 
 /** Index of the first of the counters by REJECT_REASONS. */
 export const WORKER_REJECTED: number = WORKER_FIELDS.indexOf("rejectedConnections");

@@ -52,9 +52,9 @@ export interface TlsContextOptions {
 
 /** What the binary exports. A text instead of a handle says what is wrong. */
 interface TlsBinary {
-  context(options: Required<Omit<TlsContextOptions, "tickets">> & { tickets: TicketMemory | undefined }):
-    | TlsContext
-    | string;
+  context(
+    options: Required<Omit<TlsContextOptions, "tickets">> & { tickets: TicketMemory | undefined },
+  ): TlsContext | string;
   tickets(fd: number): TicketMemory | string;
 }
 
