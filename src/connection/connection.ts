@@ -180,6 +180,11 @@ export class ServedConnection<State = unknown, Out = unknown>
     return this.#phase === "closed" || this.#phase === "away";
   }
 
+  /** It was told goodbye, and ends when nothing of it is in flight. */
+  get draining(): boolean {
+    return this.#phase === "draining";
+  }
+
   get bufferedBytes(): number {
     if (this.closed) return 0;
     return this.#arriving?.bytes ?? (this.endpoint.transport.unsent[this.#slot] as number);

@@ -4,7 +4,7 @@
  * server's totals never go back.
  */
 import { CLOSE_REASONS, type CloseReason, REJECT_REASONS, type RejectReason, reasonIndex } from "../base/reasons.ts";
-import type { Traffic } from "../control/status.ts";
+import type { ListenerStatus, Traffic } from "../control/status.ts";
 import {
   LISTENER_CLOSED,
   LISTENER_FIELDS,
@@ -90,9 +90,16 @@ export class Figures {
     return total;
   }
 
-  listener(row: number): { open: number; opened: number; requests: number; shed: number } {
+  listener(row: number): Omit<ListenerStatus, "name" | "address" | "service"> {
     const sum = (field: ListenerField): number => this.#cell(row, LISTENER_FIELDS.indexOf(field));
-    return { open: sum("active"), opened: sum("opened"), requests: sum("requests"), shed: sum("shed") };
+    return {
+      open: sum("active"),
+      opened: sum("opened"),
+      requests: sum("requests"),
+      shed: sum("shed"),
+      handshakes: sum("handshakes"),
+      resumed: sum("resumed"),
+    };
   }
 
   closes(): Record<CloseReason, number> {

@@ -4,15 +4,20 @@
  */
 import type { Logger } from "../base/log.ts";
 import type { CloseReason } from "../base/reasons.ts";
+import { DEFAULT_SERVER_LIMITS } from "../base/settings.ts";
+import type { TlsSecrets } from "../base/tls-material.ts";
 import { within } from "../base/within.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
-import { resolveSettings } from "../config/resolve.ts";
+import { resolveSettings, type Settings } from "../config/resolve.ts";
 import { BufferMemory } from "../connection/buffer-memory.ts";
 import { ServedConnection } from "../connection/connection.ts";
+import { msOf } from "../connection/deadlines.ts";
 import { Endpoint } from "../connection/endpoint.ts";
 import { Gate } from "../connection/gate.ts";
+import { Handshakes } from "../connection/handshakes.ts";
 import { Preface } from "../connection/preface.ts";
+import { TlsStage } from "../connection/tls-stage.ts";
 import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
@@ -21,9 +26,11 @@ import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
 import type { TopicRings } from "../os/topic-rings.ts";
 import type { AnyService } from "../service/define.ts";
 import { type AdmissionPlace, applyAdmission, type ServerAdmission } from "./admission.ts";
+import { Drain } from "./drain.ts";
 import { closePools, configurePools, poolsOf, startPools, watchPools } from "./pools.ts";
 import { RejectionLog } from "./rejections.ts";
 import { Shedding } from "./shedding.ts";
+import { TlsContexts } from "./tls.ts";
 
 export interface ServedListener {
   readonly config: ListenerConfig;
@@ -51,6 +58,22 @@ export interface ServerOptions {
   readonly rings?: TopicRings;
   readonly log: Logger;
   readonly tasks: TaskConfig;
+  /** Without it no listener may have TLS. */
+  readonly tls?: TlsOptions;
+}
+
+interface TlsOptions {
+  readonly secrets: TlsSecrets;
+  /** Descriptor of the ticket keys. */
+  readonly tickets: number;
+  /** `limits.handshakes`. */
+  readonly handshakes: number;
+}
+
+interface StopOptions {
+  readonly drainMs: number;
+  /** TLS connections stay, and are told goodbye over this time. Default: like all others. */
+  readonly tlsMs?: number;
 }
 
 /** What the whole configuration says of thread pools and of overload. */
@@ -83,18 +106,19 @@ export interface WorkerServer {
   /** A listener (by place) is removed: accepts what waits in its queues, then no more, and drains its connections. */
   unlist(listener: number): void;
   /** Takes over limits and timeouts. Throws, and changes nothing, when a service's own do not fit them. */
-  configure(config: Config): void;
+  configure(config: Config, secrets?: TlsSecrets): void;
+  /** Newcomers get these certificates. Throws, and changes nothing, when they cannot be used. */
+  secure(secrets: TlsSecrets): void;
   /**
    * Accepts what is queued and then no more, at once; answers what is in flight, closes every connection, resets the
    * rest at the deadline. Resolves when none is open; the engine is shut then.
    */
-  stop(options: { readonly drainMs: number }): Promise<StopOutcome>;
+  stop(options: StopOptions): Promise<StopOutcome>;
+  /** A stop that goes on, with whatever time for TLS connections, is to end in this time from now on. */
+  hasten(drainMs: number): void;
   /** Resets everything at once. */
   abort(): void;
 }
-
-/** Once accepting has stopped, what the kernel and the peers still have on its way gets this long to arrive, ms. */
-const GRACE_MS = 100;
 
 /** What `closeEnv` has at least, when the drain took all the time, ms. */
 const LEAST_CLOSE_MS = 500;
@@ -181,6 +205,32 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         poison: process.env.NODE_ENV === "development",
       }),
   );
+  const handshakes = new Handshakes(options.tls?.handshakes ?? DEFAULT_SERVER_LIMITS.handshakes, block, log);
+  engine.onTick(() => handshakes.look(engine.now));
+  const contexts = new TlsContexts(options.tls?.tickets ?? -1);
+
+  /** The TLS of each listener, by place; undefined where it is plaintext. Throws when a certificate cannot be used. */
+  function tlsStages(
+    listeners: readonly { readonly config: ListenerConfig; readonly settings: Settings }[],
+    secrets: TlsSecrets,
+  ): (TlsStage | undefined)[] {
+    return listeners.map(({ config, settings }) => {
+      const context = contexts.make(config, secrets);
+      return context && new TlsStage({ engine, context, handshakes, timeoutMs: msOf(settings.timeouts.handshake) });
+    });
+  }
+
+  function setStages(stages: readonly (TlsStage | undefined)[]): void {
+    for (const [index, endpoint] of endpoints.entries()) {
+      const stage = stages[index];
+      endpoint.stages = stage ? [stage] : [];
+    }
+  }
+
+  /** As they are now: a reload may have changed them. */
+  let current: readonly { readonly config: ListenerConfig; readonly settings: Settings }[] = prepared;
+  let secrets: TlsSecrets = options.tls?.secrets ?? {};
+  setStages(tlsStages(current, secrets));
   applyAdmission(engine, admission, options.config, prepared);
   const rejections = new RejectionLog(block, log);
   engine.onTick(() => rejections.look(engine.now));
@@ -228,18 +278,28 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     engine.flush();
   }
 
-  function configure(config: Config): void {
+  function secure(given: TlsSecrets): void {
+    setStages(tlsStages(current, given));
+    secrets = given;
+  }
+
+  function configure(config: Config, given: TlsSecrets = secrets): void {
     const changed = options.listeners.map((served) => {
       const key = listenerKey(served.config);
       const now = config.listeners.find((listener) => listenerKey(listener) === key) ?? served.config;
       return { ...served, config: now, settings: resolveSettings(now, served.service) };
     });
+    const stages = tlsStages(changed, given);
     for (const [index, { settings, config: listener }] of changed.entries()) {
       const endpoint = endpoints[index];
       endpoint?.configure({ ...settings, drainMs: config.drainMs, coalesce: listener.socket.coalesce });
       // A child logger keeps the level it was made with.
       if (endpoint) endpoint.log.level = config.logLevel;
     }
+    current = changed;
+    secrets = given;
+    setStages(stages);
+    handshakes.limit = config.handshakes;
     applyAdmission(engine, admission, config, changed);
     memory.limit(config.bufferMemory);
     configurePools(pools, config);
@@ -248,26 +308,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   }
 
   const transit = { connections: 0 };
-  let endDrain: (open: number) => void = () => {};
-
-  /** Resolves with the connections that were still open at the deadline, or when `abort` came. */
-  function drained(drainMs: number): Promise<number> {
-    const started = engine.now;
-    return new Promise((resolve) => {
-      endDrain = resolve;
-      engine.onTick(() => {
-        const elapsed = engine.now - started;
-        // Each time: a connection that could not move comes back.
-        if (elapsed >= Math.min(GRACE_MS, drainMs)) {
-          for (const connection of connections()) connection.drain();
-          engine.flush();
-        }
-        const open = engine.open + transit.connections;
-        if (open === 0) resolve(0);
-        else if (elapsed >= drainMs) resolve(open);
-      });
-    });
-  }
+  let drain: Drain | undefined;
 
   /** A service that does not end what it made in time, or fails to, does not keep the worker. */
   async function closeEnvs(withinMs: number): Promise<void> {
@@ -282,18 +323,21 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   }
 
   function shut(reason: CloseReason): void {
-    endDrain(engine.open + transit.connections);
+    if (drain) drain.forced += engine.open + transit.connections;
+    drain?.end();
     for (const connection of connections()) connection.reset(reason);
     engine.shutdown();
   }
 
-  async function stop({ drainMs }: { readonly drainMs: number }): Promise<StopOutcome> {
+  async function stop({ drainMs, tlsMs = 0 }: StopOptions): Promise<StopOutcome> {
     stopping.abort();
     for (const slot of accepting) refuse(slot, { queued: true });
     const open = engine.open + transit.connections;
     const started = performance.now();
-    const forced = await drained(drainMs);
+    drain = new Drain({ engine, connections, transit, drainMs, tlsMs });
+    await drain.done;
     shut("drain");
+    const { forced } = drain;
     await closeEnvs(Math.max(LEAST_CLOSE_MS, drainMs - (performance.now() - started)));
     // Last: until here somebody may still want something done.
     await closePools(pools);
@@ -315,7 +359,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     refuse,
     unlist,
     configure,
+    secure,
     stop,
+    hasten: (drainMs) => drain?.hasten(drainMs),
     abort,
   };
 }
