@@ -260,7 +260,8 @@ static napi_value engine_rule_js(napi_env env, napi_callback_info info) {
                        .interval_ns = (int64_t)given[RULE_INTERVAL_NS],
                        .burst_ns = (int64_t)given[RULE_BURST_NS],
                        .space = (uint32_t)given[RULE_SPACE],
-                       .prefix = (uint8_t)given[RULE_PREFIX]};
+                       .prefix = (uint8_t)given[RULE_PREFIX],
+                       .named_later = given[RULE_NAMED_LATER] != 0};
   return give_int(env, engine_rule(&self->core, listener, &rule, (int)given[RULE_ON_LIMIT]));
 }
 

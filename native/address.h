@@ -44,6 +44,7 @@ typedef struct {
   int64_t burst_ns;    /* connects that may come at once, as what it takes to earn them */
   uint32_t space;      /* listeners with the same number count together */
   uint8_t prefix;      /* bits of an IPv6 address that make it the same client */
+  bool named_later;    /* who connects is a proxy, and says later for whom: see engine_admit */
 } address_rule;
 
 typedef enum { ADDRESS_ENTERED, ADDRESS_FULL, ADDRESS_FAST } address_verdict;

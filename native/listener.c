@@ -141,7 +141,9 @@ static void admit(engine *self, uint8_t listener, int fd, const socket_address *
                   bool reserved) {
   admission *gate = &self->admission;
   uint8_t bytes[ADDRESS_BYTES];
-  const uint8_t *address = socket_address_bytes(peer, bytes) ? bytes : NULL;
+  /* A proxy's own address is neither listed nor counted: that of its client will be. */
+  bool named = !gate->rules[listener].named_later && socket_address_bytes(peer, bytes);
+  const uint8_t *address = named ? bytes : NULL;
   int32_t entry;
   admission_verdict verdict = reserved ? admission_name(gate, listener, address, &entry)
                                        : admission_enter(gate, listener, address, &entry);

@@ -12,6 +12,8 @@ export type { Deadline, Limits, Timeouts } from "./base/settings.ts";
 export { type Borrowed, type Codec, type Cursor, checkFrame, INVALID, NEED_MORE, skip } from "./codec/codec.ts";
 export { type FrameOptions, frame } from "./codec/frame.ts";
 export { type LineOptions, line } from "./codec/line.ts";
+export type { ProxyInfo } from "./codec/proxy-header.ts";
+export type { ProxyTlv } from "./codec/proxy-tlv.ts";
 export { type RawOptions, raw } from "./codec/raw.ts";
 export { type TestConnection, type TestConnectionOptions, testConnection } from "./connection/harness.ts";
 export type {

@@ -37,6 +37,8 @@ export interface Limits {
   buffered: number;
   /** Bytes per second with which an unfinished frame earns time beyond `timeouts.frame`. `off`: it earns none. */
   minRate: number | "off";
+  /** Bytes of a PROXY header of version 2. */
+  proxyHeader: number;
 }
 
 /** Limits of the server itself: they stand among the others, at the top only. */
@@ -64,6 +66,8 @@ export interface Timeouts {
   heartbeat: Deadline;
   /** From the arrival of a request to its reply. */
   request: Deadline;
+  /** From accept to the end of the PROXY header, where there is to be one. */
+  proxyHeader: Deadline;
   /** From the beginning of a TLS handshake to its end. */
   handshake: Deadline;
 }
@@ -120,6 +124,7 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   lowWater: 32 * KiB,
   buffered: 8 * MiB,
   minRate: 16 * KiB,
+  proxyHeader: 4 * KiB,
 };
 
 export const DEFAULT_SERVER_LIMITS: Readonly<ServerLimits> = {
@@ -136,6 +141,7 @@ export const DEFAULT_TIMEOUTS: Readonly<Timeouts> = {
   ageJitter: 10,
   heartbeat: 5_000,
   request: "off",
+  proxyHeader: 3_000,
   handshake: 5_000,
 };
 
@@ -202,6 +208,14 @@ export interface Admission {
 }
 
 export const DEFAULT_ADMISSION: Readonly<Admission> = { allow: [], deny: [] };
+
+/** PROXY headers in front of what clients send. */
+export interface ProxyProtocol {
+  /** Networks whose headers are believed, as CIDR blocks. */
+  readonly trust: readonly string[];
+  /** Every connection begins with one, so none comes from elsewhere. `false`: some come without, from their clients. */
+  readonly required: boolean;
+}
 
 /** Thread pools, of one worker. */
 export interface Tasks {

@@ -11,6 +11,7 @@ import {
   MAX_WORKERS,
   type Migration,
   ON_LIMIT,
+  type ProxyProtocol,
   type ServerLimits,
   type ServerTimeouts,
   type Shed,
@@ -18,7 +19,7 @@ import {
   type Tasks,
   type Timeouts,
 } from "../base/settings.ts";
-import { BOOLEAN, type CheckedKind, CIDRS, choice, type Kind, type NumericKind, numeric } from "./kinds.ts";
+import { BOOLEAN, type CheckedKind, CIDRS, choice, type Kind, type NumericKind, numeric, SOME_CIDRS } from "./kinds.ts";
 import { COUNT, DURATION, PERCENT, SIZE } from "./units.ts";
 
 const SECOND = 1_000;
@@ -35,6 +36,10 @@ type NumericKinds<T> = { readonly [Name in keyof T]: NumericKind<T[Name]> };
 const deadline: NumericKind<number | "off"> = numeric(DURATION, 1, LONGEST_MS, "off");
 const bytes: NumericKind<number> = numeric(SIZE, 1, GiB);
 
+/** Fixed part and unix addresses (PROXY protocol, section 2.2); fixed part and the largest length it can announce. */
+const PROXY_HEADER_LEAST = 16 + 216;
+const PROXY_HEADER_MOST = 16 + 65_535;
+
 export const LIMIT_KINDS: { readonly [Name in keyof Limits]: CheckedKind<Limits[Name]> } = {
   connections: numeric(COUNT, 1, 1_000_000),
   onLimit: choice(ON_LIMIT),
@@ -49,6 +54,7 @@ export const LIMIT_KINDS: { readonly [Name in keyof Limits]: CheckedKind<Limits[
   lowWater: bytes,
   buffered: bytes,
   minRate: numeric(SIZE, 1, GiB, "off"),
+  proxyHeader: numeric(SIZE, PROXY_HEADER_LEAST, PROXY_HEADER_MOST),
 };
 
 export const SERVER_LIMIT_KINDS: NumericKinds<ServerLimits> = {
@@ -65,6 +71,7 @@ export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {
   ageJitter: numeric(PERCENT, 1, 100, "off"),
   heartbeat: numeric(DURATION, 100, LONGEST_MS, "off"),
   request: deadline,
+  proxyHeader: deadline,
   handshake: deadline,
 };
 
@@ -87,6 +94,11 @@ export const MIGRATION_KINDS: { readonly [Name in keyof Migration]: Kind<boolean
 export const ADMISSION_KINDS: { readonly [Name in keyof Admission]: Kind<Admission[Name]> } = {
   allow: CIDRS,
   deny: CIDRS,
+};
+
+export const PROXY_PROTOCOL_KINDS: { readonly [Name in keyof ProxyProtocol]: Kind<ProxyProtocol[Name]> } = {
+  trust: SOME_CIDRS,
+  required: BOOLEAN,
 };
 
 const MOST_THREADS = 256;

@@ -111,6 +111,11 @@ function listenerDifferences({ before, after }: Kept): Difference[] {
       if (String(old[name]) !== String(fresh[name])) found.push({ option: `${group}.${name}`, listener });
     }
   }
+  for (const name of ["trust", "required"] as const) {
+    if (String(before.proxyProtocol?.[name]) !== String(after.proxyProtocol?.[name])) {
+      found.push({ option: `listeners[].proxyProtocol.${name}`, listener });
+    }
+  }
   return [...found, ...tlsDifferences({ before, after })];
 }
 

@@ -114,3 +114,35 @@ export function packRanges(admissions: readonly Admission[]): {
   }
   return { starts, denied: Uint8Array.from(ranges, ({ denied }) => (denied ? 1 : 0)) };
 }
+
+/** A set of addresses, for asking about one after the other. */
+export class AddressSet {
+  readonly #ranges: readonly Range[];
+  #lastHost = "";
+  #lastAnswer = false;
+
+  /** `blocks` are valid. */
+  constructor(blocks: readonly string[]) {
+    this.#ranges = rangesOf(blocks);
+  }
+
+  /** Whether it holds an IP address; what is none, it does not hold. */
+  has(host: string): boolean {
+    // Mostly it is the same few proxies that connect.
+    if (host === this.#lastHost) return this.#lastAnswer;
+    const address = parseCidr(host);
+    this.#lastAnswer = typeof address !== "string" && !host.includes("/") && this.#find(address.from);
+    this.#lastHost = host;
+    return this.#lastAnswer;
+  }
+
+  #find(address: bigint): boolean {
+    let [low, high] = [0, this.#ranges.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#ranges[middle] as Range).to < address) low = middle + 1;
+      else high = middle;
+    }
+    return (this.#ranges[low]?.from ?? address + 1n) <= address;
+  }
+}

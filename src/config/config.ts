@@ -8,6 +8,7 @@ import type {
   Deadline,
   Limits,
   Migration,
+  ProxyProtocol,
   Shed,
   SocketOptions,
   Tasks,
@@ -67,6 +68,8 @@ export interface ListenerConfig {
   readonly socket: SocketOptions;
   /** Its own, which are asked besides the server's. */
   readonly admission: Admission;
+  /** Connections begin with a PROXY header. */
+  readonly proxyProtocol?: ProxyProtocol;
   /** Absent: it is plaintext. */
   readonly tls?: TlsConfig;
 }

@@ -7,6 +7,7 @@ import type {
   Drain,
   Limits,
   Migration,
+  ProxyProtocol,
   ServerLimits,
   ServerTimeouts,
   Shed,
@@ -37,6 +38,7 @@ const LIMITS: Effects<Limits> = {
   lowWater: "live",
   buffered: "live",
   minRate: "live",
+  proxyHeader: "live",
 };
 
 const SERVER_LIMITS: Effects<ServerLimits> = { bufferMemory: "live", handshakes: "live" };
@@ -50,6 +52,7 @@ const TIMEOUTS: Effects<Timeouts> = {
   ageJitter: "live",
   heartbeat: "live",
   request: "live",
+  proxyHeader: "live",
   handshake: "live",
 };
 
@@ -76,6 +79,10 @@ const MIGRATION: Effects<Migration> = { enabled: "live", rebalance: "live" };
 
 /** For newcomers: who is there already may stay. */
 const ADMISSION: Effects<Admission> = { allow: "live", deny: "live" };
+
+/** The same. */
+const PROXY_PROTOCOL: Effects<ProxyProtocol> = { trust: "live", required: "live" };
+
 /** A pool's threads are made with it. */
 const TASKS: Effects<Tasks> = { threads: "workers", queue: "live" };
 
@@ -115,6 +122,7 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   ...grouped("listeners[].timeouts", TIMEOUTS),
   ...grouped("listeners[].socket", SOCKET),
   ...grouped("listeners[].admission", ADMISSION),
+  ...grouped("listeners[].proxyProtocol", PROXY_PROTOCOL),
   ...grouped("listeners[].tls", TLS),
   ...grouped("limits", { ...LIMITS, ...SERVER_LIMITS }),
   ...grouped("timeouts", { ...TIMEOUTS, ...SERVER_TIMEOUTS }),

@@ -130,6 +130,16 @@ export const CIDRS: Kind<readonly string[]> = {
   write: (value) => value.join(","),
 };
 
+/** The same, where none at all would make no sense. */
+export const SOME_CIDRS: Kind<readonly string[]> = {
+  ...CIDRS,
+  json: { ...CIDRS.json, minItems: 1 },
+  read(given) {
+    const list = CIDRS.read(given);
+    return !(list instanceof Wrong) && list.length === 0 ? new Wrong("the list is empty", CIDRS_ALLOWED) : list;
+  },
+};
+
 /** Text that `pattern` accepts; `allowed` says the pattern in words. */
 export function text(noun: string, pattern: RegExp, allowed: string): Kind<string> {
   return {

@@ -17,7 +17,13 @@ import { limitConflicts, overlap } from "./conflicts.ts";
 import type { Finding } from "./finding.ts";
 import { type Layer, merge, placeOf } from "./layers.ts";
 import { absolutePath } from "./path.ts";
-import type { ConfigInput, Groups, GroupsInput, ListenerInput } from "./schema.ts";
+import {
+  type ConfigInput,
+  DEFAULT_PROXY_REQUIRED,
+  type Groups,
+  type GroupsInput,
+  type ListenerInput,
+} from "./schema.ts";
 import type { Source } from "./source.ts";
 import { readTls } from "./tls.ts";
 
@@ -149,6 +155,7 @@ export function readListeners(
       timeouts: timeoutsOf(layersOf(sources, "timeouts", input, index)),
       socket: { ...DEFAULT_SOCKET, ...merge(layersOf(sources, "socket", input, index)) },
       admission: { ...DEFAULT_ADMISSION, ...input.admission },
+      ...(input.proxyProtocol ? { proxyProtocol: { required: DEFAULT_PROXY_REQUIRED, ...input.proxyProtocol } } : {}),
       ...(input.tls ? { tls: readTls(input.tls, sources.list, ["listeners", index, "tls"], findings) } : {}),
     };
   });

@@ -5,10 +5,12 @@ import { variableOf } from "./environment.ts";
 import { ROWS, type Row } from "./rows.ts";
 import { configSchema } from "./schema.ts";
 
-/** A listener's limits, timeouts and socket are those of the top: one line each. Only its TLS is its own. */
+const OWN_GROUPS: readonly unknown[] = ["proxyProtocol", "tls"];
+
+/** A listener's limits, timeouts and socket are those of the top: one line each. What it alone has is written out. */
 function documented({ path, kind }: Row): boolean {
-  if (path[0] === "listeners")
-    return path.length === 1 || path.length === 3 || (path[2] === "tls" && kind === "option");
+  if (OWN_GROUPS.includes(path[2])) return kind === "option";
+  if (path[0] === "listeners") return path.length === 1 || path.length === 3;
   return kind === "option";
 }
 

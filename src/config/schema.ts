@@ -23,6 +23,7 @@ import {
   type Limits,
   MAX_WORKERS,
   type Migration,
+  type ProxyProtocol,
   type ServerLimits,
   type ServerTimeouts,
   type Shed,
@@ -36,6 +37,7 @@ import {
   DRAIN_KINDS,
   LIMIT_KINDS,
   MIGRATION_KINDS,
+  PROXY_PROTOCOL_KINDS,
   SERVER_LIMIT_KINDS,
   SERVER_TIMEOUT_KINDS,
   SHED_KINDS,
@@ -79,6 +81,7 @@ export interface ListenerInput extends GroupsInput {
   address: GivenAddress;
   service: string;
   admission?: Partial<Admission>;
+  proxyProtocol?: Pick<ProxyProtocol, "trust"> & Partial<ProxyProtocol>;
   tls?: TlsInput;
 }
 
@@ -100,6 +103,7 @@ export interface ConfigInput extends GroupsInput {
 
 /** The engine numbers listeners from 0 to 63. */
 const MAX_LISTENERS = 64;
+export const DEFAULT_PROXY_REQUIRED = true;
 export const DEFAULT_LOG_LEVEL: LogLevel = "info";
 
 const limits: Options<Limits> = options(LIMIT_KINDS, DEFAULT_LIMITS, {
@@ -121,6 +125,7 @@ const limits: Options<Limits> = options(LIMIT_KINDS, DEFAULT_LIMITS, {
   buffered: "Unsent bytes that a connection may hold. What would exceed them is refused.",
   minRate:
     "Bytes per second: each second's worth that has arrived of a frame gives it a second beyond `timeouts.frame`. `off`: it earns none.",
+  proxyHeader: "Bytes of a PROXY header of version 2, where a listener has `proxyProtocol`.",
 });
 
 const timeouts: Options<Timeouts> = options(TIMEOUT_KINDS, DEFAULT_TIMEOUTS, {
@@ -133,6 +138,7 @@ const timeouts: Options<Timeouts> = options(TIMEOUT_KINDS, DEFAULT_TIMEOUTS, {
   ageJitter: "By how much `age` may be shorter, drawn for each connection, so that they do not all end at once.",
   heartbeat: "Silence of the peer after which a service that has heartbeats sends a ping, and each next one.",
   request: "From the arrival of a request to its reply. What it has in a thread pool's queue is taken out.",
+  proxyHeader: "From accept to the end of the PROXY header, where a listener has `proxyProtocol`.",
   handshake: "From the beginning of a TLS handshake to its end.",
 });
 
@@ -167,6 +173,17 @@ const admission: Options<Admission> = options(ADMISSION_KINDS, DEFAULT_ADMISSION
   deny: "These client addresses may not come, even if they are in `allow`.",
 });
 
+const proxyProtocol = {
+  trust: required(
+    PROXY_PROTOCOL_KINDS.trust,
+    "Networks of the proxies, whose headers are believed. A header from elsewhere closes the connection.",
+  ),
+  required: option(
+    PROXY_PROTOCOL_KINDS.required,
+    DEFAULT_PROXY_REQUIRED,
+    "Every connection has to begin with a header, so only proxies may connect. `false`: one without a header is its sender's own.",
+  ),
+};
 const CERTIFICATE = "PEM file: the certificate, then the intermediate ones. Followed through links, and watched.";
 const KEY = "PEM file: the private key, not encrypted. Only the server's user should be able to read it.";
 /** One handshake looks through all of them. */
@@ -223,6 +240,10 @@ const listener = group(
     ).exactOptional(),
     socket: group(socket, "`socket` of this listener, over that at the top.").exactOptional(),
     admission: group(admission, "Asked besides `admission` at the top: who comes has to pass both.").exactOptional(),
+    proxyProtocol: group(
+      proxyProtocol,
+      "A load balancer stands in front and says in a PROXY header (version 1 or 2) who its client is.",
+    ).exactOptional(),
     tls: tls.exactOptional(),
   },
   "One address and the service behind it.",

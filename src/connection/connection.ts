@@ -9,10 +9,11 @@ import { DeadlineExceeded, HeadraceError, type ServerBusy } from "../base/errors
 import type { Logger } from "../base/log.ts";
 import { type CloseReason, reasonIndex } from "../base/reasons.ts";
 import { INVALID, NEED_MORE } from "../codec/codec.ts";
+import type { ProxyInfo } from "../codec/proxy-header.ts";
 import { isPeerReset, isTlsFault, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
 import { COUNTER, ENTRY, TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
-import type { Connection, ConnectionTimeouts, ConnectionTls, ProxyInfo, SendResult } from "../service/connection.ts";
+import type { Connection, ConnectionTimeouts, ConnectionTls, SendResult } from "../service/connection.ts";
 import type { Reply } from "../service/define.ts";
 import type { TaskPool } from "../tasks/pool.ts";
 import { Beat, NO_BEAT } from "./beat.ts";
@@ -568,6 +569,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     this.#generation = transport.generation(this.#slot);
     endpoint.requests = Math.max(endpoint.requests, moved.requests);
     if (this.remote.host === "") this.#extra().remote = moved.remote;
+    if (moved.origin) this.comesFrom(moved.origin);
     this.seen = moved.seen;
     this.mode = moved.mode;
     this.#busyUntil = moved.busyUntil;
@@ -653,6 +655,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     return {
       id: this.id,
       remote: this.remote,
+      origin: this.#extras?.origin,
       requests,
       seen: this.seen,
       mode: this.mode,

@@ -5,6 +5,7 @@
 import { type BusyCause, ServerBusy } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Limits, Timeouts } from "../base/settings.ts";
+import { LISTENER_FIELDS } from "../os/scoreboard.ts";
 import type { AnyService } from "../service/define.ts";
 import { composeHandler, type Handler } from "../service/middleware.ts";
 import type { TaskPool } from "../tasks/pool.ts";
@@ -47,6 +48,8 @@ export interface EndpointOptions {
   readonly poison: boolean;
 }
 
+const PREFACES = LISTENER_FIELDS.indexOf("prefaces");
+
 /** What may change while connections are open. */
 export type EndpointSettings = Pick<EndpointOptions, "limits" | "timeouts" | "drainMs" | "coalesce">;
 
@@ -83,6 +86,7 @@ export class Endpoint implements Deadlines {
   /** Bytes per second; Infinity: they earn no time. */
   minRate!: number;
   requestMs!: number;
+  proxyHeaderMs!: number;
   /** Requests in flight in the worker from which on some may be refused. */
   inFlightMark!: number;
   /** Every request gets a Flight. */
@@ -92,8 +96,8 @@ export class Endpoint implements Deadlines {
   readonly ordered: boolean;
   /** What comes before the service's bytes, in this order. Connections accepted from now on go through it. */
   stages: readonly PrefaceStage[] = [];
-  /** Told of each connection that has come through them. */
-  onServed: ((connection: ServedConnection) => void) | undefined;
+  /** Told of each that has come through them, or has not. */
+  onPrefaceEnd: ((connection: ServedConnection | undefined) => void) | undefined;
   /** Connections and requests so far, for ids. */
   opened = 0;
   requests = 0;
@@ -125,6 +129,11 @@ export class Endpoint implements Deadlines {
     this.topics.publish(this.service, topic, message, this.limits.frame);
   }
 
+  /** Connections that were accepted, and are not served yet. */
+  get prefaces(): number {
+    return this.row[PREFACES] as number;
+  }
+
   /** Logs what thousands of connections may have in common for the first of them only. */
   once(what: string, say: (log: Logger) => void): void {
     if (this.#said.has(what)) return;
@@ -147,6 +156,7 @@ export class Endpoint implements Deadlines {
     this.drainMs = drainMs;
     this.minRate = limits.minRate === "off" ? Number.POSITIVE_INFINITY : limits.minRate;
     this.requestMs = msOf(timeouts.request);
+    this.proxyHeaderMs = msOf(timeouts.proxyHeader);
     const { busy, priority } = this.service;
     const least = priority ? Math.min(...IN_FLIGHT_SHARES) : 1;
     this.inFlightMark = Math.floor(limits.inFlightPerWorker * least);

@@ -14,6 +14,7 @@ import {
   type ServerLimits,
   type Timeouts,
 } from "../base/settings.ts";
+import type { ProxyInfo } from "../codec/proxy-header.ts";
 import { COUNTER } from "../engine/layout.ts";
 import { LISTENER_CLOSED, WORKER_FIELDS } from "../os/scoreboard.ts";
 import type { Connection } from "../service/connection.ts";
@@ -35,6 +36,12 @@ export interface TestConnectionOptions<Env> {
   /** Over the service's own and the defaults; ms or "off". */
   readonly timeouts?: Partial<Timeouts>;
   readonly remote?: { readonly host: string; readonly port: number };
+  /**
+   * What stands before a service is not part of the test: no PROXY header is read from what is pushed. These say what
+   * one would have brought; `remote` is the client that it names.
+   */
+  readonly proxy?: ProxyInfo;
+  readonly peer?: { readonly host: string; readonly port: number };
   readonly log?: Logger;
 }
 
@@ -165,6 +172,8 @@ function open<State, In, Out, Env>(
     // Now the other worker would be told; what came meanwhile is heard after that.
     connection.begin();
   } else {
+    const { peer, proxy } = options;
+    if (peer || proxy) connection.comesFrom({ ...(peer ? { peer } : {}), ...(proxy ? { proxy } : {}) });
     connection.onOpen();
   }
 

@@ -10,6 +10,7 @@ import type { Connection } from "../service/connection.ts";
 import type { AnyService } from "../service/define.ts";
 import type { BeatRecord } from "./beat.ts";
 import { uncloneable } from "./cloneable.ts";
+import type { Origin } from "./origin.ts";
 import { isThenable } from "./thenable.ts";
 
 /**
@@ -28,6 +29,7 @@ export interface PackedState {
 export interface ConnectionRecord extends SlotCounters {
   readonly id: string;
   readonly remote: { readonly host: string; readonly port: number };
+  readonly origin: Origin | undefined;
   /** Requests that its worker had numbered: the next one of this connection gets a higher number. */
   readonly requests: number;
   /** Cursor of the codec. */

@@ -4,7 +4,7 @@
  * preface ends once: by becoming a ServedConnection, which then owns the slot, or with a reason, which is counted as a
  * connection's is. It holds no place in a drain: it goes on until it is through or late, and is not moved.
  */
-import { type CloseReason, type RejectReason, reasonIndex } from "../base/reasons.ts";
+import { type CloseReason, reasonIndex } from "../base/reasons.ts";
 import { isPeerReset, type SlotOwner } from "../engine/engine.ts";
 import { TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
@@ -97,8 +97,8 @@ export class Preface implements SlotOwner {
     this.#leave(how);
   }
 
-  /** There is no place for the client that was named. The engine has counted it. */
-  refuse(_reason: RejectReason): void {
+  /** There is no place for it, or for the client that was named. Counted already. */
+  refuse(): void {
     if (this.#open) this.#leave(this.endpoint.limits.onLimit === "close" ? "close" : "reset");
   }
 
@@ -169,7 +169,7 @@ export class Preface implements SlotOwner {
     connection.onOpen();
     if (to > from && !connection.closed) connection.onData(input, from, to);
     if (this.#peerEnded && !connection.closed) connection.onEnd();
-    endpoint.onServed?.(connection);
+    endpoint.onPrefaceEnd?.(connection);
   }
 
   #leave(how: "close" | "reset"): void {
@@ -182,6 +182,7 @@ export class Preface implements SlotOwner {
     if (how === "reset") transport.reset(this.slot, this.generation);
     else transport.close(this.slot, this.generation, this.endpoint.flushMs);
     this.#stages[this.#at]?.onLeft?.(this);
+    this.endpoint.onPrefaceEnd?.(undefined);
   }
 
   #count(by: number): void {

@@ -37,7 +37,7 @@ export class TlsStage implements PrefaceStage {
   }
 
   begin(preface: Preface, early: Buffer): void {
-    if (!this.#handshakes.begin()) preface.refuse("handshakes-full");
+    if (!this.#handshakes.begin()) preface.refuse();
     else this.#engine.secure(preface.slot, preface.generation, this.#context, { early });
   }
 

@@ -35,6 +35,8 @@ export interface ListenerStatus {
   readonly address: string;
   readonly service: string;
   readonly open: number;
+  /** Accepted, and not served yet: before the end of the PROXY header. */
+  readonly prefaces: number;
   readonly opened: number;
   readonly requests: number;
   readonly shed: number;

@@ -120,6 +120,8 @@ export interface ClientRule {
   /** Bits of an IPv6 address that make it the same client. */
   readonly ipv6Prefix: number;
   readonly onLimit: OnLimit;
+  /** Who connects is a proxy: only who `admit` names is listed and counted. */
+  readonly namedLater: boolean;
 }
 
 /** Addresses as ranges: see Addon.engineList. */
@@ -254,7 +256,7 @@ export class Engine {
   }
 
   /** How `listener` treats newcomers from now on. Clients that are there are counted by their addresses too. */
-  rule(listener: number, { connections, rate, burst, space, ipv6Prefix, onLimit }: ClientRule): void {
+  rule(listener: number, { connections, rate, burst, space, ipv6Prefix, onLimit, namedLater }: ClientRule): void {
     const words = new Float64Array(RULE.words);
     const intervalNs = rate === "off" ? 0 : Math.ceil(NS / rate);
     words[RULE.connections] = connections === "off" ? 0 : connections;
@@ -263,6 +265,7 @@ export class Engine {
     words[RULE.space] = space;
     words[RULE.prefix] = ipv6Prefix;
     words[RULE.onLimit] = ON_LIMIT.indexOf(onLimit);
+    words[RULE.namedLater] = Number(namedLater);
     check(addon().engineRule(this.#handle, listener, words), "admission");
   }
 

@@ -44,7 +44,8 @@ export const RULE = {
   space: 3,
   prefix: 4,
   onLimit: 5,
-  words: 6,
+  namedLater: 6,
+  words: 7,
 } as const;
 
 /** In place of an entry of the admission table: the connection holds no place; it holds one, but no address is counted. */

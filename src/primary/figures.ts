@@ -13,6 +13,11 @@ import {
   WORKER_REJECTED,
 } from "../os/scoreboard.ts";
 
+/** Of what is now. */
+const ACTIVE = LISTENER_FIELDS.indexOf("active");
+const PREFACES = LISTENER_FIELDS.indexOf("prefaces");
+const IN_FLIGHT = LISTENER_FIELDS.indexOf("inFlight");
+
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 const NOW_NONE = { open: 0, bytesHeldIn: 0, bytesHeldOut: 0 } as const;
@@ -94,6 +99,7 @@ export class Figures {
     const sum = (field: ListenerField): number => this.#cell(row, LISTENER_FIELDS.indexOf(field));
     return {
       open: sum("active"),
+      prefaces: sum("prefaces"),
       opened: sum("opened"),
       requests: sum("requests"),
       shed: sum("shed"),
@@ -134,12 +140,11 @@ export class Figures {
       const counted = block.row(index);
       // What was open ended with the worker.
       const killed = LISTENER_CLOSED + reasonIndex("killed");
-      counted[killed] = (counted[killed] ?? 0) + (counted[LISTENER_FIELDS.indexOf("active")] ?? 0);
+      for (const open of [ACTIVE, PREFACES]) counted[killed] = (counted[killed] ?? 0) + (counted[open] ?? 0);
       const row = this.#retiredRows.get(index) ?? new Float64Array(counted.length);
       this.#retiredRows.set(index, row);
       addRow(row, counted);
-      row[LISTENER_FIELDS.indexOf("active")] = 0;
-      row[LISTENER_FIELDS.indexOf("inFlight")] = 0;
+      for (const now of [ACTIVE, PREFACES, IN_FLIGHT]) row[now] = 0;
     }
     block.clear(rows);
   }

@@ -1,6 +1,7 @@
 /** What a handler sees of a connection and of a request. src/connection implements both. */
 import type { Logger } from "../base/log.ts";
 import type { CloseReason } from "../base/reasons.ts";
+import type { ProxyInfo } from "../codec/proxy-header.ts";
 import type { Pool, TaskArgs, TaskName, TaskValue } from "../tasks/define.ts";
 
 /**
@@ -8,26 +9,6 @@ import type { Pool, TaskArgs, TaskName, TaskValue } from "../tasks/define.ts";
  * `refused`: not taken, `limits.buffered` would be passed. `closed`: not taken, the connection has ended.
  */
 export type SendResult = "ok" | "slow" | "refused" | "closed";
-
-/** What a proxy says in front of the client's bytes (PROXY protocol). */
-export interface ProxyInfo {
-  readonly version: 1 | 2;
-  /**
-   * The proxy speaks for itself, as in its health checks (LOCAL), or does not know its client (UNKNOWN): `remote` is the
-   * proxy, and limits and lists of client addresses do not hold for it.
-   */
-  readonly local: boolean;
-  /** What the client has connected to: address and port, or of a unix socket its path. */
-  readonly destination?: { readonly host: string; readonly port: number } | { readonly path: string };
-  /** In their order; of version 2 only. */
-  readonly tlvs: readonly ProxyTlv[];
-}
-
-/** One of the values that version 2 carries: type 2 is the server name (SNI), 5 the proxy's id of the connection. */
-export interface ProxyTlv {
-  readonly type: number;
-  readonly value: Uint8Array;
-}
 
 /** What TLS says of a connection. */
 export interface ConnectionTls {
@@ -67,7 +48,7 @@ export interface ConnectionInfo {
   readonly remote: { readonly host: string; readonly port: number };
   /** Who has connected to this server: the proxy, where there is one; else the same as `remote`. */
   readonly peer: { readonly host: string; readonly port: number };
-  /** What the PROXY header said; undefined where there was none. */
+  /** What the PROXY header in front of it said; undefined where there was none. */
   readonly proxy: ProxyInfo | undefined;
   /** What TLS says; undefined of a plaintext connection. */
   readonly tls: ConnectionTls | undefined;

@@ -55,6 +55,7 @@ export function applyAdmission(
       space: spaceOf(row, limits, server.clients),
       ipv6Prefix: limits.ipv6Prefix,
       onLimit: limits.onLimit,
+      namedLater: config.proxyProtocol !== undefined,
     });
     engine.list(row, packRanges([server.admission, config.admission]));
   }

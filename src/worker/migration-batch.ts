@@ -1,10 +1,11 @@
 /**
  * A batch of connections as bytes: one record after the other, each a fixed head (its sizes first), then id, host,
- * received bytes, unsent bytes, state and topics (JSON). Pure; src/worker/migration.ts says who reads it when. Whoever decodes has
+ * received bytes, unsent bytes, state, topics (JSON) and origin (JSON, migration-origin.ts). Pure; src/worker/migration.ts says who reads it when. Whoever decodes has
  * the same protocol version, so a batch that does not fit is a bug: it throws, and no connection of it is taken.
  */
 import { NONE_OWN, OWN_DEADLINES } from "../connection/deadlines.ts";
 import { type ConnectionRecord, STATE_KINDS } from "../connection/moved.ts";
+import { readOrigin, writeOrigin } from "./migration-origin.ts";
 
 /** A record, and which of the sender's endpoints it belongs to. */
 export interface BatchEntry {
@@ -39,7 +40,8 @@ const AT = {
   unsent: 16,
   state: 20,
   topics: 24,
-  numbers: 28,
+  origin: 28,
+  numbers: 32,
 };
 const NUMBER_BYTES = Float64Array.BYTES_PER_ELEMENT;
 const BEAT_AT: number = AT.numbers + NUMBERS.length * NUMBER_BYTES;
@@ -52,6 +54,7 @@ const HAS_OWN: number = 1 << FLAGS.length;
 export function encodeRecord({ endpoint, record }: BatchEntry): Uint8Array[] {
   const { held, unsent, state, remote, own } = record;
   const topics = Buffer.from(record.topics.length > 0 ? JSON.stringify(record.topics) : "");
+  const origin = Buffer.from(record.origin ? writeOrigin(record.origin) : "");
   const id = Buffer.from(record.id);
   const host = Buffer.from(remote.host);
   const head = Buffer.alloc(HEAD_BYTES);
@@ -68,10 +71,11 @@ export function encodeRecord({ endpoint, record }: BatchEntry): Uint8Array[] {
   head.writeUInt32LE(unsent.length, AT.unsent);
   head.writeUInt32LE(state.bytes.length, AT.state);
   head.writeUInt32LE(topics.length, AT.topics);
+  head.writeUInt32LE(origin.length, AT.origin);
   for (const [index, name] of NUMBERS.entries()) head.writeDoubleLE(record[name], AT.numbers + index * NUMBER_BYTES);
   for (const [index, name] of BEAT.entries()) head.writeDoubleLE(record.beat[name], BEAT_AT + index * NUMBER_BYTES);
   for (const [index, ms] of own.entries()) head.writeDoubleLE(ms, OWN_AT + index * NUMBER_BYTES);
-  return [head, id, host, held, unsent, state.bytes, topics];
+  return [head, id, host, held, unsent, state.bytes, topics, origin];
 }
 
 /** Cuts `bytes` up. Throws RangeError when they are not exactly `count` records. */
@@ -110,6 +114,7 @@ function decodeRecord(reader: Reader): BatchEntry {
   const unsent = reader.take(head.readUInt32LE(AT.unsent));
   const bytes = reader.take(head.readUInt32LE(AT.state));
   const topics = reader.take(head.readUInt32LE(AT.topics)).toString();
+  const origin = reader.take(head.readUInt32LE(AT.origin)).toString();
   const kind = STATE_KINDS[head.readUInt8(AT.kind)];
   if (!kind) throw new RangeError("migration: unknown kind of state");
   const number = (name: (typeof NUMBERS)[number]): number =>
@@ -122,6 +127,7 @@ function decodeRecord(reader: Reader): BatchEntry {
     record: {
       id,
       remote: { host, port: head.readUInt16LE(AT.port) },
+      origin: origin === "" ? undefined : readOrigin(origin),
       received: number("received"),
       sent: number("sent"),
       receivedAt: number("receivedAt"),

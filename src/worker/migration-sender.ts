@@ -113,6 +113,8 @@ export class MoveSender {
   /** No connection is asked to leave any more. */
   #closing = false;
   #gone = false;
+  /** Connections of these that are still in their preface move when they are through. */
+  readonly #expected = new Set<Endpoint>();
   /** An answer was not understood: whom it was about cannot be known. */
   #deaf = false;
 
@@ -136,9 +138,11 @@ export class MoveSender {
     clearTimeout(late);
     if (hello) {
       const enough = setTimeout(() => this.#close(), withinMs);
+      const ignore = this.#server.onPrefaceEnd((endpoint, connection) => this.#goOnWithLate(endpoint, connection));
       this.#budget = Math.min(this.#budget, hello.room);
       this.#begin(hello);
       await this.#done.promise;
+      ignore();
       clearTimeout(enough);
     } else {
       log.warn("no connections are moved: the other worker does not answer, or speaks another version");
@@ -162,7 +166,7 @@ export class MoveSender {
         // What they share is theirs while they are here.
         if (handsOff) continue;
       }
-      if (connections.length === 0 && !handsOff) continue;
+      if (connections.length === 0 && endpoint.prefaces === 0 && !handsOff) continue;
       const reason = obstacle(endpoint, hello.endpoints);
       if (reason !== undefined) {
         endpoint.once(reason, () => endpoint.log.info({ reason }, "connections of this service do not move"));
@@ -174,6 +178,7 @@ export class MoveSender {
       }
       if (handsOff) void this.#handOver(endpoint, index, connections);
       else this.#candidates = this.#candidates.concat(connections);
+      if (!handsOff && most === undefined) this.#expected.add(endpoint);
     }
     if (most !== undefined) shuffle(this.#candidates);
     const wanted = this.#candidates.length;
@@ -256,6 +261,12 @@ export class MoveSender {
     this.#dispatch(load);
     if (this.#budget === 0) this.#close();
     this.#finish();
+  }
+
+  #goOnWithLate(endpoint: Endpoint, connection: ServedConnection | undefined): void {
+    if (!this.#expected.has(endpoint)) return;
+    if (connection && !this.#closing) this.#candidates.push(connection);
+    this.#schedule();
   }
 
   /** Tells the next connection to leave. A quiet one is ready at once. False when there is none. */
@@ -370,6 +381,7 @@ export class MoveSender {
 
   #finish(): void {
     if (this.#unanswered > 0 || this.#handOffs > 0 || this.#busy.size > 0) return;
+    if (!this.#closing && [...this.#expected].some(({ prefaces }) => prefaces > 0)) return;
     if (this.#candidates.length === 0 && this.#ready.length === 0) this.#done.resolve();
   }
 

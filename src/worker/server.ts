@@ -16,7 +16,8 @@ import { msOf } from "../connection/deadlines.ts";
 import { Endpoint } from "../connection/endpoint.ts";
 import { Gate } from "../connection/gate.ts";
 import { Handshakes } from "../connection/handshakes.ts";
-import { Preface } from "../connection/preface.ts";
+import { Preface, type PrefaceStage } from "../connection/preface.ts";
+import { ProxyStage } from "../connection/proxy-stage.ts";
 import { TlsStage } from "../connection/tls-stage.ts";
 import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
@@ -62,6 +63,11 @@ export interface ServerOptions {
   readonly tls?: TlsOptions;
 }
 
+interface CurrentListener {
+  readonly config: ListenerConfig;
+  readonly settings: Settings;
+}
+
 interface TlsOptions {
   readonly secrets: TlsSecrets;
   /** Descriptor of the ticket keys. */
@@ -78,6 +84,8 @@ interface StopOptions {
 
 /** What the whole configuration says of thread pools and of overload. */
 type TaskConfig = Pick<Config, "tasks" | "shed" | "workers">;
+
+type PrefaceEnd = (endpoint: Endpoint, connection: ServedConnection | undefined) => void;
 
 interface StopOutcome {
   /** Connections that ended by themselves or politely. */
@@ -97,6 +105,11 @@ export interface WorkerServer {
   readonly transit: { connections: number };
   /** Those that are open. */
   connections(): ServedConnection[];
+  /**
+   * Calls `ended` for each connection that was accepted, but not served so far: with it, once it is, or with nothing.
+   * Returns what ends that.
+   */
+  onPrefaceEnd(ended: PrefaceEnd): () => void;
   /** Slots it accepts from. */
   readonly accepting: ReadonlySet<number>;
   /** Begins to accept from a slot. `sockets`: one per listener, -1 where there is none; they stay the caller's. */
@@ -122,6 +135,15 @@ export interface WorkerServer {
 
 /** What `closeEnv` has at least, when the drain took all the time, ms. */
 const LEAST_CLOSE_MS = 500;
+
+/** What stands before a listener's service, in this order. */
+function stagesOf(
+  endpoint: Endpoint,
+  { proxyProtocol }: ListenerConfig,
+  tls: TlsStage | undefined,
+): readonly PrefaceStage[] {
+  return [...(proxyProtocol ? [new ProxyStage(endpoint, proxyProtocol)] : []), ...(tls ? [tls] : [])];
+}
 
 /** How the engine numbers what it accepts from: each listener of each slot. */
 const watchOf = (slot: number, row: number): number => slot * ROWS + row;
@@ -210,27 +232,34 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   const contexts = new TlsContexts(options.tls?.tickets ?? -1);
 
   /** The TLS of each listener, by place; undefined where it is plaintext. Throws when a certificate cannot be used. */
-  function tlsStages(
-    listeners: readonly { readonly config: ListenerConfig; readonly settings: Settings }[],
-    secrets: TlsSecrets,
-  ): (TlsStage | undefined)[] {
+  function tlsStages(listeners: readonly CurrentListener[], given: TlsSecrets): (TlsStage | undefined)[] {
     return listeners.map(({ config, settings }) => {
-      const context = contexts.make(config, secrets);
+      const context = contexts.make(config, given);
       return context && new TlsStage({ engine, context, handshakes, timeoutMs: msOf(settings.timeouts.handshake) });
     });
   }
 
-  function setStages(stages: readonly (TlsStage | undefined)[]): void {
+  /** Newcomers meet these from now on. */
+  function setStages(listeners: readonly CurrentListener[], tls: readonly (TlsStage | undefined)[]): void {
     for (const [index, endpoint] of endpoints.entries()) {
-      const stage = stages[index];
-      endpoint.stages = stage ? [stage] : [];
+      const listener = listeners[index];
+      if (listener) endpoint.stages = stagesOf(endpoint, listener.config, tls[index]);
     }
   }
 
   /** As they are now: a reload may have changed them. */
-  let current: readonly { readonly config: ListenerConfig; readonly settings: Settings }[] = prepared;
+  let current: readonly CurrentListener[] = prepared;
   let secrets: TlsSecrets = options.tls?.secrets ?? {};
-  setStages(tlsStages(current, secrets));
+  setStages(current, tlsStages(current, secrets));
+  const prefaceEnds = new Set<PrefaceEnd>();
+  /** Listeners that were removed. */
+  const unlisted = new Set<Endpoint>();
+  for (const endpoint of endpoints) {
+    endpoint.onPrefaceEnd = (connection) => {
+      if (unlisted.has(endpoint)) connection?.drain();
+      for (const ended of prefaceEnds) ended(endpoint, connection);
+    };
+  }
   applyAdmission(engine, admission, options.config, prepared);
   const rejections = new RejectionLog(block, log);
   engine.onTick(() => rejections.look(engine.now));
@@ -270,16 +299,22 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     return engine.owners().filter((owner) => owner instanceof ServedConnection);
   }
 
+  function onPrefaceEnd(ended: PrefaceEnd): () => void {
+    prefaceEnds.add(ended);
+    return () => prefaceEnds.delete(ended);
+  }
+
   function unlist(listener: number): void {
     const [served, endpoint] = [options.listeners[listener], endpoints[listener]];
-    if (!served) return;
+    if (!served || !endpoint) return;
+    unlisted.add(endpoint);
     for (const slot of accepting) engine.unlisten(watchOf(slot, served.row), { queued: true });
     for (const connection of connections()) if (connection.endpoint === endpoint) connection.drain();
     engine.flush();
   }
 
   function secure(given: TlsSecrets): void {
-    setStages(tlsStages(current, given));
+    setStages(current, tlsStages(current, given));
     secrets = given;
   }
 
@@ -298,7 +333,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     }
     current = changed;
     secrets = given;
-    setStages(stages);
+    setStages(current, stages);
     handshakes.limit = config.handshakes;
     applyAdmission(engine, admission, config, changed);
     memory.limit(config.bufferMemory);
@@ -325,7 +360,10 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   function shut(reason: CloseReason): void {
     if (drain) drain.forced += engine.open + transit.connections;
     drain?.end();
-    for (const connection of connections()) connection.reset(reason);
+    for (const owner of engine.owners()) {
+      if (owner instanceof ServedConnection) owner.reset(reason);
+      else if (owner instanceof Preface) owner.end(reason);
+    }
     engine.shutdown();
   }
 
@@ -354,6 +392,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     },
     transit,
     connections,
+    onPrefaceEnd,
     accepting,
     accept,
     refuse,

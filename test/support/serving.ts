@@ -8,6 +8,7 @@ import {
   DEFAULT_SHED,
   DEFAULT_SOCKET,
   type Limits,
+  type ProxyProtocol,
   type Shed,
   type SocketOptions,
   type Tasks,
@@ -34,6 +35,7 @@ export interface ServingOptions {
   readonly drainMs?: number;
   readonly tasks?: Partial<Tasks>;
   readonly shed?: Partial<Shed>;
+  readonly proxyProtocol?: ProxyProtocol;
   readonly log?: Logger;
   /** Another worker to stand beside: with the same scoreboard and admission table. */
   readonly beside?: Serving;
@@ -64,6 +66,7 @@ export function listenerOf(service: AnyService, options: ServingOptions): Served
       timeouts: options.timeouts ?? {},
       socket: { ...DEFAULT_SOCKET, ...options.socket },
       admission: DEFAULT_ADMISSION,
+      ...(options.proxyProtocol ? { proxyProtocol: options.proxyProtocol } : {}),
     },
   };
 }
