@@ -42,7 +42,16 @@ const STATUS: ServerStatus = {
   source: "headrace.yaml",
   slots: 2,
   listeners: [
-    { name: "lines", address: "0.0.0.0:9000", service: "echo-line", open: 10, opened: 18, requests: 24, shed: 6 },
+    {
+      name: "lines",
+      address: "0.0.0.0:9000",
+      service: "echo-line",
+      open: 10,
+      prefaces: 0,
+      opened: 18,
+      requests: 24,
+      shed: 6,
+    },
   ],
   workers: [worker(0), worker(1)],
   draining: [],

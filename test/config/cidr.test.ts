@@ -3,7 +3,7 @@ import { BlockList } from "node:net";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { Admission } from "#src/base/settings.js";
-import { deniedRanges, packRanges, parseCidr } from "#src/config/cidr.js";
+import { AddressSet, deniedRanges, packRanges, parseCidr } from "#src/config/cidr.js";
 
 const MAPPED = 0xffffn << 32n;
 
@@ -106,4 +106,39 @@ test("packed: 16 bytes a start, ascending from 0; nothing when everybody may com
     Buffer.from(starts).toString("hex"),
     ["0".repeat(32), `${"0".repeat(20)}ffff0a000000`, `${"0".repeat(20)}ffff0b000000`].join(""),
   );
+});
+
+test("a set of addresses holds what one of its blocks holds", () => {
+  const block = fc
+    .tuple(fc.oneof(fc.ipV4(), fc.constantFrom("2001:db8::", "::1", "fe80::")), fc.nat({ max: 128 }))
+    .map(([host, length]) => ({ host, length: Math.min(length, host.includes(":") ? 128 : 32) }));
+  const host = fc.oneof(fc.ipV4(), fc.ipV6(), fc.constantFrom("10.0.0.1", "2001:db8::7", "::ffff:10.0.0.1"));
+  fc.assert(
+    fc.property(fc.array(block, { maxLength: 6 }), fc.array(host, { minLength: 1, maxLength: 8 }), (blocks, hosts) => {
+      const list = new BlockList();
+      const texts: string[] = [];
+      for (const { host: text, length } of blocks) {
+        const bits = text.includes(":") ? 128 : 32;
+        const { from } = parseCidr(text) as { from: bigint };
+        if ((from & ((1n << BigInt(bits - length)) - 1n)) !== 0n) continue;
+        texts.push(`${text}/${length}`);
+        list.addSubnet(text, length, bits === 32 ? "ipv4" : "ipv6");
+      }
+      const set = new AddressSet(texts);
+      for (const each of [...hosts, ...hosts]) {
+        // Node has IPv4 clients in IPv6 blocks; here they are in none but their own.
+        const mapped = each.startsWith("::ffff:") ? each.slice(7) : each;
+        const family = mapped.includes(":") ? "ipv6" : "ipv4";
+        if (family === "ipv4" && texts.some((text) => text.includes(":"))) continue;
+        assert.equal(set.has(each), list.check(mapped, family), `${each} in ${texts}`);
+      }
+    }),
+  );
+});
+
+test("what is no address is in no set", () => {
+  const all = new AddressSet(["0.0.0.0/0", "::/0"]);
+  for (const host of ["", "localhost", "10.0.0.0/8", "fe80::1%eth0", "1.2.3"]) assert.equal(all.has(host), false, host);
+  assert.equal(all.has("10.0.0.0"), true);
+  assert.equal(new AddressSet([]).has("10.0.0.0"), false);
 });

@@ -213,6 +213,7 @@ async function openLimited(
     space: 0,
     ipv6Prefix: 64,
     onLimit: "reset",
+    namedLater: false,
     ...rule,
   };
   loopback.engine.rule(LISTENER, full);
@@ -300,4 +301,22 @@ test("admit: the client that a proxy names is listed and counted in the proxy's 
   first.reset();
   engine.flush();
   assert.equal(admit(first, "192.0.2.7"), undefined);
+});
+
+test("behind a proxy nobody is counted or listed before it is named, but everybody has a place", async (t) => {
+  const { loopback, table, full, served } = await openLimited(t, { connections: 1, namedLater: true });
+  const { engine } = loopback;
+  engine.list(LISTENER, packRanges([{ allow: ["192.0.2.0/24"], deny: [] }]));
+  for (const count of [1, 2, 3]) await served(count);
+  const [first, second, third] = loopback.accepted as [Recorder, Recorder, Recorder];
+  const admit = (of: Recorder, host: string): unknown => engine.admit(of.slot, of.generation, host, 1);
+  assert.equal(admit(first, "192.0.2.1"), undefined);
+  assert.equal(admit(second, "192.0.2.1"), "per-address");
+  assert.equal(admit(second, "198.51.100.1"), "denied");
+  assert.equal(admit(second, "192.0.2.2"), undefined);
+  // A limit that is set anew counts those that are not named yet by the proxy's address; named, they are their client's.
+  engine.rule(LISTENER, full);
+  assert.equal(admit(third, "192.0.2.3"), undefined);
+  engine.limit(table, admissionColumn(1, 0), capsOf(3));
+  assert.deepEqual(await refused(loopback), [1, 0, 2, 1, 0, 0]);
 });

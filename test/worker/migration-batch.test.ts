@@ -3,11 +3,25 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { OWN_DEADLINES } from "#src/connection/deadlines.js";
 import { STATE_KINDS } from "#src/connection/moved.js";
+import type { Origin } from "#src/connection/origin.js";
 import { type BatchEntry, decodeBatch, encodeRecord } from "#src/worker/migration-batch.js";
 
 const bytes = fc.uint8Array({ maxLength: 300 }).map((each) => Buffer.from(each));
 const clock = fc.double({ noNaN: true });
 const plain = { noNullPrototype: true } as const;
+const peer = fc.record({ host: fc.ipV6(), port: fc.nat(65_535) }, plain);
+const tlv = fc.record({ type: fc.nat(255), value: bytes }, plain);
+const proxy = fc.record(
+  {
+    version: fc.constantFrom(1, 2),
+    local: fc.boolean(),
+    destination: peer,
+    unix: fc.record({ source: fc.string({ unit: "grapheme" }), destination: fc.string() }, plain),
+    tlvs: fc.array(tlv, { maxLength: 3 }),
+  },
+  { ...plain, requiredKeys: ["version", "local", "tlvs"] },
+);
+const origin: fc.Arbitrary<Origin> = fc.record({ peer, proxy }, { ...plain, requiredKeys: [] });
 const entry: fc.Arbitrary<BatchEntry> = fc.record(
   {
     endpoint: fc.nat(63),
@@ -15,6 +29,7 @@ const entry: fc.Arbitrary<BatchEntry> = fc.record(
       {
         id: fc.string({ unit: "grapheme", maxLength: 40 }),
         remote: fc.record({ host: fc.oneof(fc.ipV4(), fc.ipV6(), fc.constant("")), port: fc.nat(65_535) }, plain),
+        origin: fc.option(origin, { nil: undefined }),
         received: clock,
         sent: clock,
         receivedAt: clock,
