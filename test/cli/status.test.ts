@@ -51,8 +51,11 @@ const STATUS: ServerStatus = {
       opened: 18,
       requests: 24,
       shed: 6,
+      handshakes: 0,
+      resumed: 0,
     },
   ],
+  tls: [],
   workers: [worker(0), worker(1)],
   draining: [],
   totals: { ...TRAFFIC, restarts: 2 },
@@ -104,4 +107,18 @@ test("processes that drain have a table of their own while there are any", () =>
   const since = "2030-01-01T00:59:50.000Z";
   const text = showStatus({ ...STATUS, draining: [{ pid: 90, generation: 1, open: 31, since }] });
   assert.match(text, /^draining {2}generation {2}open {2}for\n +90 {11}1 {4}31 {2}10s$/m);
+});
+
+test("certificates are listed with their end, and why newer files are not used", () => {
+  assert.ok(!showStatus(STATUS).includes("certificate"));
+  const certificates = [{ file: "/etc/a.pem", names: ["a.example", "*.a.example"], notAfter: "2030-02-01T00:00:00Z" }];
+  const problem = { message: "/etc/a.key does not exist", at: "2030-01-01T00:30:00.000Z" };
+  const entry = { listener: "secure", certificates, loadedAt: "2030-01-01T00:00:00.000Z" };
+  const lines = showStatus({ ...STATUS, tls: [{ ...entry, problem }] }).split("\n");
+  const at = lines.findIndex((line) => /^TLS +certificate +names +expires/.test(line));
+  assert.match(lines[at + 1] ?? "", /^secure +\/etc\/a\.pem +a\.example \*\.a\.example +2030-02-01T00:00:00Z/);
+  assert.equal(
+    lines[at + 2],
+    "listener secure keeps its certificate since 2030-01-01T00:30:00.000Z: /etc/a.key does not exist",
+  );
 });
