@@ -41,19 +41,25 @@ export class CertificateWatch {
 
   constructor(options: CertificateWatchOptions) {
     this.#options = options;
-    this.#poll = setInterval(() => this.follow(), options.pollMs ?? POLL_MS);
+    this.#poll = setInterval(() => {
+      this.#watchFolders();
+      this.#look();
+    }, options.pollMs ?? POLL_MS);
     this.#poll.unref();
     this.follow();
   }
 
-  /** The files are others now. */
+  /** The files are others now. They may have changed since they were read. */
   follow(): void {
+    this.#watchFolders();
+    this.#stir();
+  }
+
+  #watchFolders(): void {
     const folders = new Set(this.#options.files().map(dirname));
     for (const [folder, watcher] of this.#watchers) if (!folders.has(folder)) this.#unwatch(folder, watcher);
     // Also folders that came late, or came back.
     for (const folder of folders) if (!this.#watchers.has(folder)) this.#watch(folder);
-    // They may have changed since they were read.
-    this.#stir();
   }
 
   /** Looks whether a file is another than it was. One that is seen for the first time may be. */

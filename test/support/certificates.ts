@@ -1,5 +1,6 @@
 /** Certificates for tests, made by the openssl that is installed: an authority, and whoever it signs. */
 import { execFileSync } from "node:child_process";
+import { X509Certificate } from "node:crypto";
 import { mkdirSync, readFileSync, renameSync } from "node:fs";
 import { join } from "node:path";
 
@@ -54,6 +55,11 @@ export class Authority {
     );
   }
 
+  /** PEM. */
+  get text(): string {
+    return readFileSync(this.certificate, "utf8");
+  }
+
   /** Signs a new certificate for a new key. */
   issue({ name, names, days = 30, newKey = P256, organization }: Wanted): Issued {
     const place = join(this.folder, `${++this.#issued}`);
@@ -73,11 +79,7 @@ export function replaceFiles(at: Issued, issued: Issued): void {
   for (const part of ["certificate", "key"] as const) renameSync(issued[part], at[part]);
 }
 
-/** "notAfter" and the like are compared by serial number: no two certificates have the same. */
-export function serialOf(pem: string): string {
-  return openssl("x509", "-in", pem, "-noout", "-serial").trim().replace("serial=", "");
-}
-
-export function readPem({ certificate, key }: Issued): { chain: string; key: string } {
-  return { chain: readFileSync(certificate, "utf8"), key: readFileSync(key, "utf8") };
+/** No two certificates have the same. */
+export function serialOf(path: string): string {
+  return new X509Certificate(readFileSync(path)).serialNumber;
 }
