@@ -58,10 +58,13 @@ const v6 = fc.uint8Array({ minLength: 16, maxLength: 16 }).map((bytes) => {
 const ends: fc.Arbitrary<Ends> = fc
   .constantFrom(v4, v6)
   .chain((host) => fc.record({ source: host, destination: host, sourcePort: port, destinationPort: port }));
-const value = fc.record({
-  type: fc.constantFrom(1, 2, 5, 0x20, 0x30, 0xe0),
-  value: fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from(bytes)),
-});
+const value = fc.record(
+  {
+    type: fc.constantFrom(1, 2, 5, 0x20, 0x30, 0xe0),
+    value: fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from(bytes)),
+  },
+  { noNullPrototype: true },
+);
 const tail = fc.uint8Array({ maxLength: 40 });
 
 test("both versions: what was written is read, the client's bytes behind it are left", () => {
@@ -250,7 +253,10 @@ test("version 2: padding is dropped, values are copies", () => {
 test("version 2: a checksum must be right, wherever one byte is another", () => {
   const bytes = v2(ENDS, [{ type: 5, value: Buffer.from("request-17") }], true);
   assert.equal(header(bytes).info.tlvs.length, 2);
+  // All but its own type: without one there is no checksum to be wrong.
+  const typeAt = bytes.length - 7;
   for (let at = 16; at < bytes.length; at++) {
+    if (at === typeAt) continue;
     const changed = Buffer.from(bytes);
     changed[at] = (changed[at] ?? 0) ^ 0x10;
     assert.match(problem(changed), /its (checksum|list of values) is wrong/, `byte ${at}`);

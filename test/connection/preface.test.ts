@@ -205,6 +205,7 @@ test("a socket that fails has its reason", () => {
     const it = proxied();
     it.push(v1().subarray(0, 9));
     it.preface.onError(errno);
+    it.tick(0);
     assert.equal(it.closed(), reason);
     assert.deepEqual([it.held.now, it.endpoint.prefaces], [0, 0]);
   }

@@ -9,7 +9,7 @@ import { testConnection } from "#src/connection/harness.js";
 import { WORKER_REJECTED } from "#src/os/scoreboard.js";
 import type { ConnectionInfo } from "#src/service/connection.js";
 import { defineService } from "#src/service/define.js";
-import { openPeer, type Peer } from "../support/peer.js";
+import { attemptPeer, openPeer, type Peer } from "../support/peer.js";
 import { ENDS, packValues, V2_SIGNATURE, v1, v2, v2Local, v2Raw } from "../support/proxy-headers.js";
 import { openServing, type Serving, type ServingOptions } from "../support/serving.js";
 import { byteByByte } from "../support/splits.js";
@@ -59,7 +59,9 @@ async function pieces(peer: Peer, parts: readonly Uint8Array[]): Promise<void> {
   }
 }
 
-const wasReset = (peer: Peer): Promise<true> => until("a reset", () => peer.error === "ECONNRESET" || undefined);
+/** Not ended: whoever writes meanwhile may be told so by EPIPE. */
+const wasReset = (peer: Peer): Promise<true> =>
+  until("a reset", () => (peer.error !== undefined && !peer.ended) || undefined);
 const stranger = (host: string, sourcePort = 7): Buffer => v1({ ...ENDS, source: host, sourcePort });
 
 for (const [what, header] of [
@@ -128,7 +130,7 @@ test("the peer's FIN: behind a header and a request it is answered; before the h
 test("from a network that is not trusted nobody is let in, whatever he says", async (t) => {
   const serving = await open(t, { proxyProtocol: STRANGE });
   for (const bytes of [v1(), v2(), v2Local(), Buffer.from("hello\n"), Buffer.alloc(0)]) {
-    const peer = await openPeer(t, serving.port);
+    const peer = await attemptPeer(t, serving.port);
     peer.write(bytes);
     await wasReset(peer);
     assert.equal(peer.length, 0);
@@ -174,7 +176,7 @@ for (const [what, begun] of [
     const peers = await Promise.all([0, 1].map(() => openPeer(t, serving.port)));
     const began = performance.now();
     for (const peer of peers) peer.write(begun);
-    const dribble = setInterval(() => peers[1]?.socket.write(begun.length > 0 ? "\0" : ""), 50);
+    const dribble = setInterval(() => peers[1]?.socket.write(begun.length > 0 ? "\0" : ""), 100);
     t.after(() => clearInterval(dribble));
     await Promise.all(peers.map(wasReset));
     clearInterval(dribble);
@@ -232,7 +234,7 @@ test("all of them are counted in the total from accept on", async (t) => {
   await openPeer(t, serving.port);
   await openPeer(t, serving.port);
   await until("both", () => serving.figure("prefaces") === 2);
-  const third = await openPeer(t, serving.port);
+  const third = await attemptPeer(t, serving.port);
   third.write(v1());
   await wasReset(third);
   assert.deepEqual(serving.rejected(), { "max-connections": 1 });
@@ -349,8 +351,8 @@ test("a listener without the option reads no header", async (t) => {
   const serving = await openServing(t, defineService({ codec: line(), onMessage: (text) => text }));
   const peer = await openPeer(t, serving.port);
   peer.write(v1());
-  await peer.receives(v1().length - 1);
-  assert.equal(peer.text, String(v1()).replace("\r", ""));
+  await peer.receives(v1().length);
+  assert.equal(peer.text, String(v1()));
 });
 
 test("testConnection: a service is shown what a header would have brought", () => {

@@ -67,3 +67,12 @@ export async function openPeer(t: TestContext, port: number, options: { paused?:
   await once(socket, "connect");
   return peer;
 }
+
+/** Connects from an address of 127.0.0.0/8. It may be reset before it knows that it is connected. */
+export async function attemptPeer(t: TestContext, port: number, localAddress = "127.0.0.1"): Promise<Peer> {
+  const socket = connect({ port, host: "127.0.0.1", localAddress, allowHalfOpen: true, noDelay: true });
+  t.after(() => socket.destroy());
+  const peer = new Peer(socket);
+  await until("a connection, or its end", () => !socket.connecting || peer.closed);
+  return peer;
+}

@@ -87,7 +87,7 @@ for (const [what, version, start] of BALANCERS) {
     const { server, port } = await startProxied(t);
     const balancer = await start(t, port);
     const alices = [await openFrom(t, ALICE, balancer), await openFrom(t, ALICE, balancer)];
-    const seen = [];
+    const seen: Answer[] = [];
     for (const [index, client] of alices.entries()) {
       const answer = await ask(client, `${index}`);
       seen.push(answer);

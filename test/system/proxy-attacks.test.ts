@@ -7,14 +7,13 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { readdirSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import type { CloseReason } from "#src/base/reasons.js";
 import type { ServerStatus } from "#src/control/status.js";
 import { makeFolder } from "../support/folder.js";
-import { openPeer, Peer } from "../support/peer.js";
+import { attemptPeer, openPeer, type Peer } from "../support/peer.js";
 import { ENDS, v1, v2, v2Raw } from "../support/proxy-headers.js";
 import { startServer, type TestServer } from "../support/server.js";
 import { until } from "../support/until.js";
@@ -97,19 +96,10 @@ timeouts: { proxyHeader: ${DEADLINE_MS}ms, idle: off }
   };
 }
 
-async function openFrom(t: TestContext, address: string, port: number): Promise<Peer> {
-  const socket = connect({ port, host: "127.0.0.1", localAddress: address, allowHalfOpen: true });
-  t.after(() => socket.destroy());
-  const peer = new Peer(socket);
-  // It may be reset before it is connected, as far as it knows.
-  await until("an answer", () => !socket.connecting || peer.closed);
-  return peer;
-}
-
 async function openPeers(t: TestContext, count: number, port: number): Promise<Peer[]> {
   const peers: Peer[] = [];
   for (let left = count; left > 0; left -= 100) {
-    const batch = Array.from({ length: Math.min(100, left) }, () => openFrom(t, "127.0.0.1", port));
+    const batch = Array.from({ length: Math.min(100, left) }, () => attemptPeer(t, port));
     peers.push(...(await Promise.all(batch)));
   }
   return peers;
@@ -176,7 +166,7 @@ test("garbage, and headers with a few bytes changed: closed, or somebody else's,
 test("a stranger who poses as a proxy is nobody, and the client whose name he used keeps his place", async (t) => {
   const { server, port, closes, calm } = await attacked(t);
   for (let round = 0; round < 5; round++) {
-    const strangers = await Promise.all(Array.from({ length: 100 }, () => openFrom(t, STRANGER, port)));
+    const strangers = await Promise.all(Array.from({ length: 100 }, () => attemptPeer(t, port, STRANGER)));
     // The ordinary client's own address is full: whoever were believed would be turned away for that.
     for (const [index, peer] of strangers.entries()) if (!peer.closed) peer.write(index % 2 === 0 ? v1() : v2());
     await allClosed(strangers);

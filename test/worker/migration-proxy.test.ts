@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { line } from "#src/codec/line.js";
 import { type AnyService, defineService } from "#src/service/define.js";
-import { openPeer } from "../support/peer.js";
+import { openPeer, type Peer } from "../support/peer.js";
 import { ENDS, v1, v2, v2Local } from "../support/proxy-headers.js";
 import { openServing, type Serving, type ServingOptions } from "../support/serving.js";
 import { until } from "../support/until.js";
@@ -28,7 +28,7 @@ async function pair(t: TestContext, options: ServingOptions): Promise<[Serving, 
 test("client, proxy and values are the same in the other worker, and back", async (t) => {
   const [a, b] = await pair(t, {});
   const value = { type: 5, value: Buffer.from("id-17") };
-  const peers = [];
+  const peers: Peer[] = [];
   for (const header of [v1(), v2({ ...ENDS, source: "2001:db8::7", destination: "::1" }, [value], true), v2Local()]) {
     const peer = await openPeer(t, a.port);
     peer.write(Buffer.concat([header, Buffer.from("who\n")]));
