@@ -14,7 +14,7 @@
 
 #include "socket.h"
 
-#define ARGUMENTS_MAX 6
+#define ARGUMENTS_MAX 7
 #define HOST_BYTES 64
 
 typedef struct {

@@ -339,6 +339,15 @@ static napi_value engine_abandon_js(napi_env env, napi_callback_info info) {
   return freed;
 }
 
+static napi_value give_bytes(napi_env env, const uint8_t *bytes, size_t length) {
+  void *copy;
+  napi_value buffer, array;
+  napi_create_arraybuffer(env, length, &copy, &buffer);
+  if (length > 0) memcpy(copy, bytes, length);
+  napi_create_typedarray(env, napi_uint8_array, length, buffer, 0, &array);
+  return array;
+}
+
 static napi_value engine_release_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   host *self = take_host(&args);
@@ -349,14 +358,10 @@ static napi_value engine_release_js(napi_env env, napi_callback_info info) {
   if (self->in_round) return give_int(env, -EBUSY);
   int error = engine_release(&self->core, (uint32_t)slot_index, (uint32_t)generation, &released);
   if (error) return give_int(env, error);
-  void *copy;
-  napi_value buffer, bytes, result = give_object(env);
-  napi_create_arraybuffer(env, released.length, &copy, &buffer);
-  if (released.length > 0) memcpy(copy, released.unsent, released.length);
-  free(released.unsent);
-  napi_create_typedarray(env, napi_uint8_array, released.length, buffer, 0, &bytes);
+  napi_value result = give_object(env);
   set_property(env, result, "fd", give_int(env, released.fd));
-  set_property(env, result, "unsent", bytes);
+  set_property(env, result, "unsent", give_bytes(env, released.unsent, released.length));
+  free(released.unsent);
   int32_t entry = released.place.counted ? released.place.entry : NOT_COUNTED;
   set_property(env, result, "entry", give_int(env, entry));
   return result;
@@ -422,6 +427,100 @@ static napi_value engine_unread_js(napi_env env, napi_callback_info info) {
   return give_int(env, conn ? conn_unread(conn) : -EBADF);
 }
 
+/* ---- stream layers ---- */
+
+#define SERVER_NAME_BYTES 256
+
+static napi_value engine_secure_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  uint32_t index = (uint32_t)take_int(&args, 1), generation = (uint32_t)take_int(&args, 2);
+  void *handle = NULL;
+  if (napi_get_value_external(env, args.values[3], &handle) != napi_ok) args.wrong = true;
+  stream_source *source = handle;
+  size_t early_length, session_length;
+  const uint8_t *early = take_bytes(&args, 4, &early_length);
+  char server_name[SERVER_NAME_BYTES];
+  take_text(&args, 5, server_name, sizeof server_name);
+  const uint8_t *session = take_bytes(&args, 6, &session_length);
+  if (args.wrong || !source || source->magic != STREAM_SOURCE) return throw_wrong(env);
+  slot *conn = engine_slot(&self->core, index, generation);
+  if (!conn || conn->state != SLOT_OPEN) return give_int(env, -EBADF);
+  stream_options options = {
+      .server_name = server_name, .session = session, .session_length = (uint32_t)session_length};
+  stream *layer;
+  int error = source->open(source, &options, &layer);
+  if (error) return give_int(env, error);
+  if (early_length > 0) {
+    layer->early = malloc(early_length);
+    if (layer->early) memcpy(layer->early, early, early_length);
+    layer->early_to = (uint32_t)early_length;
+  }
+  error = early_length > 0 && !layer->early ? -ENOMEM
+                                            : engine_secure(&self->core, index, generation, layer);
+  if (error) {
+    free(layer->early);
+    layer->ops->free(layer);
+  }
+  return give_int(env, error);
+}
+
+/* The layer of the slot that the first arguments mean, or NULL. */
+static stream *take_layer(arguments *args) {
+  host *self = take_host(args);
+  uint32_t index = (uint32_t)take_int(args, 1), generation = (uint32_t)take_int(args, 2);
+  slot *conn = args->wrong ? NULL : engine_slot(&self->core, index, generation);
+  return conn ? conn->stream : NULL;
+}
+
+static void set_text(napi_env env, napi_value object, const char *name, const char *text) {
+  if (text) set_property(env, object, name, give_text(env, text));
+}
+
+static napi_value engine_tls_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  stream *layer = take_layer(&args);
+  if (args.wrong) return throw_wrong(env);
+  if (!layer || !layer->secured) return give_int(env, -ENOTCONN);
+  stream_facts facts = {0};
+  layer->ops->describe(layer, &facts);
+  napi_value result = give_object(env);
+  set_text(env, result, "protocol", facts.protocol);
+  set_text(env, result, "cipher", facts.cipher);
+  set_text(env, result, "serverName", facts.server_name);
+  if (facts.alpn_length > 0) {
+    napi_value alpn;
+    napi_create_string_latin1(env, (const char *)facts.alpn, facts.alpn_length, &alpn);
+    set_property(env, result, "alpn", alpn);
+  }
+  set_property(env, result, "resumed", give_bool(env, facts.resumed));
+  if (facts.certificate_length > 0) {
+    set_property(env, result, "peerCertificate",
+                 give_bytes(env, facts.certificate, facts.certificate_length));
+  }
+  free(facts.certificate);
+  set_text(env, result, "verifyError", facts.verify_error);
+  return result;
+}
+
+static napi_value engine_tls_error_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  stream *layer = take_layer(&args);
+  if (args.wrong) return throw_wrong(env);
+  return give_text(env, layer && layer->error ? layer->error : "");
+}
+
+static napi_value engine_tls_session_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  stream *layer = take_layer(&args);
+  if (args.wrong) return throw_wrong(env);
+  uint8_t *bytes = NULL;
+  uint32_t length = layer && layer->secured ? layer->ops->session(layer, &bytes) : 0;
+  napi_value result = give_bytes(env, bytes, length);
+  free(bytes);
+  return result;
+}
+
 /* ---- exports ---- */
 
 static const addon_export EXPORTS[] = {
@@ -443,6 +542,10 @@ static const addon_export EXPORTS[] = {
     {"engineFlush", engine_flush_js},
     {"engineSend", engine_send_js},
     {"engineTick", engine_tick_js},
+    {"engineSecure", engine_secure_js},
+    {"engineTls", engine_tls_js},
+    {"engineTlsError", engine_tls_error_js},
+    {"engineTlsSession", engine_tls_session_js},
     {"engineAddress", engine_address_js},
     {"engineUnread", engine_unread_js},
 };

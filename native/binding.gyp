@@ -14,6 +14,7 @@
         "conn.c",
         "engine.c",
         "fds.c",
+        "layer.c",
         "listener.c",
         "siphash.c",
         "socket.c",

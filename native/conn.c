@@ -41,7 +41,7 @@ void conn_drop_unsent(engine *self, slot *conn) {
 
 /* The socket failed: the descriptor goes at once, the slot stays JavaScript's until it lets go, and
  * the error is reported in the next round (a flush has no input records to write). */
-static void fail(engine *self, slot *conn, int error) {
+void conn_fail(engine *self, slot *conn, int error) {
   if (conn->state == SLOT_CLOSING) {
     engine_free(self, conn);
     return;
@@ -148,14 +148,13 @@ static ssize_t send_parts(engine *self, slot *conn, struct iovec *parts, int cou
   return sent < 0 ? -errno : sent;
 }
 
-/* Sends the parts in order after everything unsent. False when the connection failed. */
-static bool send_or_keep(engine *self, slot *conn, struct iovec *parts, int count) {
+bool conn_transmit(engine *self, slot *conn, struct iovec *parts, int count) {
   ssize_t sent = 0;
   bool waiting = has_unsent(conn);
   if (!waiting && conn->state != SLOT_CONNECTING) {
     sent = send_parts(self, conn, parts, count);
     if (sent < 0 && sent != -EAGAIN) {
-      fail(self, conn, (int)-sent);
+      conn_fail(self, conn, (int)-sent);
       return false;
     }
     /* Also with nothing sent: the clock of a stall begins at the first refusal. */
@@ -168,7 +167,7 @@ static bool send_or_keep(engine *self, slot *conn, struct iovec *parts, int coun
     if (taken == parts[i].iov_len) continue;
     if (!keep_unsent(self, conn, (uint8_t *)parts[i].iov_base + taken,
                      (uint32_t)(parts[i].iov_len - taken))) {
-      fail(self, conn, ENOMEM);
+      conn_fail(self, conn, ENOMEM);
       return false;
     }
   }
@@ -182,6 +181,12 @@ static bool send_or_keep(engine *self, slot *conn, struct iovec *parts, int coun
   return true;
 }
 
+/* Sends what JavaScript gave. False when the connection failed. */
+static bool send_or_keep(engine *self, slot *conn, struct iovec *parts, int count) {
+  return conn->stream ? layer_send(self, conn, parts, count)
+                      : conn_transmit(self, conn, parts, count);
+}
+
 /* The kernel takes bytes again. False when the connection failed. */
 static bool send_unsent(engine *self, slot *conn) {
   while (has_unsent(conn)) {
@@ -189,7 +194,7 @@ static bool send_unsent(engine *self, slot *conn) {
     ssize_t sent = send_parts(self, conn, &part, 1);
     if (sent == -EAGAIN) return true;
     if (sent < 0) {
-      fail(self, conn, (int)-sent);
+      conn_fail(self, conn, (int)-sent);
       return false;
     }
     progress(self, conn, (uint32_t)sent);
@@ -200,9 +205,11 @@ static bool send_unsent(engine *self, slot *conn) {
 
 static void finish(engine *self, slot *conn) {
   if (!(conn->flags & FLAG_FINISH) || (conn->flags & FLAG_FINISHED)) return;
+  if (conn->stream) layer_finish(self, conn);
+  if (conn->state == SLOT_DEAD) return;
   if (has_unsent(conn) || conn->state == SLOT_CONNECTING) return;
   conn->flags |= FLAG_FINISHED;
-  if (shutdown(conn->fd, SHUT_WR) != 0 && errno != ENOTCONN) fail(self, conn, errno);
+  if (shutdown(conn->fd, SHUT_WR) != 0 && errno != ENOTCONN) conn_fail(self, conn, errno);
 }
 
 /* Below the mark JavaScript asked about? Then let the next round report it. */
@@ -225,6 +232,11 @@ static double linger_ms(const slot *conn) {
  * still sends. Closing with unread input would make the kernel send RST, which can overtake the
  * last reply on its way (RFC 9293 section 3.6.1). */
 static void begin_close(engine *self, slot *conn, int32_t flush_ms) {
+  if (conn->stream && conn->state == SLOT_OPEN) layer_finish(self, conn);
+  if (conn->state == SLOT_DEAD && conn->fd >= 0) {
+    layer_linger(self, conn, linger_ms(conn));
+    return;
+  }
   if (conn->state != SLOT_OPEN || (!has_unsent(conn) && (conn->flags & FLAG_ENDED))) {
     engine_free(self, conn);
     return;
@@ -316,24 +328,18 @@ void conn_resume(engine *self, slot *conn) {
   if (conn->flags & FLAG_READABLE) engine_enqueue(self, conn);
 }
 
-/* Takes one share into the input arena. A short read means the socket is drained (epoll(7), on
- * edge-triggered streams), unless a hang-up was announced, behind which stands the end, or urgent
- * data, at whose mark recv() stops short (tcp(7)). */
-static void receive(engine *self, slot *conn) {
+/* A short read means the socket is drained (epoll(7), on edge-triggered streams), unless a hang-up
+ * was announced, behind which stands the end, or urgent data, at whose mark recv() stops short
+ * (tcp(7)). */
+ssize_t conn_take(engine *self, slot *conn, uint8_t *into, size_t size) {
   ssize_t received;
   self->memory.totals[TOTAL_RECEIVES]++;
   do
-    received = recv(conn->fd, self->memory.input + self->input_used, RECEIVE_SHARE, 0);
+    received = recv(conn->fd, into, size, 0);
   while (received < 0 && errno == EINTR);
-  int32_t index = engine_index(self, conn);
   if (received > 0) {
-    engine_emit(self, INPUT_DATA, index, (int32_t)self->input_used, (int32_t)received);
-    self->input_used += (uint32_t)received;
-    double *counters = &self->memory.counters[index * COUNTER_WORDS];
-    counters[COUNTER_RECEIVED] += (double)received;
-    counters[COUNTER_RECEIVED_AT] = self->now;
     self->memory.totals[TOTAL_BYTES_RECEIVED] += (double)received;
-    if (received < RECEIVE_SHARE && !(conn->flags & FLAG_EXHAUST)) {
+    if ((size_t)received < size && !(conn->flags & FLAG_EXHAUST)) {
       conn->flags &= (uint16_t)~FLAG_READABLE;
     } else {
       engine_enqueue(self, conn);
@@ -341,19 +347,32 @@ static void receive(engine *self, slot *conn) {
   } else if (received == 0) {
     conn->flags |= FLAG_ENDED;
     conn->flags &= (uint16_t)~FLAG_READABLE;
-    engine_emit(self, INPUT_END, index, 0, 0);
+    engine_emit(self, INPUT_END, engine_index(self, conn), 0, 0);
   } else if (errno == EAGAIN) {
     conn->flags &= (uint16_t) ~(FLAG_READABLE | FLAG_EXHAUST);
   } else {
-    fail(self, conn, errno);
+    conn_fail(self, conn, errno);
   }
+  return received;
+}
+
+/* Takes one share into the input arena. */
+static void receive(engine *self, slot *conn) {
+  ssize_t received = conn_take(self, conn, self->memory.input + self->input_used, RECEIVE_SHARE);
+  if (received <= 0) return;
+  int32_t index = engine_index(self, conn);
+  engine_emit(self, INPUT_DATA, index, (int32_t)self->input_used, (int32_t)received);
+  self->input_used += (uint32_t)received;
+  double *counters = &self->memory.counters[index * COUNTER_WORDS];
+  counters[COUNTER_RECEIVED] += (double)received;
+  counters[COUNTER_RECEIVED_AT] = self->now;
 }
 
 static void proceed_connecting(engine *self, slot *conn) {
   conn->flags &= (uint16_t)~FLAG_WRITABLE;
   int error = socket_error(conn->fd);
   if (error) {
-    fail(self, conn, error);
+    conn_fail(self, conn, error);
     return;
   }
   conn->state = SLOT_OPEN;
@@ -374,8 +393,8 @@ void conn_event(engine *self, slot *conn, uint32_t events) {
 
 void conn_proceed(engine *self, slot *conn) {
   int32_t index = engine_index(self, conn);
-  if (conn->state == SLOT_CONNECTING && (conn->flags & FLAG_WRITABLE))
-    proceed_connecting(self, conn);
+  bool connecting = conn->state == SLOT_CONNECTING;
+  if (connecting && (conn->flags & FLAG_WRITABLE)) proceed_connecting(self, conn);
   if (conn->state == SLOT_CLOSING) {
     proceed_closing(self, conn);
     return;
@@ -396,11 +415,19 @@ void conn_proceed(engine *self, slot *conn) {
   if (conn->state == SLOT_OPEN && (conn->flags & FLAG_ERROR) &&
       (conn->flags & (FLAG_PAUSED | FLAG_ENDED))) {
     int error = socket_error(conn->fd);
-    fail(self, conn, error ? error : ECONNRESET);
+    conn_fail(self, conn, error ? error : ECONNRESET);
   }
   if (conn->state == SLOT_OPEN && (conn->flags & FLAG_READABLE) &&
-      !(conn->flags & (FLAG_PAUSED | FLAG_ENDED)))
-    receive(self, conn);
+      !(conn->flags & (FLAG_PAUSED | FLAG_ENDED))) {
+    /* Who hears that it is connected may put a layer on it, before anything is read. */
+    if (connecting) {
+      engine_enqueue(self, conn);
+    } else if (conn->stream) {
+      layer_receive(self, conn);
+    } else {
+      receive(self, conn);
+    }
+  }
   if (conn->state == SLOT_DEAD && conn->error) {
     engine_emit(self, INPUT_ERROR, index, conn->error, 0);
     conn->error = 0;

@@ -162,6 +162,7 @@ static void forget(engine *self, slot *conn) {
   if (conn->state == SLOT_CLOSING) engine_unwatch_closing(self, conn);
   if (conn->flags & FLAG_COUNTED) admission_leave(&self->admission, conn->listener, conn->entry);
   conn_drop_unsent(self, conn);
+  if (conn->stream) layer_free(conn);
   conn->fd = -1;
   self->memory.header[HEADER_OPEN]--;
   self->memory.totals[TOTAL_OPEN] = self->memory.header[HEADER_OPEN];
@@ -244,6 +245,7 @@ int engine_adopt(engine *self, int listener, int fd, const socket_address *clien
 int engine_release(engine *self, uint32_t index, uint32_t generation, engine_released *released) {
   slot *conn = engine_slot(self, index, generation);
   if (!conn || conn->state != SLOT_OPEN) return -EBADF;
+  if (conn->stream) return -EOPNOTSUPP;
   *released = (engine_released){
       .fd = conn->fd,
       .place = {.counted = (conn->flags & FLAG_COUNTED) != 0, .entry = conn->entry},
@@ -391,7 +393,7 @@ void engine_emit(engine *self, int32_t kind, int32_t index, int32_t a, int32_t b
 /* Asked before a slot leaves the list: one that had to go back would queue behind the others, and
  * could starve. */
 static bool has_room_for_share(const engine *self) {
-  return engine_has_room(self, 5) && self->memory.input_bytes - self->input_used >= RECEIVE_SHARE;
+  return engine_has_room(self, 6) && self->memory.input_bytes - self->input_used >= RECEIVE_SHARE;
 }
 
 int engine_round(engine *self) {
@@ -419,7 +421,7 @@ int engine_round(engine *self) {
   }
   listener_accept_ready(self, accepting, accepting_count);
   /* Only those queued by now: one that has more comes again next round, behind the others. Each may
-   * write up to four records (connected, blocked, writable, data or end or error). */
+   * write up to six records (blocked, writable, secured, data, end, error). */
   for (int32_t left = self->ready_count; left > 0 && has_room_for_share(self); left--) {
     slot *conn = dequeue(self);
     if (conn->state == SLOT_FREE) {

@@ -14,7 +14,8 @@
  * hangs up cannot spin. What an edge announced and a round did not finish waits in the ready list;
  * while engine_backlog() is not 0 the caller must come back without sleeping.
  *
- * engine.c: rounds, slots, clock. listener.c: accepting. conn.c: receiving, sending, closing. */
+ * engine.c: rounds, slots, clock. listener.c: accepting. conn.c: receiving, sending, closing.
+ * layer.c: the same for connections with a stream layer (TLS). */
 #ifndef HEADRACE_ENGINE_H
 #define HEADRACE_ENGINE_H
 
@@ -22,9 +23,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <sys/uio.h>
 
 #include "admission.h"
 #include "socket.h"
+#include "stream.h"
 
 /* ---- what is shared with JavaScript: keep in step with src/engine/layout.ts ---- */
 
@@ -63,6 +66,7 @@ enum {
   INPUT_WRITABLE,     /* unsent bytes fell below the mark of NOTIFY */
   INPUT_BLOCKED,      /* the kernel took no more: unsent bytes wait */
   INPUT_ACCEPT_ERROR, /* slot is the listener, a errno; a rest begins */
+  INPUT_SECURED,      /* its stream layer is through with its handshake */
 };
 #define INPUT_WORDS 4
 
@@ -169,6 +173,7 @@ typedef struct {
   uint8_t *unsent;      /* what the kernel did not take: bytes [unsent_from, unsent_to) */
   int32_t notify_below; /* 0: nobody asked */
   int32_t error;        /* SLOT_DEAD: still to be reported */
+  stream *stream;       /* NULL: the socket's bytes are the connection's */
   /* Closing. */
   int32_t close_before, close_after; /* list of closing slots */
   int32_t close_ms;                  /* for progress */
@@ -282,7 +287,8 @@ typedef struct {
   uint32_t length;
 } engine_released;
 
-/* Stops watching and frees the slot without closing. -EBADF for a slot not open. */
+/* Stops watching and frees the slot without closing. -EBADF for a slot not open, -EOPNOTSUPP for
+ * one with a stream layer, whose state no descriptor holds. */
 int engine_release(engine *self, uint32_t index, uint32_t generation, engine_released *released);
 
 /* Resets closing slots that hold unsent bytes, the oldest first, until buffers of at least `bytes`
@@ -304,6 +310,10 @@ int engine_share(engine *self, int fd, int wake_fd);
 /* How `listener` limits its clients from now on. Those that are open and were not counted by their
  * address until now are. */
 int engine_rule(engine *self, int listener, const address_rule *rule, int on_limit);
+
+/* Puts a layer on an open slot, whose own it is from then on. It begins in the next round, as soon
+ * as the slot is not paused. -EBADF when the slot is not open, -EALREADY when it has one. */
+int engine_secure(engine *self, uint32_t index, uint32_t generation, stream *layer);
 
 /* Counts a client that was not admitted. */
 void engine_count_rejected(engine *self, admission_verdict verdict);
@@ -374,5 +384,26 @@ int conn_unread(const slot *conn);
 void conn_resume(engine *self, slot *conn);
 /* The time of a closing slot is up. */
 void conn_close_now(engine *self, slot *conn);
+
+/* ---- shared by conn.c and layer.c ---- */
+
+/* The socket failed. */
+void conn_fail(engine *self, slot *conn, int error);
+/* Sends the socket's bytes, in order, after everything unsent. False when the connection failed. */
+bool conn_transmit(engine *self, slot *conn, struct iovec *parts, int count);
+/* Reads from the socket; what is not bytes (an end, an error) is dealt with. Returns their number
+ * or something not above 0. */
+ssize_t conn_take(engine *self, slot *conn, uint8_t *into, size_t size);
+
+/* ---- layer.c: what conn.c does, for a slot with a layer ---- */
+
+void layer_receive(engine *self, slot *conn);
+/* False when the connection failed. */
+bool layer_send(engine *self, slot *conn, const struct iovec *parts, int count);
+/* Nothing more will be sent: says so to the peer. */
+void layer_finish(engine *self, slot *conn);
+/* The slot was closed after its layer had failed, with the descriptor still open. */
+void layer_linger(engine *self, slot *conn, double linger_ms);
+void layer_free(slot *conn);
 
 #endif

@@ -134,6 +134,7 @@ export interface AddressRanges {
 const ON_LIMIT: readonly OnLimit[] = ["reset", "close", "wait"];
 const NS = 1e9;
 const NO_BYTES = new Uint8Array(0);
+const SERVER_NAME = /^[!-~]{0,253}$/;
 
 const SLOTS_MAX = 1 << 18;
 /** 64 connections each: as many as the longest queue holds. */
@@ -343,16 +344,22 @@ export class Engine {
    * Begins TLS on an open slot; its owner hears `onSecured`, and no data before that. What fails, then or later, is
    * `onError(EPROTO)`, and `tlsError` says why; a peer that leaves instead is `onEnd`, as its close_notify is. Nothing
    * may be sent before `onSecured`. The slot's counters begin anew with it, and count plaintext. A slot that is not
-   * open any more: nothing happens, its owner is told why it is not. Throws `tls-invalid` for a session that is none, and
+   * open any more: nothing happens, its owner is told why it is not. Throws `tls-invalid` for a session or a name that is none, and
    * `system` when the slot has TLS already.
    */
   secure(slot: number, generation: number, context: TlsContext, options: SecureOptions = {}): void {
     const { early = NO_BYTES, serverName = "", session = NO_BYTES } = options;
+    if (!SERVER_NAME.test(serverName)) {
+      throw new HeadraceError("tls-invalid", `not a server's name: ${JSON.stringify(serverName)}`, {
+        given: serverName,
+        allowed: "ASCII, at most 253 characters",
+      });
+    }
     this.flush();
     const result = addon().engineSecure(this.#handle, slot, generation, context, early, serverName, session);
     if (result === -constants.errno.EBADF) return;
     if (result === -constants.errno.EINVAL) {
-      throw new HeadraceError("tls-invalid", "the TLS session or server name is not one that OpenSSL understands");
+      throw new HeadraceError("tls-invalid", "the TLS session is not one that OpenSSL understands");
     }
     check(result, "beginning TLS");
   }

@@ -13,7 +13,7 @@ export class Recorder implements SlotOwner {
   readonly engine: Engine;
   slot = -1;
   generation = -1;
-  /** In order: "open", "data", "end", "error ECODE", "writable", "blocked". */
+  /** In order: "open", "data", "end", "error ECODE", "writable", "blocked", "secured". */
   readonly events: string[] = [];
   readonly chunks: Buffer[] = [];
   ended = false;
@@ -72,6 +72,11 @@ export class Recorder implements SlotOwner {
   onBlocked(): void {
     this.events.push("blocked");
     this.on.onBlocked?.();
+  }
+
+  onSecured(): void {
+    this.events.push("secured");
+    this.on.onSecured?.();
   }
 
   /** Sends through the arena, or past it when it does not fit. */
