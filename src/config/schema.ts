@@ -203,7 +203,7 @@ const { clientCertificate, alpn, minVersion, ciphers }: Options<TlsDefaults> = o
   alpn: "Application protocols, the preferred first. A client that names others only is refused.",
   minVersion: "The oldest version that is spoken.",
   ciphers:
-    "Cipher suites, the preferred first, those of TLS 1.3 too. Of a version that none is named of, the default ones.",
+    "Cipher suites that clients may choose, those of TLS 1.3 too. Of a version that none is named of, the default ones.",
 });
 
 const tls = group(

@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { constants, openSync } from "node:fs";
 import { HeadraceError, messageOf } from "../base/errors.ts";
-import type { TlsMaterial, TlsSecrets } from "../base/tls-material.ts";
+import type { TlsSecrets } from "../base/tls-material.ts";
 import type { ListenerConfig, TlsConfig } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
 import { type TicketMemory, type TlsContext, tlsAddon } from "../os/tls-addon.ts";
@@ -46,7 +46,7 @@ export class TlsContexts {
         ...suitesOf(tls),
         tickets: this.#tickets,
         ...(tls.keyLog === undefined ? {} : { keyLogFd: this.#keyLog(tls.keyLog) }),
-        sessionIdContext: sessionsOf(listener, material),
+        sessionIdContext: sessionsOf(listener),
       });
     } catch (cause) {
       if (cause instanceof HeadraceError && cause.code !== "tls-invalid") throw cause;
@@ -74,10 +74,9 @@ function suitesOf({ ciphers }: TlsConfig): { ciphers: string; ciphersuites: stri
 }
 
 /**
- * A session is resumed by any worker and generation, whatever certificate the server has by then. But not on another
- * listener, nor when other clients are let in: that would pass by the new rule.
+ * A session is resumed by any worker and generation, whatever certificate the server has by then, but not on another
+ * listener. Nor when other clients are let in, which the addon sees to.
  */
-function sessionsOf(listener: ListenerConfig, { ca = "" }: TlsMaterial): string {
-  const rule = [listenerKey(listener), listener.tls?.clientCertificate, ca].join("\0");
-  return createHash("sha256").update(rule).digest("hex").slice(0, NAME_BYTES);
+function sessionsOf(listener: ListenerConfig): string {
+  return createHash("sha256").update(listenerKey(listener)).digest("hex").slice(0, NAME_BYTES);
 }
