@@ -15,7 +15,10 @@ interface HostAndPort {
 /** What a proxy says in front of its client's bytes. */
 export interface ProxyInfo {
   readonly version: 1 | 2;
-  /** The proxy speaks for itself, as in its health checks (LOCAL), or does not say for whom (UNKNOWN). */
+  /**
+   * The proxy speaks for itself, as in its health checks (LOCAL, or it names its own end of this connection), or does
+   * not say for whom (UNKNOWN).
+   */
   readonly local: boolean;
   /** What the client has connected to, where that is an IP address. */
   readonly destination?: HostAndPort;

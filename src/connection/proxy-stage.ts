@@ -1,8 +1,9 @@
 /**
  * The PROXY header of a connection: read, believed if it comes from a trusted network, and then the client that it names
  * is the one that limits, lists, logs and the service see (engine.admit). Until then the connection holds a place, but
- * none of an address. A header that names nobody (LOCAL: the balancer's health checks; UNKNOWN) leaves the proxy as the
- * client, whom the limits and lists of client addresses do not concern.
+ * none of an address. A header that names nobody (LOCAL: the balancer's health checks; UNKNOWN), or the proxy's own end of
+ * this very connection (HAProxy's checks in version 1), leaves the proxy as the client, whom the limits and lists of
+ * client addresses do not concern.
  */
 import type { CloseReason } from "../base/reasons.ts";
 import type { ProxyProtocol } from "../base/settings.ts";
@@ -80,8 +81,10 @@ export class ProxyStage implements PrefaceStage {
     // The first byte of the client is still to come: its deadline is another one.
     const received = preface.slot * COUNTER.words + COUNTER.received;
     counters[received] = (counters[received] as number) - header.bytes;
-    preface.origin = { ...preface.origin, proxy: header.info };
-    this.#admit(preface, header.client, bytes, from + header.bytes, to);
+    const { client, info } = header;
+    const own = client !== undefined && isSame(client, preface.origin?.peer);
+    preface.origin = { ...preface.origin, proxy: own ? { ...info, local: true } : info };
+    this.#admit(preface, own ? undefined : client, bytes, from + header.bytes, to);
   }
 
   /** Without a header: the peer is the client. */
@@ -114,6 +117,10 @@ export class ProxyStage implements PrefaceStage {
     }
     preface.end(reason);
   }
+}
+
+function isSame(client: NonNullable<Origin["peer"]>, peer: Origin["peer"]): boolean {
+  return client.host === peer?.host && client.port === peer.port;
 }
 
 const NOT_TRUSTED = "the peer is in none of the networks of proxyProtocol.trust";

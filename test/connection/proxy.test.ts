@@ -255,6 +255,17 @@ test("a proxy that names nobody is itself the client, and no limit or list of cl
     assert.equal(info?.local, header !== unix);
   }
   assert.equal(serving.opened[2]?.proxy?.tlvs[0]?.value.toString(), "check");
+  // As HAProxy's checks in version 1: they name their own end of the connection.
+  for (const [port, local] of [
+    [0, true],
+    [1, false],
+  ] as const) {
+    const peer = await openPeer(t, serving.port);
+    const sourcePort = (peer.socket.localPort ?? 0) - port;
+    peer.write(v1({ ...ENDS, source: "127.0.0.1", destination: "127.0.0.1", sourcePort }));
+    await until("it is served", () => serving.opened.at(-1)?.remote.port === sourcePort);
+    assert.equal(serving.opened.at(-1)?.proxy?.local, local);
+  }
   assert.deepEqual(serving.rejected(), {});
 });
 
