@@ -65,8 +65,10 @@ for (const row of options.filter(({ path }) => path[0] !== "listeners")) {
   });
 }
 
-/** tls.test.ts has those of TLS, which need files. */
-const ownOptions = options.filter(({ path }) => path[0] === "listeners" && path.length === 4 && path[2] !== "tls");
+/** What a listener alone has needs more than one option: tls.test.ts and proxy-protocol.test.ts have those. */
+const OWN_GROUPS: readonly unknown[] = ["tls", "proxyProtocol"];
+const shared = ({ path }: Row): boolean => path.length === 4 && !OWN_GROUPS.includes(path[2]);
+const ownOptions = options.filter((row) => row.path[0] === "listeners" && shared(row));
 for (const row of ownOptions) {
   const option = row.path.slice(2).join(".");
   test(`a change of one listener's ${option} is found, and is what the table says`, (t) => {

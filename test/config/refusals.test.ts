@@ -93,7 +93,7 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   // Shapes
   [
     "limits: 5",
-    "headrace.yaml:1: limits: 5 is not a group of options; allowed: connections, onLimit, connectionsPerAddress, connectRate, connectBurst, ipv6Prefix, frame, inFlight, inFlightPerWorker, highWater, lowWater, buffered, minRate, bufferMemory",
+    "headrace.yaml:1: limits: 5 is not a group of options; allowed: connections, onLimit, connectionsPerAddress, connectRate, connectBurst, ipv6Prefix, frame, inFlight, inFlightPerWorker, highWater, lowWater, buffered, minRate, proxyHeader, bufferMemory, handshakes",
   ],
   [
     "- 1",
@@ -103,7 +103,7 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   ["listeners:\n", "headrace.yaml:1: listeners: nothing is not a list; allowed: 1 to 64 listeners"],
   [
     "listeners:\n  -\n",
-    "headrace.yaml:2: listeners[0]: nothing is not a group of options; allowed: name, address, service, limits, timeouts, socket, admission",
+    "headrace.yaml:2: listeners[0]: nothing is not a group of options; allowed: name, address, service, limits, timeouts, socket, admission, proxyProtocol, tls",
   ],
   // Listeners
   [
