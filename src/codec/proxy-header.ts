@@ -37,7 +37,7 @@ export interface ProxyHeader {
 }
 
 /** A header that is none of the protocol. */
-export interface ProxyFault {
+interface ProxyFault {
   readonly problem: string;
 }
 

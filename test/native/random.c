@@ -496,7 +496,8 @@ static void change_rules(void) {
                          .interval_ns = below(2) ? 1000 : 0,
                          .burst_ns = 1000 * (1 + below(3)),
                          .space = below(2),
-                         .prefix = 64};
+                         .prefix = 64,
+                         .named_later = below(3) == 0};
     assert(engine_rule(&core, listener, &rule, (int)below(3)) == 0);
     static const uint8_t starts[2][CIDR_BYTES] = {{0}, {[15] = 1}};
     uint8_t denied[2] = {below(2), below(20) == 0};
