@@ -323,7 +323,7 @@ export class Engine {
   /**
    * Gives a connection up unclosed; descriptor, unsent bytes and its place in the admission table are the caller's.
    * Throws when it is not open, and inside a round, whose records may still hold bytes of it. One with TLS cannot be
-   * given up (EOPNOTSUPP): its keys are OpenSSL's.
+   * given up (ENOTSUP): its keys are OpenSSL's.
    */
   release(slot: number, generation: number): ReleasedSlot {
     this.flush();

@@ -6,8 +6,17 @@ import type { SlotOwner } from "#src/engine/engine.js";
 import { COUNTER } from "#src/engine/layout.js";
 import { openLoopback, type Recorder } from "../support/loopback.js";
 import { Peer } from "../support/peer.js";
-import { beginPeer, clientContext, echo, openCutter, openSecure, openSecurePeer } from "../support/secured.js";
-import { secure, secured, serverContext } from "../support/secured.js";
+import {
+  beginPeer,
+  clientContext,
+  echo,
+  openCutter,
+  openSecure,
+  openSecurePeer,
+  secure,
+  secured,
+  serverContext,
+} from "../support/secured.js";
 import { byteByByte } from "../support/splits.js";
 import { until } from "../support/until.js";
 
@@ -36,9 +45,12 @@ test("any pieces, megabytes, both ways, engine to engine", async (t) => {
   };
   const port = await openCutter(t, loopback.port, cut);
   const context = clientContext();
-  const client = loopback.connect(port, (self) => ({ onOpen: () => secure(self, context, { serverName: "localhost" }) }));
+  const client = loopback.connect(port, (self) => ({
+    onOpen: () => secure(self, context, { serverName: "localhost" }),
+  }));
   await secured(client);
   const served = await loopback.nth(0);
+  await secured(served);
   const there = randomBytes(3 << 20);
   const back = randomBytes((3 << 20) + 1);
   client.send(there);
@@ -90,10 +102,11 @@ test("more bytes too early than one turn takes", async (t) => {
   const context = serverContext();
   let given = 0;
   // A whole conversation is recorded by a server that does not answer before it has it: only garbage is that long.
-  server.on = (self) => readFirst(self, 200_000, (early) => {
-    given = early.length;
-    secure(self, context, { early });
-  });
+  server.on = (self) =>
+    readFirst(self, 200_000, (early) => {
+      given = early.length;
+      secure(self, context, { early });
+    });
   const socket = (await import("node:net")).connect(server.port, "127.0.0.1");
   t.after(() => socket.destroy());
   const peer = new Peer(socket);

@@ -3,8 +3,16 @@ import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { test } from "node:test";
 import { Authority } from "../support/authority.js";
-import { authority, beginPeer, openSecure, openSecurePeer, secured } from "../support/secured.js";
-import { serverContext, tlsErrorOf, tlsOf } from "../support/secured.js";
+import {
+  authority,
+  beginPeer,
+  openSecure,
+  openSecurePeer,
+  secured,
+  serverContext,
+  tlsErrorOf,
+  tlsOf,
+} from "../support/secured.js";
 import { until } from "../support/until.js";
 
 const known = authority.issue("device 7", { names: ["DNS:device-7.example.org"], usage: "clientAuth" });
@@ -37,14 +45,17 @@ for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
       const peer = beginPeer(t, loopback.port, { ...(identity ? as(identity) : {}), ...speaking });
       // In TLS 1.3 the client is through before it is judged: what it sends meanwhile must not cost it the alert.
       peer.write(Buffer.alloc(100_000));
+      const said: string[] = [];
+      peer.socket.on("error", (error) => said.push(error.message));
       const served = await loopback.nth(0);
       await until("the refusal", () => served.errno);
       const error = tlsErrorOf(served);
       served.close();
       await until("the alert", () => peer.error);
       assert.match(error, reason);
-      assert.match(String(peer.error), /^ERR_SSL_(TLSV1|TLSV13|SSLV3|SSL\/TLS)_ALERT|^ERR_SSL_.*ALERT/);
+      assert.match(said.join(), / alert /);
       assert.deepEqual(served.events, ["open", "error"]);
+      peer.socket.destroy();
       await until("the slot is given back", () => loopback.engine.open === 0);
     });
   }

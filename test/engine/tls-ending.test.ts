@@ -3,9 +3,19 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Engine } from "#src/engine/engine.js";
 import { openDescriptors, sameDescriptors } from "../support/census.js";
-import { openPeer, Peer } from "../support/peer.js";
-import { authority, beginPeer, clientContext, echo, openCutter, openSecure } from "../support/secured.js";
-import { openSecurePeer, secure, secured, serverContext } from "../support/secured.js";
+import { openPeer, type Peer } from "../support/peer.js";
+import {
+  authority,
+  beginPeer,
+  clientContext,
+  echo,
+  openCutter,
+  openSecure,
+  openSecurePeer,
+  secure,
+  secured,
+  serverContext,
+} from "../support/secured.js";
 import { until } from "../support/until.js";
 
 for (const version of ["TLSv1.2", "TLSv1.3"] as const) {

@@ -6,7 +6,7 @@ import { addon } from "#src/os/addon.js";
 import { check } from "#src/os/errno.js";
 import { type TicketMemory, tlsAddon } from "#src/os/tls-addon.js";
 import { Authority } from "../support/authority.js";
-import { authority, openSecure, openSecurePeer, secured, serverContext, tlsOf } from "../support/secured.js";
+import { authority, beginPeer, openSecure, openSecurePeer, secured, serverContext, tlsOf } from "../support/secured.js";
 import { until } from "../support/until.js";
 
 const SIZE = 4_096;
@@ -28,7 +28,9 @@ class Keys {
 
   get keys(): Buffer[] {
     const count = this.memory.readUInt32LE(12);
-    return Array.from({ length: count }, (_, at) => Buffer.from(this.memory.subarray(16 + at * KEY_BYTES, 16 + (at + 1) * KEY_BYTES)));
+    return Array.from({ length: count }, (_, at) =>
+      Buffer.from(this.memory.subarray(16 + at * KEY_BYTES, 16 + (at + 1) * KEY_BYTES)),
+    );
   }
 
   write(keys: readonly Buffer[]): void {
@@ -67,7 +69,7 @@ class Returning {
 
   async visit(tickets: TicketMemory | undefined, options: Parameters<typeof serverContext>[0] = {}): Promise<boolean> {
     const server = openSecure(this.#t, serverContext({ ...(tickets ? { tickets } : {}), ...options }));
-    const peer = await openSecurePeer(this.#t, server.port, {
+    const peer = beginPeer(this.#t, server.port, {
       maxVersion: this.#version,
       ...(this.session ? { session: this.session } : {}),
     });
@@ -76,11 +78,12 @@ class Returning {
     });
     const served = await server.nth(0);
     await secured(served);
-    const before = this.session;
-    served.send("a byte after the ticket");
-    await peer.receives(10);
-    if (before === undefined) await until("a session", () => this.session ?? peer.socket.getSession());
-    this.session ??= peer.socket.getSession();
+    // A ticket comes before the first byte.
+    served.send("hello");
+    await peer.receives(5);
+    // In TLS 1.2 a ticket that is renewed is no event.
+    if (this.#version === "TLSv1.2") this.session = peer.socket.getSession();
+    await until("a session", () => this.session);
     const resumed = tlsOf(served)?.resumed ?? false;
     assert.equal(peer.socket.isSessionReused(), resumed);
     return resumed;

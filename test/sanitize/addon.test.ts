@@ -1,12 +1,12 @@
 /**
- * The addon under AddressSanitizer and UndefinedBehaviorSanitizer: built into a copy of the package, whose own tests
+ * The addons under AddressSanitizer and UndefinedBehaviorSanitizer: built into a copy of the package, whose own tests
  * then run with it. What counts here are reports; whether the tests pass is the default run's business.
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { type TestContext, test } from "node:test";
 import { packageRoot } from "#src/os/addon.js";
 import { makeFolder } from "../support/folder.js";
@@ -31,7 +31,17 @@ function headers(): string {
   return found;
 }
 
-/** The package again, with links to what is large, and its addon built for the sanitizers. */
+/** Compiles the sources in `folder` for the sanitizers, into what node-gyp would have built there. */
+function compile(folder: string, name: string): void {
+  const units = readdirSync(folder).filter((file) => file.endsWith(".c"));
+  const release = join(folder, "build", "Release");
+  mkdirSync(release, { recursive: true });
+  const args = [...`${FLAGS} ${SANITIZERS}`.split(" "), `-I${headers()}`, ...units.map((unit) => join(folder, unit))];
+  const built = spawnSync("cc", [...args, "-o", join(release, `${name}.node`)], { encoding: "utf8" });
+  assert.equal(built.status, 0, built.stderr);
+}
+
+/** The package again, with links to what is large, and its addons built for the sanitizers. */
 function sanitizedPackage(
   t: TestContext,
   plant?: { readonly file: string; readonly text: string; readonly by: string },
@@ -40,9 +50,8 @@ function sanitizedPackage(
   for (const name of ["package.json", "dist", "test"]) cpSync(join(root, name), join(copy, name), { recursive: true });
   cpSync(join(root, "build", "test"), join(copy, "build", "test"), { recursive: true });
   const native = join(copy, "native");
-  mkdirSync(join(native, "build", "Release"), { recursive: true });
-  const sources = readdirSync(join(root, "native")).filter((name) => /\.[ch]$/.test(name));
-  for (const name of sources) cpSync(join(root, "native", name), join(native, name));
+  const isSource = (path: string): boolean => !path.includes("build") && (!/\.\w+$/.test(path) || /\.[ch]$/.test(path));
+  cpSync(join(root, "native"), native, { recursive: true, filter: (path) => isSource(relative(root, path)) });
   if (plant) {
     const path = join(native, plant.file);
     const code = readFileSync(path, "utf8");
@@ -50,12 +59,8 @@ function sanitizedPackage(
     writeFileSync(path, code.replace(plant.text, plant.by));
   }
   symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
-  const units = sources.filter((name) => name.endsWith(".c")).map((name) => join(native, name));
-  const output = join(native, "build", "Release", "headrace.node");
-  const built = spawnSync("cc", [...`${FLAGS} ${SANITIZERS}`.split(" "), `-I${headers()}`, ...units, "-o", output], {
-    encoding: "utf8",
-  });
-  assert.equal(built.status, 0, built.stderr);
+  compile(native, "headrace");
+  compile(join(native, "tls"), "headrace_tls");
   return copy;
 }
 
@@ -93,7 +98,7 @@ function sanitized(copy: string, args: readonly string[]): { readonly stdout: st
   return { stdout, reports: [...reportsIn(logs), ...undefinedBehavior] };
 }
 
-test("the tests of the addon cause no report", (t) => {
+test("the tests of the addons cause no report", (t) => {
   const copy = sanitizedPackage(t);
   const files = SUITES.flatMap((suite) =>
     readdirSync(join(copy, "build", "test", suite))

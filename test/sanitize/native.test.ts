@@ -9,6 +9,7 @@ import { makeFolder } from "../support/folder.js";
 const MODULES = [
   "engine.c",
   "conn.c",
+  "layer.c",
   "listener.c",
   "socket.c",
   "fds.c",
@@ -42,6 +43,10 @@ function run(binary: string, ...args: string[]): string {
 
 test("each module at its bounds", (t) => {
   assert.match(run(compile(t, "modules")), /done/);
+});
+
+test("stream layers: what they answer, how they fail, what they leave behind", (t) => {
+  assert.match(run(compile(t, "layer")), /done/);
 });
 
 test("random operations, seeds that never change and one of today", (t) => {

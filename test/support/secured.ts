@@ -38,6 +38,17 @@ export function clientContext(options: Partial<TlsContextOptions> = {}): TlsCont
   });
 }
 
+/** Believes whom Node believes: nobody here. */
+export const strangersContext = (): TlsContext =>
+  tlsAddon().context({
+    side: "client",
+    certificates: [],
+    verify: "required",
+    alpn: [],
+    minVersion: "TLSv1.2",
+    sessionIdContext: "",
+  });
+
 export function secure(recorder: Recorder, context: TlsContext, options: SecureOptions = {}): void {
   recorder.engine.secure(recorder.slot, recorder.generation, context, options);
 }
