@@ -15,6 +15,9 @@ import { startServer, type TestServer } from "./server.js";
 export interface Seen {
   readonly worker: number;
   readonly pid: number;
+  /** The client, and who has connected. */
+  readonly remote: string;
+  readonly peer: string;
   readonly protocol: string;
   readonly cipher: string;
   readonly serverName?: string;
@@ -37,7 +40,8 @@ const SERVICE = `export default defineService({
   onMessage(text, { connection, env }) {
     if (text !== "tls") return text;
     const { protocol, cipher, serverName, alpn, resumed, client } = connection.tls ?? {};
-    return JSON.stringify({ worker: env, pid: process.pid, protocol, cipher, serverName, alpn, resumed, client });
+    const [remote, peer] = [connection.remote.host, connection.peer.host];
+    return JSON.stringify({ worker: env, pid: process.pid, remote, peer, protocol, cipher, serverName, alpn, resumed, client });
   },
   onDraining: () => "goodbye",
 });`;
@@ -48,6 +52,8 @@ export interface TlsRigOptions {
   /** Options at the top of the file. */
   readonly top?: object;
   readonly workers?: number;
+  /** Of the listener. */
+  readonly proxyProtocol?: object;
   /** Listeners beside the one with TLS. */
   readonly beside?: readonly object[];
 }
@@ -100,7 +106,8 @@ export class TlsClient extends LineClient {
 
 export function writeTlsConfig(folder: string, files: Issued, options: TlsRigOptions): void {
   const tls = { certificate: files.certificate, key: files.key, ...options.tls };
-  const secure = { name: "secure", address: "127.0.0.1:0", service: "./service.mjs", tls };
+  const proxy = options.proxyProtocol ? { proxyProtocol: options.proxyProtocol } : {};
+  const secure = { name: "secure", address: "127.0.0.1:0", service: "./service.mjs", tls, ...proxy };
   const config = { workers: options.workers ?? 1, ...options.top, listeners: [secure, ...(options.beside ?? [])] };
   writeFileSync(join(folder, "headrace.yaml"), stringify(config));
 }

@@ -1,9 +1,13 @@
 /** TLS as clients see it: certificates by name, protocols, client certificates; by openssl s_client and node:tls. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { chmodSync, copyFileSync, readFileSync, statSync } from "node:fs";
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
+import { Duplex } from "node:stream";
 import { describe, test } from "node:test";
 import { Authority, serialOf } from "../support/certificates.js";
+import { clientHello } from "../support/client-hello.js";
 import { headrace } from "../support/command.js";
 import { makeFolder, writeService } from "../support/folder.js";
 import { SClient } from "../support/s-client.js";
@@ -169,6 +173,32 @@ describe("TLS", { concurrency: 2 }, () => {
     assert.equal(statSync(path).mode & 0o777, 0o600);
   });
 
+  test("behind a PROXY header, whether the handshake comes in the same segment or in a later one", async (t) => {
+    const rig = await startTls(t, { proxyProtocol: { trust: ["127.0.0.1"] } });
+    const header = Buffer.from("PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n");
+    for (const together of [true, false]) {
+      const socket = connect(rig.port, "127.0.0.1");
+      t.after(() => socket.destroy());
+      await once(socket, "connect");
+      if (!together) {
+        socket.write(header);
+        await until("the header was read", async () => (await rig.server.status()).totals.bytesReceived > 0);
+      }
+      const client = await rig.connect({ socket: together ? prefixed(socket, header) : socket });
+      const seen = await client.see();
+      assert.deepEqual([seen.remote, seen.peer, seen.serverName], ["192.0.2.7", "127.0.0.1", "a.example"]);
+      assert.equal(await client.ask("x".repeat(100_000)), "x".repeat(100_000));
+      client.tls.destroy();
+    }
+    const plain = connect(rig.port, "127.0.0.1");
+    t.after(() => plain.destroy());
+    plain.on("error", () => {});
+    plain.write(clientHello({ version: 0x0303, ciphers: [0xc02b] }));
+    await until("a handshake without it is refused", async () => {
+      return (await rig.server.status()).closes["proxy-invalid"] === 1;
+    });
+  });
+
   test("bytes of a service are those of the plaintext one, in whatever pieces they come", async (t) => {
     const rig = await startTls(t, { beside: [{ name: "plain", address: "127.0.0.1:0", service: "echo-line" }] });
     const client = await rig.connect();
@@ -180,6 +210,21 @@ describe("TLS", { concurrency: 2 }, () => {
     assert.deepEqual([secure?.requests, secure?.handshakes, plain?.handshakes], [300, 1, 0]);
   });
 });
+
+/** `socket` with `header` in front of what is written first, in one piece. */
+function prefixed(socket: Socket, header: Buffer): Duplex {
+  let first = true;
+  const duplex = new Duplex({
+    read: () => {},
+    write(chunk: Buffer, _encoding, done) {
+      socket.write(first ? Buffer.concat([header, chunk]) : chunk, () => done());
+      first = false;
+    },
+    final: (done) => socket.end(done),
+  });
+  socket.on("data", (chunk: Buffer) => duplex.push(chunk)).on("end", () => duplex.push(null));
+  return duplex;
+}
 
 describe("before a server is started", { concurrency: 2 }, () => {
   test("check and run refuse files that cannot be used, with exit code 2, line and option; check warns", async (t) => {
