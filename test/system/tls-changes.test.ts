@@ -317,9 +317,12 @@ describe("drain.tls", { concurrency: 2 }, () => {
     assert.equal((await rig.server.command("upgrade", "--wait")).code, 0);
     assert.equal(await client.ask("here"), "here");
     assert.equal((await rig.server.status()).draining.length, 1);
+    const began = performance.now();
     const goodbye = client.line();
-    assert.equal((await rig.server.command("stop", "--wait")).code, 0);
+    const stopped = rig.server.command("stop", "--wait");
     assert.equal(await goodbye, "goodbye");
+    assert.ok(performance.now() - began < 4_000, "told by the old generation, not when that is killed for being late");
+    assert.equal((await stopped).code, 0);
     await rig.server.gone();
   });
 });
