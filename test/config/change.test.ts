@@ -65,11 +65,10 @@ for (const row of options.filter(({ path }) => path[0] !== "listeners")) {
   });
 }
 
-/** What a listener alone has needs more than one option: tls.test.ts and proxy-protocol.test.ts have those. */
-const OWN_GROUPS: readonly unknown[] = ["tls", "proxyProtocol"];
-const shared = ({ path }: Row): boolean => path.length === 4 && !OWN_GROUPS.includes(path[2]);
-const ownOptions = options.filter((row) => row.path[0] === "listeners" && shared(row));
-for (const row of ownOptions) {
+/** Of the groups that listeners share with the top. Those of their own have tests of their own. */
+const SHARED = ["limits", "timeouts", "socket", "admission"];
+
+for (const row of options.filter(({ path: [top, , group = ""] }) => top === "listeners" && SHARED.includes(group))) {
   const option = row.path.slice(2).join(".");
   test(`a change of one listener's ${option} is found, and is what the table says`, (t) => {
     const own = `service: ./game.js, ${written(option, otherValue(option, row))}`;
