@@ -40,7 +40,8 @@ int fds_inherit(int fd);
 /* A non-blocking eventfd. */
 int fds_event(void);
 
-/* A zeroed memfd. */
+/* A zeroed memfd, sealed: nobody who has it can make it shorter (which would be a SIGBUS for those
+ * who map it). */
 int fds_memory(const char *name, size_t size);
 
 /* Maps `size` bytes of it shared, from `offset`, a multiple of the page size. */

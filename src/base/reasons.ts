@@ -27,13 +27,15 @@ export const CLOSE_REASONS = [
   "proxy-untrusted",
   "proxy-invalid",
   "proxy-header-timeout",
+  "tls-error",
+  "handshake-timeout",
 ] as const;
 
 export type CloseReason = (typeof CLOSE_REASONS)[number];
 
 /**
  * Why a newcomer was turned away, in the order of admission_verdict (native/admission.h). `descriptors`: this process
- * had none left.
+ * had none left. What follows it is decided here: `handshakes-full`, too many TLS handshakes were in progress.
  */
 export const REJECT_REASONS = [
   "max-connections",
@@ -42,6 +44,7 @@ export const REJECT_REASONS = [
   "rate",
   "denied",
   "descriptors",
+  "handshakes-full",
 ] as const;
 
 export type RejectReason = (typeof REJECT_REASONS)[number];

@@ -45,6 +45,8 @@ export interface Limits {
 export interface ServerLimits {
   /** Bytes that all connections of one worker may hold together, received and unsent. */
   bufferMemory: number;
+  /** TLS handshakes in progress in one worker: past it newcomers are reset. */
+  handshakes: number;
 }
 
 export interface Timeouts {
@@ -66,6 +68,8 @@ export interface Timeouts {
   request: Deadline;
   /** From accept to the end of the PROXY header, where there is to be one. */
   proxyHeader: Deadline;
+  /** From the beginning of a TLS handshake to its end. */
+  handshake: Deadline;
 }
 
 export interface SocketOptions {
@@ -125,6 +129,7 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
 
 export const DEFAULT_SERVER_LIMITS: Readonly<ServerLimits> = {
   bufferMemory: 256 * MiB,
+  handshakes: 1_000,
 };
 
 export const DEFAULT_TIMEOUTS: Readonly<Timeouts> = {
@@ -137,6 +142,7 @@ export const DEFAULT_TIMEOUTS: Readonly<Timeouts> = {
   heartbeat: 5_000,
   request: "off",
   proxyHeader: 3_000,
+  handshake: 5_000,
 };
 
 export const DEFAULT_SOCKET: Readonly<SocketOptions> = {
@@ -185,6 +191,14 @@ export const DEFAULT_MIGRATION: Readonly<Migration> = {
   rebalance: true,
 };
 
+/** How connections that cannot move to another worker leave theirs. */
+export interface Drain {
+  /** Over this time a worker that is replaced says goodbye to its TLS connections, ms. */
+  tls: number;
+}
+
+export const DEFAULT_DRAIN: Readonly<Drain> = { tls: 30_000 };
+
 /** Client addresses, as CIDR blocks: "10.0.0.0/8", "2001:db8::/32". */
 export interface Admission {
   /** Only these may come, unless there are none. */
@@ -230,6 +244,41 @@ export const DEFAULT_SHED: Readonly<Shed> = {
   queueDelay: 10,
   loopDelay: 500,
   memory: "off",
+};
+
+/** Whether clients are asked for a certificate, and whether they must have one. */
+export const CLIENT_CERTIFICATE = ["none", "optional", "required"] as const;
+export type ClientCertificate = (typeof CLIENT_CERTIFICATE)[number];
+
+export const TLS_VERSIONS = ["TLSv1.2", "TLSv1.3"] as const;
+export type TlsVersion = (typeof TLS_VERSIONS)[number];
+
+/** What a TLS listener does where nothing else is said. Files have no defaults. */
+export interface TlsDefaults {
+  clientCertificate: ClientCertificate;
+  /** Protocols (RFC 7301), the preferred first. None: whatever the client names is not answered. */
+  alpn: readonly string[];
+  minVersion: TlsVersion;
+  /** OpenSSL's names. Of TLS 1.3 they begin with "TLS_". */
+  ciphers: readonly string[];
+}
+
+/** Mozilla's "intermediate" (version 5), without finite-field Diffie-Hellman: forward secrecy and AEAD only. */
+export const DEFAULT_TLS: Readonly<TlsDefaults> = {
+  clientCertificate: "none",
+  alpn: [],
+  minVersion: "TLSv1.2",
+  ciphers: [
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+  ],
 };
 
 /** Worker processes of one server. */

@@ -1,4 +1,4 @@
-/** `headrace check`: is the configuration right, and do the services load? Binds nothing, starts nothing. */
+/** `headrace check`: is the configuration right, can its certificates be used, do the services load? Starts nothing. */
 import type { Command } from "commander";
 import { addConfigured, type ConfiguredOptions, configReader } from "./configured.ts";
 
@@ -37,7 +37,9 @@ async function output(
     const documented = await import("../config/reference.ts");
     return print.reference ? documented.configReference() : `${JSON.stringify(documented.jsonSchema(), null, 2)}\n`;
   }
-  const readConfig = await configReader(service, options);
+  const config = (await configReader(service, options))();
+  const { checkTls } = await import("./tls.ts");
+  for (const { message, repair } of checkTls(config)) process.stderr.write(`warning: ${message}\n  ${repair}\n`);
   const { showEffective } = await import("./effective.ts");
-  return showEffective(readConfig());
+  return showEffective(config);
 }

@@ -24,7 +24,9 @@ export function addDoctor(program: Command): void {
       const config = (await configReader(service, options))();
       const { diagnose } = await import("../primary/diagnosis.ts");
       const { readMachine } = await import("../primary/machine.ts");
-      const findings = diagnose(config, readMachine());
+      const { checkTls } = await import("./tls.ts");
+      const certificates = checkTls(config).map((warning) => ({ severity: "hint" as const, ...warning }));
+      const findings = [...diagnose(config, readMachine()), ...certificates];
       const problems = findings.filter(({ severity }) => severity === "problem").length;
       const text = findings.map(({ severity, message, repair }) => `${severity}: ${message}\n  ${repair}\n`).join("");
       process.stdout.write(json ? `${JSON.stringify({ findings }, null, 2)}\n` : text || "nothing to repair\n");

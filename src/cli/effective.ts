@@ -2,6 +2,7 @@
 import { stringify } from "yaml";
 import { type Admission, DEFAULT_TASKS } from "../base/settings.ts";
 import {
+  DRAIN_KINDS,
   LIMIT_KINDS,
   SERVER_LIMIT_KINDS,
   SERVER_TIMEOUT_KINDS,
@@ -10,7 +11,7 @@ import {
   TASK_KINDS,
   TIMEOUT_KINDS,
 } from "../config/bounds.ts";
-import type { Config } from "../config/config.ts";
+import type { Config, TlsConfig } from "../config/config.ts";
 import { resolveSettings } from "../config/resolve.ts";
 import { serviceLabel } from "../primary/label.ts";
 import type { AnyService } from "../service/define.ts";
@@ -32,6 +33,21 @@ function written(values: object, kinds: Writers): Record<string, unknown> {
 function shownLists(admission: Admission): { admission?: Partial<Admission> } {
   const lists = Object.entries(admission).filter(([, blocks]) => blocks.length > 0);
   return lists.length === 0 ? {} : { admission: Object.fromEntries(lists) };
+}
+
+/** With the paths that are used. */
+function shownTls({ certificates, ca, ...options }: TlsConfig): object {
+  const [first, ...more] = certificates.map(({ certificate, key, names }) => ({
+    certificate: certificate.path,
+    key: key.path,
+    ...(names ? { names } : {}),
+  }));
+  return {
+    ...first,
+    ...(more.length > 0 ? { certificates: more } : {}),
+    ...(ca ? { ca: ca.path } : {}),
+    ...options,
+  };
 }
 
 /** One thread of each pool is enough to see that its module can be loaded. */
@@ -61,15 +77,17 @@ export async function showEffective(config: Config): Promise<string> {
       timeouts: written(timeouts, TIMEOUT_KINDS),
       socket: written(listener.socket, SOCKET_KINDS),
       ...shownLists(listener.admission),
+      ...(listener.tls ? { tls: shownTls(listener.tls) } : {}),
     });
   }
   const effective = {
     workers: config.workers,
     limits: {
       connections: config.connections,
-      ...written({ bufferMemory: config.bufferMemory }, SERVER_LIMIT_KINDS),
+      ...written({ bufferMemory: config.bufferMemory, handshakes: config.handshakes }, SERVER_LIMIT_KINDS),
     },
     timeouts: written({ drain: config.drainMs, hang: config.hangMs, prove: config.proveMs }, SERVER_TIMEOUT_KINDS),
+    drain: written({ tls: config.tlsDrainMs }, DRAIN_KINDS),
     migration: config.migration,
     ...shownLists(config.admission),
     tasks: written({ ...DEFAULT_TASKS, ...config.tasks }, TASK_KINDS),

@@ -59,6 +59,18 @@ function leaving({ draining }: ServerStatus, now: number): string[] {
   return ["", ...table([["draining", "generation", "open", "for"], ...rows])];
 }
 
+/** The certificates; nothing where there are none. */
+function certificates({ tls }: ServerStatus): string[] {
+  if (tls.length === 0) return [];
+  const rows = tls.flatMap(({ listener, certificates: files }) =>
+    files.map(({ file, names, notAfter }) => [listener, file, names.join(" ") || "-", notAfter]),
+  );
+  const problems = tls.flatMap(({ listener, problem }) =>
+    problem ? `listener ${listener} keeps its certificate since ${problem.at}: ${problem.message}` : [],
+  );
+  return ["", ...table([["TLS", "certificate", "names", "expires"], ...rows]), ...problems];
+}
+
 /** "idle-timeout 3, drain 1": those that are not 0. */
 function byReason(counts: Readonly<Record<string, number>>): string {
   const counted = Object.entries(counts).filter(([, count]) => count > 0);
@@ -69,14 +81,16 @@ function byReason(counts: Readonly<Record<string, number>>): string {
 export function showStatus(status: ServerStatus): string {
   const { totals, closes, rejections } = status;
   const now = Date.parse(status.startedAt) + status.uptimeMs;
-  const listeners = status.listeners.map(({ name, address, service, open, opened, requests, shed }) => [
+  const listeners = status.listeners.map(({ name, address, service, ...counted }) => [
     name,
     address,
     service,
-    open,
-    opened,
-    requests,
-    shed,
+    counted.open,
+    counted.opened,
+    counted.requests,
+    counted.shed,
+    counted.handshakes,
+    counted.resumed,
   ]);
   const workers = status.workers.map((worker) => [
     worker.index,
@@ -101,9 +115,13 @@ export function showStatus(status: ServerStatus): string {
   return [
     ...heading(status, now),
     "",
-    ...table([["listener", "address", "service", "open", "accepted", "requests", "shed"], ...listeners]),
+    ...table([
+      ["listener", "address", "service", "open", "accepted", "requests", "shed", "handshakes", "resumed"],
+      ...listeners,
+    ]),
     "",
     ...table([WORKER_COLUMNS, ...workers]),
+    ...certificates(status),
     ...leaving(status, now),
     "",
     `in all: ${totals.open} open, ${totals.accepted} accepted, ${totals.rejected} rejected, ${totals.requests} requests, ${totals.shed} shed, ` +

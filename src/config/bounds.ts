@@ -6,6 +6,7 @@
 import {
   type Admission,
   type Deadline,
+  type Drain,
   type Limits,
   MAX_WORKERS,
   type Migration,
@@ -58,6 +59,7 @@ export const LIMIT_KINDS: { readonly [Name in keyof Limits]: CheckedKind<Limits[
 
 export const SERVER_LIMIT_KINDS: NumericKinds<ServerLimits> = {
   bufferMemory: numeric(SIZE, 1024 ** 2, 1024 * GiB),
+  handshakes: numeric(COUNT, 1, 1_000_000),
 };
 
 export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {
@@ -70,6 +72,7 @@ export const TIMEOUT_KINDS: NumericKinds<Timeouts> = {
   heartbeat: numeric(DURATION, 100, LONGEST_MS, "off"),
   request: deadline,
   proxyHeader: deadline,
+  handshake: deadline,
 };
 
 /** Below a second a busy machine would look like a hung worker. */
@@ -80,6 +83,8 @@ export const SERVER_TIMEOUT_KINDS: NumericKinds<ServerTimeouts> = {
   hang: numeric(DURATION, LEAST_HANG_MS, LONGEST_MS, "off"),
   prove: numeric(DURATION, 1, 3_600 * SECOND),
 };
+
+export const DRAIN_KINDS: NumericKinds<Drain> = { tls: numeric(DURATION, 1, LONGEST_MS) };
 
 export const MIGRATION_KINDS: { readonly [Name in keyof Migration]: Kind<boolean> } = {
   enabled: BOOLEAN,

@@ -3,7 +3,7 @@
  * effects.ts whether running workers are told, new ones are needed, or only a restart will do.
  * Pure: src/primary carries the plan out.
  */
-import type { Config, ListenerConfig, ServiceRef } from "./config.ts";
+import type { CertificateFiles, Config, ListenerConfig, ServiceRef, TlsConfig } from "./config.ts";
 import { overlap } from "./conflicts.ts";
 import { EFFECTS, type Effect } from "./effects.ts";
 import { listenerKey } from "./listener-key.ts";
@@ -44,9 +44,11 @@ function serverOptions(config: Config): Readonly<Record<string, unknown>> {
     "limits.connectBurst": config.clients.connectBurst,
     "limits.ipv6Prefix": config.clients.ipv6Prefix,
     "limits.bufferMemory": config.bufferMemory,
+    "limits.handshakes": config.handshakes,
     "timeouts.drain": config.drainMs,
     "timeouts.hang": config.hangMs,
     "timeouts.prove": config.proveMs,
+    "drain.tls": config.tlsDrainMs,
     "migration.enabled": config.migration.enabled,
     "migration.rebalance": config.migration.rebalance,
     "admission.allow": config.admission.allow.join(),
@@ -70,6 +72,33 @@ function sameService(a: ServiceRef, b: ServiceRef): boolean {
   return b.kind === "builtin" && a.name === b.name;
 }
 
+const pathsOf = ({ certificate, key }: CertificateFiles): string[] => [certificate.path, key.path];
+
+/** Values that are equal when nothing has changed, by option. */
+function tlsOptions(tls: TlsConfig | undefined): Readonly<Record<string, string>> {
+  const [first, ...more] = tls?.certificates ?? [];
+  const said: Record<string, unknown> = {
+    certificate: first?.certificate.path,
+    key: first?.key.path,
+    "certificates[].certificate": more.map(pathsOf),
+    "certificates[].names": more.map(({ names }) => names ?? []),
+    ca: tls?.ca?.path,
+    clientCertificate: tls?.clientCertificate,
+    alpn: tls?.alpn,
+    minVersion: tls?.minVersion,
+    ciphers: tls?.ciphers,
+    keyLog: tls?.keyLog,
+  };
+  return Object.fromEntries(Object.entries(said).map(([option, value]) => [option, JSON.stringify(value) ?? ""]));
+}
+
+function tlsDifferences({ before, after }: Kept): Difference[] {
+  const old = tlsOptions(before.tls);
+  return Object.entries(tlsOptions(after.tls)).flatMap(([option, value]) =>
+    old[option] === value ? [] : { option: `listeners[].tls.${option}`, listener: after.name },
+  );
+}
+
 function listenerDifferences({ before, after }: Kept): Difference[] {
   const listener = after.name;
   const found: Difference[] = [];
@@ -87,7 +116,7 @@ function listenerDifferences({ before, after }: Kept): Difference[] {
       found.push({ option: `listeners[].proxyProtocol.${name}`, listener });
     }
   }
-  return found;
+  return [...found, ...tlsDifferences({ before, after })];
 }
 
 /** `timeouts.idle`, or `timeouts.idle (lines, frames)` where other listeners keep theirs. */

@@ -13,7 +13,9 @@ import type {
   SocketOptions,
   Tasks,
   Timeouts,
+  TlsDefaults,
 } from "../base/settings.ts";
+import type { Place } from "./finding.ts";
 
 export const BUILTIN_SERVICES = ["echo-line", "echo-frame", "echo-raw", "echo-rpc", "hash-line", "hash-frame"] as const;
 type BuiltinService = (typeof BUILTIN_SERVICES)[number];
@@ -25,6 +27,31 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export type ServiceRef =
   | { readonly kind: "builtin"; readonly name: BuiltinService }
   | { readonly kind: "module"; readonly path: string; readonly given: string };
+
+/** A file that the configuration names. It is read later, and again (certificate.ts). */
+export interface GivenFile {
+  /** Absolute, links as they were given. */
+  readonly path: string;
+  /** Where it is named. */
+  readonly place: Place;
+}
+
+export interface CertificateFiles {
+  readonly certificate: GivenFile;
+  readonly key: GivenFile;
+  /** Server names (SNI) that get it. Absent: those in the certificate. */
+  readonly names?: readonly string[];
+}
+
+/** Complete. */
+export interface TlsConfig extends Readonly<TlsDefaults> {
+  /** At least one. The first is for clients that name no server, or one that none is for. */
+  readonly certificates: readonly CertificateFiles[];
+  /** Who signs the certificates of clients. */
+  readonly ca?: GivenFile;
+  /** Absolute path of the file that session secrets are written to. */
+  readonly keyLog?: string;
+}
 
 export interface ListenerConfig {
   /** Unique. Names the listener in logs and metrics, and identifies its socket when the port is 0. */
@@ -43,6 +70,8 @@ export interface ListenerConfig {
   readonly admission: Admission;
   /** Connections begin with a PROXY header. */
   readonly proxyProtocol?: ProxyProtocol;
+  /** Absent: it is plaintext. */
+  readonly tls?: TlsConfig;
 }
 
 /** Limits of one client address. Listeners with the same ones count together. */
@@ -63,6 +92,10 @@ export interface Config {
   readonly proveMs: number;
   /** Bytes that the connections of one worker may hold together. */
   readonly bufferMemory: number;
+  /** TLS handshakes in progress in one worker. */
+  readonly handshakes: number;
+  /** Over this time a worker that is replaced says goodbye to its TLS connections, ms. */
+  readonly tlsDrainMs: number;
   readonly migration: Readonly<Migration>;
   /** Only what the user set: a pool's own values and the defaults fill the gaps (src/tasks). */
   readonly tasks: Readonly<Partial<Tasks>>;

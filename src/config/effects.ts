@@ -4,6 +4,7 @@
  */
 import type {
   Admission,
+  Drain,
   Limits,
   Migration,
   ProxyProtocol,
@@ -40,7 +41,7 @@ const LIMITS: Effects<Limits> = {
   proxyHeader: "live",
 };
 
-const SERVER_LIMITS: Effects<ServerLimits> = { bufferMemory: "live" };
+const SERVER_LIMITS: Effects<ServerLimits> = { bufferMemory: "live", handshakes: "live" };
 
 const TIMEOUTS: Effects<Timeouts> = {
   firstByte: "live",
@@ -52,9 +53,27 @@ const TIMEOUTS: Effects<Timeouts> = {
   heartbeat: "live",
   request: "live",
   proxyHeader: "live",
+  handshake: "live",
 };
 
 const SERVER_TIMEOUTS: Effects<ServerTimeouts> = { drain: "live", hang: "live", prove: "live" };
+
+const DRAIN: Effects<Drain> = { tls: "live" };
+
+/** For newcomers: open connections keep what they began with. */
+const TLS: Readonly<Record<string, Effect>> = {
+  certificate: "live",
+  key: "live",
+  "certificates[].certificate": "live",
+  "certificates[].key": "live",
+  "certificates[].names": "live",
+  ca: "live",
+  clientCertificate: "live",
+  alpn: "live",
+  minVersion: "live",
+  ciphers: "live",
+  keyLog: "live",
+};
 
 const MIGRATION: Effects<Migration> = { enabled: "live", rebalance: "live" };
 
@@ -104,9 +123,11 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   ...grouped("listeners[].socket", SOCKET),
   ...grouped("listeners[].admission", ADMISSION),
   ...grouped("listeners[].proxyProtocol", PROXY_PROTOCOL),
+  ...grouped("listeners[].tls", TLS),
   ...grouped("limits", { ...LIMITS, ...SERVER_LIMITS }),
   ...grouped("timeouts", { ...TIMEOUTS, ...SERVER_TIMEOUTS }),
   ...grouped("socket", SOCKET),
+  ...grouped("drain", DRAIN),
   ...grouped("migration", MIGRATION),
   ...grouped("admission", ADMISSION),
   ...grouped("tasks", TASKS),

@@ -25,6 +25,7 @@ import {
   type ListenerInput,
 } from "./schema.ts";
 import type { Source } from "./source.ts";
+import { readTls } from "./tls.ts";
 
 /** A source, and what the schema read from it. */
 export interface Read {
@@ -60,7 +61,7 @@ function layersOf<Name extends keyof Groups>(
  */
 function limitsOf(layers: readonly Layer<Limits>[], own: Partial<Limits> | undefined): Partial<Limits> {
   const connections = own?.connections;
-  const { bufferMemory: _, ...limits }: Partial<Limits & ServerLimits> = merge(layers);
+  const { bufferMemory: _, handshakes: _handshakes, ...limits }: Partial<Limits & ServerLimits> = merge(layers);
   return { ...limits, ...(connections === undefined ? {} : { connections }) };
 }
 
@@ -155,6 +156,7 @@ export function readListeners(
       socket: { ...DEFAULT_SOCKET, ...merge(layersOf(sources, "socket", input, index)) },
       admission: { ...DEFAULT_ADMISSION, ...input.admission },
       ...(input.proxyProtocol ? { proxyProtocol: { required: DEFAULT_PROXY_REQUIRED, ...input.proxyProtocol } } : {}),
+      ...(input.tls ? { tls: readTls(input.tls, sources.list, ["listeners", index, "tls"], findings) } : {}),
     };
   });
   checkPairs(listeners, sources.list, findings);

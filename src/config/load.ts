@@ -8,6 +8,7 @@
 import { availableParallelism } from "node:os";
 import {
   DEFAULT_ADMISSION,
+  DEFAULT_DRAIN,
   DEFAULT_LIMITS,
   DEFAULT_MIGRATION,
   DEFAULT_SERVER_LIMITS,
@@ -100,6 +101,8 @@ export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
     clients: clientsOf(reads),
     admission: Object.assign({}, DEFAULT_ADMISSION, ...reads.map(({ input }) => input.admission)),
     bufferMemory: last(({ limits }) => limits?.bufferMemory) ?? DEFAULT_SERVER_LIMITS.bufferMemory,
+    handshakes: last(({ limits }) => limits?.handshakes) ?? DEFAULT_SERVER_LIMITS.handshakes,
+    tlsDrainMs: last((input) => input.drain?.tls) ?? DEFAULT_DRAIN.tls,
     migration: {
       enabled: last(({ migration }) => migration?.enabled) ?? enabled,
       rebalance: last(({ migration }) => migration?.rebalance) ?? rebalance,

@@ -5,11 +5,11 @@ import { variableOf } from "./environment.ts";
 import { ROWS, type Row } from "./rows.ts";
 import { configSchema } from "./schema.ts";
 
-const OWN_GROUP = "proxyProtocol";
+const OWN_GROUPS: readonly unknown[] = ["proxyProtocol", "tls"];
 
 /** A listener's limits, timeouts and socket are those of the top: one line each. What it alone has is written out. */
 function documented({ path, kind }: Row): boolean {
-  if (path[2] === OWN_GROUP) return kind === "option";
+  if (OWN_GROUPS.includes(path[2])) return kind === "option";
   if (path[0] === "listeners") return path.length === 1 || path.length === 3;
   return kind === "option";
 }
@@ -29,7 +29,7 @@ function cells({ path, kind, description, allowed, default: fallback }: Row): st
   const name = path.join(".").replaceAll(".[]", "[]");
   const effect = EFFECTS[name];
   const variable = kind === "option" && path[0] !== "listeners" ? variableOf(path) : "";
-  const values = kind === "group" ? "as at the top" : allowed;
+  const values = kind !== "group" ? allowed : name.endsWith(".tls") ? "" : "as at the top";
   return [
     code(name),
     values,

@@ -9,6 +9,7 @@ import { z } from "zod";
 import {
   type Admission,
   DEFAULT_ADMISSION,
+  DEFAULT_DRAIN,
   DEFAULT_LIMITS,
   DEFAULT_MIGRATION,
   DEFAULT_SERVER_LIMITS,
@@ -17,6 +18,8 @@ import {
   DEFAULT_SOCKET,
   DEFAULT_TASKS,
   DEFAULT_TIMEOUTS,
+  DEFAULT_TLS,
+  type Drain,
   type Limits,
   MAX_WORKERS,
   type Migration,
@@ -27,9 +30,11 @@ import {
   type SocketOptions,
   type Tasks,
   type Timeouts,
+  type TlsDefaults,
 } from "../base/settings.ts";
 import {
   ADMISSION_KINDS,
+  DRAIN_KINDS,
   LIMIT_KINDS,
   MIGRATION_KINDS,
   PROXY_PROTOCOL_KINDS,
@@ -43,6 +48,7 @@ import {
 import { BUILTIN_SERVICES, LOG_LEVELS, type LogLevel } from "./config.ts";
 import { ADDRESS, choice, type GivenAddress, numeric, service, text } from "./kinds.ts";
 import { type Options, option, optional, options, required } from "./option.ts";
+import { SERVER_NAMES, TLS_KINDS } from "./tls-kinds.ts";
 import { COUNT } from "./units.ts";
 
 /** The groups that listeners share from the top and may override. */
@@ -54,6 +60,21 @@ export interface Groups {
 
 export type GroupsInput = { [Name in keyof Groups]?: Partial<Groups[Name]> };
 
+/** Two files that belong together, as given. */
+export interface CertificateInput {
+  certificate: string;
+  key: string;
+  names?: readonly string[];
+}
+
+export interface TlsInput extends Partial<TlsDefaults> {
+  certificate: string;
+  key: string;
+  certificates?: CertificateInput[];
+  ca?: string;
+  keyLog?: string;
+}
+
 /** One listener as given. */
 export interface ListenerInput extends GroupsInput {
   name?: string;
@@ -61,6 +82,7 @@ export interface ListenerInput extends GroupsInput {
   service: string;
   admission?: Partial<Admission>;
   proxyProtocol?: Pick<ProxyProtocol, "trust"> & Partial<ProxyProtocol>;
+  tls?: TlsInput;
 }
 
 /** A file, the environment or the flags, once read: only what was given, in ms and bytes. */
@@ -69,6 +91,7 @@ export interface ConfigInput extends GroupsInput {
   listeners?: ListenerInput[];
   limits?: Partial<Limits & ServerLimits>;
   timeouts?: Partial<Timeouts & ServerTimeouts>;
+  drain?: Partial<Drain>;
   migration?: Partial<Migration>;
   admission?: Partial<Admission>;
   tasks?: Partial<Tasks>;
@@ -116,6 +139,7 @@ const timeouts: Options<Timeouts> = options(TIMEOUT_KINDS, DEFAULT_TIMEOUTS, {
   heartbeat: "Silence of the peer after which a service that has heartbeats sends a ping, and each next one.",
   request: "From the arrival of a request to its reply. What it has in a thread pool's queue is taken out.",
   proxyHeader: "From accept to the end of the PROXY header, where a listener has `proxyProtocol`.",
+  handshake: "From the beginning of a TLS handshake to its end.",
 });
 
 const socket: Options<SocketOptions> = options(SOCKET_KINDS, DEFAULT_SOCKET, {
@@ -160,13 +184,56 @@ const proxyProtocol = {
     "Every connection has to begin with a header, so only proxies may connect. `false`: one without a header is its sender's own.",
   ),
 };
+const CERTIFICATE = "PEM file: the certificate, then the intermediate ones. Followed through links, and watched.";
+const KEY = "PEM file: the private key, not encrypted. Only the server's user should be able to read it.";
+/** One handshake looks through all of them. */
+const MAX_CERTIFICATES = 100;
+
+const certificate = group(
+  {
+    certificate: required(PATH, CERTIFICATE),
+    key: required(PATH, KEY),
+    names: optional(SERVER_NAMES, "Server names (SNI) that get it. Else those in the certificate."),
+  },
+  "A further certificate.",
+);
+
+const { clientCertificate, alpn, minVersion, ciphers }: Options<TlsDefaults> = options(TLS_KINDS, DEFAULT_TLS, {
+  clientCertificate: "Whether clients are asked for a certificate, and must have one. Needs `ca`.",
+  alpn: "Application protocols, the preferred first. A client that names others only is refused.",
+  minVersion: "The oldest version that is spoken.",
+  ciphers:
+    "Cipher suites that clients may choose, those of TLS 1.3 too. Of a version that none is named of, the default ones.",
+});
+
+const tls = group(
+  {
+    certificate: required(PATH, CERTIFICATE),
+    key: required(PATH, KEY),
+    certificates: z
+      .array(certificate)
+      .max(MAX_CERTIFICATES)
+      .meta({
+        description: "Certificates for other server names. The first that is for a name is taken.",
+        allowed: `up to ${MAX_CERTIFICATES} certificates`,
+      })
+      .exactOptional(),
+    ca: optional(PATH, "PEM file: who must have signed the certificates of clients."),
+    clientCertificate,
+    alpn,
+    minVersion,
+    ciphers,
+    keyLog: optional(PATH, "File that gets the secrets of all sessions, for debugging. Whoever reads it reads them."),
+  },
+  "TLS on this listener.",
+);
 
 const listener = group(
   {
     name: optional(NAME, "Name in logs and metrics, unique. Else made from the service: echo-line, then echo-line-2."),
     address: required(ADDRESS, "Where to listen. No two listeners may overlap."),
     service: required(service(BUILTIN_SERVICES), "What to run. A relative path starts at the file's folder."),
-    limits: group(limits, "`limits` of this listener, over those at the top (without the last one).").exactOptional(),
+    limits: group(limits, "`limits` of this listener, over those at the top (without the last two).").exactOptional(),
     timeouts: group(
       timeouts,
       "`timeouts` of this listener, over those at the top (without the last three).",
@@ -177,6 +244,7 @@ const listener = group(
       proxyProtocol,
       "A load balancer stands in front and says in a PROXY header (version 1 or 2) who its client is.",
     ).exactOptional(),
+    tls: tls.exactOptional(),
   },
   "One address and the service behind it.",
 );
@@ -184,6 +252,11 @@ const listener = group(
 const serverLimits: Options<ServerLimits> = options(SERVER_LIMIT_KINDS, DEFAULT_SERVER_LIMITS, {
   bufferMemory:
     "Bytes that all connections of one worker may hold, received and unsent. Above three quarters of it reads of the largest holders pause, past it they are closed.",
+  handshakes: "TLS handshakes in progress in one worker. Past it newcomers are reset.",
+});
+
+const drain: Options<Drain> = options(DRAIN_KINDS, DEFAULT_DRAIN, {
+  tls: "Over this time a worker that is replaced says goodbye to its TLS connections, which cannot move.",
 });
 
 const serverTimeouts: Options<ServerTimeouts> = options(SERVER_TIMEOUT_KINDS, DEFAULT_SERVER_TIMEOUTS, {
@@ -230,6 +303,10 @@ const root = group(
     limits: group({ ...limits, ...serverLimits }, "How much a connection, and all of them, may use.").exactOptional(),
     timeouts: group({ ...timeouts, ...serverTimeouts }, "How long things may take.").exactOptional(),
     socket: group(socket, "Options of the listening sockets and of the connections they accept.").exactOptional(),
+    drain: group(
+      drain,
+      "How connections leave a worker that is replaced and that they cannot move from.",
+    ).exactOptional(),
     migration: group(migration, "What becomes of connections when their worker is replaced.").exactOptional(),
     admission: group(admission, "Which client addresses may come, to any listener.").exactOptional(),
     tasks: group(tasks, "Thread pools, where services have any.").exactOptional(),

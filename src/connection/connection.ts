@@ -12,11 +12,11 @@ import { isThenable } from "../base/thenable.ts";
 import { INVALID, NEED_MORE } from "../codec/codec.ts";
 import { Held } from "../codec/held.ts";
 import type { ProxyInfo } from "../codec/proxy-header.ts";
-import { isPeerReset, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
+import { isPeerReset, isTlsFault, type ReleasedSlot, type SlotOwner } from "../engine/engine.ts";
 import { COUNTER, ENTRY, TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
 import { BEGIN_CALL, type Callable, type DownstreamOptions } from "../service/call.ts";
-import type { Connection, ConnectionTimeouts, SendResult } from "../service/connection.ts";
+import type { Connection, ConnectionTimeouts, ConnectionTls, SendResult } from "../service/connection.ts";
 import type { Reply } from "../service/define.ts";
 import type { TaskPool } from "../tasks/pool.ts";
 import { Beat, NO_BEAT } from "./beat.ts";
@@ -169,6 +169,10 @@ export class ServedConnection<State = unknown, Out = unknown>
     return this.#extras?.origin?.proxy;
   }
 
+  get tls(): ConnectionTls | undefined {
+    return this.#extras?.origin?.tls;
+  }
+
   get listener(): string {
     return this.endpoint.listener;
   }
@@ -188,6 +192,11 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   get closed(): boolean {
     return this.#phase === "closed" || this.#phase === "away";
+  }
+
+  /** It was told goodbye, and ends when nothing of it is in flight. */
+  get draining(): boolean {
+    return this.#phase === "draining";
   }
 
   get bufferedBytes(): number {
@@ -387,7 +396,8 @@ export class ServedConnection<State = unknown, Out = unknown>
   }
 
   onError(errno: number): void {
-    this.#end(isPeerReset(errno) ? "peer-reset" : "io-error", "close");
+    const reason = this.tls && isTlsFault(errno) ? "tls-error" : "io-error";
+    this.#end(isPeerReset(errno) ? "peer-reset" : reason, "close");
   }
 
   onWritable(): void {
@@ -503,7 +513,8 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   /** Takes no more requests, and tells `onQuiet` when it can be suspended. False when it cannot move. */
   leave(onQuiet: (connection: ServedConnection) => void): boolean {
-    if (this.#phase !== "open" || this.#leaving) return false;
+    // The keys of TLS are OpenSSL's, and do not travel.
+    if (this.#phase !== "open" || this.#leaving || this.tls) return false;
     this.#leaving = { onQuiet, frameSince: this.#frameSince, since: this.endpoint.transport.now, packed: undefined };
     this.#block();
     this.#tellIfQuiet();

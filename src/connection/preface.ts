@@ -97,7 +97,7 @@ export class Preface implements SlotOwner {
     this.#leave(how);
   }
 
-  /** There is no place for the client that was named. The engine has counted it. */
+  /** There is no place for it, or for the client that was named. Counted already. */
   refuse(): void {
     if (this.#open) this.#leave(this.endpoint.limits.onLimit === "close" ? "close" : "reset");
   }

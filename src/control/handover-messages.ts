@@ -45,7 +45,7 @@ type ToSuccessor =
   | Manifest
   /** Slot by slot, in the order of the manifest's listeners; as many messages as it takes. */
   | { readonly type: "sockets" }
-  /** Admission table, control socket, its lock, memory of the topics, eventfd of the admission table. */
+  /** Admission table, control socket, its lock, memory of the topics, eventfd of the admission table, ticket keys. */
   | { readonly type: "state" }
   | { readonly type: "commit" }
   | { readonly type: "main" }

@@ -44,6 +44,9 @@ export interface ListenerStatus {
   readonly opened: number;
   readonly requests: number;
   readonly shed: number;
+  /** Of TLS: those that came to an end, and how many of them by a session of before. */
+  readonly handshakes: number;
+  readonly resumed: number;
 }
 
 /** Figures of one process; `undefined` where /proc did not tell. */
@@ -82,6 +85,22 @@ export interface ChangeStatus {
   readonly at: string;
 }
 
+/** The certificates of a listener. */
+export interface TlsStatus {
+  readonly listener: string;
+  /** The first is for clients that name no server. */
+  readonly certificates: readonly {
+    readonly file: string;
+    readonly names: readonly string[];
+    /** ISO 8601. */
+    readonly notAfter: string;
+  }[];
+  /** ISO 8601. */
+  readonly loadedAt: string;
+  /** Why what is in the files now is not used. */
+  readonly problem?: { readonly message: string; readonly at: string };
+}
+
 /** A process that accepts nothing any more and ends with its last connection, or at the drain deadline. */
 export interface DrainingStatus {
   readonly pid: number;
@@ -110,6 +129,8 @@ export interface ServerStatus extends ProcessUsage {
   /** Where the configuration came from. */
   readonly source: string;
   readonly listeners: readonly ListenerStatus[];
+  /** Of the listeners that have TLS. */
+  readonly tls: readonly TlsStatus[];
   /** Sockets per listener; the kernel spreads newcomers over them. */
   readonly slots: number;
   readonly workers: readonly WorkerStatus[];

@@ -7,11 +7,12 @@
  * A slot's first worker binds its sockets and deposits copies; any other takes those that exist. Descriptors travel
  * on the worker's own channel, each set before the order that speaks of it: `take` is preceded by sockets, `moveOut`
  * and `moveIn` by one end of a channel, and the `bound` that answers a `bind` by the new sockets. `take` (new slots),
- * `drop`, `moveIn` and `configure` may come at any time while it accepts. `failed` may come at any time and is
+ * `drop`, `moveIn` and `configure` may come at any time while it accepts, `secure` at any time at all. `failed` may come at any time and is
  * followed by the worker's end.
  * The configuration's type is a parameter, because this folder stands below the one that would give it a meaning.
  */
 import type { ErrorCode, ErrorFields } from "../base/errors.ts";
+import type { TlsSecrets } from "../base/tls-material.ts";
 
 /** Tag of messages on the descriptor channel that hold sockets, slot by slot in listener order. */
 export const SLOTS_TAG = "slots";
@@ -21,7 +22,7 @@ export const MOVE_TAG = "move";
 export const SOCKETS_PER_MESSAGE = 250;
 
 /** Where fork() puts a worker's own descriptors: 0 to 2 are the standard ones, 3 is Node's IPC. */
-export const WORKER_FDS = { channel: 4, scoreboard: 5, admission: 6, topics: 7, wake: 8 } as const;
+export const WORKER_FDS = { channel: 4, scoreboard: 5, admission: 6, topics: 7, wake: 8, tickets: 9 } as const;
 
 export interface StartOrder<Config> {
   readonly type: "start";
@@ -33,6 +34,7 @@ export interface StartOrder<Config> {
   /** Of the primary: part of connection ids. */
   readonly generation: number;
   readonly config: Config;
+  readonly tls: TlsSecrets;
   /** Row of each listener of the configuration. */
   readonly rows: readonly number[];
   /** Log lines for people instead of JSON. */
@@ -64,9 +66,14 @@ export type ToWorker<Config> =
     }
   | { readonly type: "moveIn"; readonly id: number }
   /** Take over what can change in place. */
-  | { readonly type: "configure"; readonly config: Config }
-  /** Drain and end. `queued`: accept first what waits in the own slot's queues. */
-  | { readonly type: "stop"; readonly drainMs: number; readonly queued: boolean }
+  | { readonly type: "configure"; readonly config: Config; readonly tls: TlsSecrets }
+  /** Certificate files have changed: newcomers get these. */
+  | { readonly type: "secure"; readonly tls: TlsSecrets }
+  /**
+   * Drain and end. `queued`: accept first what waits in the own slot's queues. `tlsMs`: over this time TLS connections
+   * are told goodbye, and what they have in flight then has `drainMs`. Told once more: in that time from now on.
+   */
+  | { readonly type: "stop"; readonly drainMs: number; readonly tlsMs: number; readonly queued: boolean }
   | { readonly type: "abort" };
 
 /** Why a worker cannot go on. */

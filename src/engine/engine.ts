@@ -670,3 +670,8 @@ export function isPeerReset(errno: number): boolean {
   const name = errnoName(errno);
   return name === "ECONNRESET" || name === "EPIPE";
 }
+
+/** What a record or a handshake that TLS does not accept shows as; `Engine.tlsError` says why. */
+export function isTlsFault(errno: number): boolean {
+  return errno === constants.errno.EPROTO;
+}

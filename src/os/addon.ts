@@ -132,7 +132,7 @@ export interface Addon {
   addressClear(memory: number, first: number, columns: number): Errno;
   /** Ends the process with nothing more done or waited for: not the thread pool, no exit handlers. */
   exitNow(code: number): never;
-  /** A zeroed memfd of `size` bytes. */
+  /** A zeroed memfd of `size` bytes, whose size is sealed. */
   memoryCreate(name: string, size: number): Errno;
   /** Maps `size` bytes of it shared, from `offset`, a multiple of the page size. Throws when it cannot. Unmapped when collected; the descriptor may be closed at once. */
   memoryMap(fd: number, size: number, offset: number): ArrayBuffer;

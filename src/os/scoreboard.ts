@@ -31,6 +31,8 @@ export const WORKER_FIELDS = [
   "rejectedRate",
   "rejectedDenied",
   "rejectedDescriptors",
+  // Ours, and not the engine's.
+  "rejectedHandshakes",
   "pid",
   "startedAt",
   "accepting",
@@ -51,6 +53,9 @@ export const LISTENER_FIELDS = [
   "shed",
   // Accepted, and not served yet (src/connection/preface.ts).
   "prefaces",
+  // Of TLS: those that came to an end, and the resumed among them.
+  "handshakes",
+  "resumed",
   // Of requests: not done in time, and withdrawn by their clients.
   "late",
   "cancelled",

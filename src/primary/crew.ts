@@ -10,11 +10,13 @@
 
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import type { TlsSecrets } from "../base/tls-material.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import type { Moved, ToWorker } from "../control/worker-messages.ts";
 import { type AdmissionTable, admissionColumn, halfOf } from "../os/admission-table.ts";
 import { closeDescriptor, openChannel } from "../os/descriptors.ts";
 import { NO_SEAT, Scoreboard, SEATS } from "../os/scoreboard.ts";
+import type { TicketKeys } from "../os/ticket-keys.ts";
 import { Figures } from "./figures.ts";
 import { whenLate } from "./late.ts";
 import type { Rows } from "./rows.ts";
@@ -33,8 +35,11 @@ export interface CrewOptions {
   readonly generation: number;
   readonly admission: AdmissionTable;
   readonly topics: number;
+  readonly tickets: TicketKeys;
   readonly slots: Slots;
   readonly rows: Rows;
+  /** Certificates and keys for a worker that runs by `config`. */
+  readonly secretsOf: (config: Config) => TlsSecrets;
   readonly log: Logger;
   /** Workers log for people. */
   readonly pretty: boolean;
@@ -49,6 +54,8 @@ export class Crew {
   readonly admission: AdmissionTable;
   /** Memory of the topics. */
   readonly topics: number;
+  /** Of TLS sessions. */
+  readonly tickets: TicketKeys;
   readonly generation: number;
   /** Slots 0 to `wanted` - 1 have an owner of their own; more slots than that are served by siblings. */
   wanted = 0;
@@ -70,6 +77,7 @@ export class Crew {
     this.rows = options.rows;
     this.admission = options.admission;
     this.topics = options.topics;
+    this.tickets = options.tickets;
     this.generation = options.generation;
     this.figures = new Figures(this.#scoreboard, () => ({
       seats: [...this.#all].map(({ seat }) => seat),
@@ -137,6 +145,7 @@ export class Crew {
         column: admissionColumn(this.generation, seat),
         generation: this.generation,
         config,
+        tls: this.#options.secretsOf(config),
         rows,
         pretty: this.#options.pretty,
       },
@@ -145,6 +154,7 @@ export class Crew {
         admission: this.admission.fd,
         topics: this.topics,
         wake: this.admission.wakeFd,
+        tickets: this.tickets.fd,
       },
     );
     this.#all.add(worker);
@@ -217,11 +227,20 @@ export class Crew {
 
   /** Has it take over what can change in place. Returns why it cannot, if so; then it changed nothing. */
   async configure(worker: WorkerProcess, config: Config): Promise<string | undefined> {
-    const { problem } = await this.#ask(worker, { type: "configure", config }, worker.answered("configured"));
+    const order = { type: "configure", config, tls: this.#options.secretsOf(config) } as const;
+    const { problem } = await this.#ask(worker, order, worker.answered("configured"));
     if (problem !== undefined) return problem;
     worker.config = config;
     this.intend(worker.slot, config);
     return undefined;
+  }
+
+  /** Has everybody who accepts, or will, use the certificates that there are now. */
+  secure(): void {
+    for (const worker of this.#all) {
+      if (worker.leavingSince !== undefined) continue;
+      worker.send({ type: "secure", tls: this.#options.secretsOf(worker.config) });
+    }
   }
 
   /** Moves connections from one worker to another: all that can, or at most `most`. What goes wrong moves nothing. */
@@ -261,15 +280,23 @@ export class Crew {
     to.move({ type: "moveIn", id: ++this.#moves }, channel);
   }
 
-  /** Has it end: drained, and killed when it does not keep the deadline. Resolves when it has gone. */
-  async dismiss(worker: WorkerProcess, drainMs: number, queued: boolean): Promise<void> {
+  /**
+   * Has it end: drained, and killed when it does not keep the deadline. Resolves when it has gone. `tlsMs`: its TLS
+   * connections, which have nowhere to go, leave over this time; 0: with the others. Called again for one that drains,
+   * it is a shorter deadline.
+   */
+  async dismiss(
+    worker: WorkerProcess,
+    { drainMs, tlsMs, queued }: { readonly drainMs: number; readonly tlsMs: number; readonly queued: boolean },
+  ): Promise<void> {
     const { log } = this.#options;
-    const onTime = whenLate(drainMs + DRAIN_GRACE_MS, () => {
-      log.warn({ worker: worker.slot, workerPid: worker.pid }, `worker did not stop within its ${drainMs} ms: killed`);
+    const within = drainMs + tlsMs;
+    const onTime = whenLate(within + DRAIN_GRACE_MS, () => {
+      log.warn({ worker: worker.slot, workerPid: worker.pid }, `worker did not stop within its ${within} ms: killed`);
       worker.kill();
     });
     if (worker.state === "starting" || worker.state === "loaded") worker.kill();
-    else if (worker.state !== "stopping") worker.send({ type: "stop", drainMs, queued });
+    else worker.send({ type: "stop", drainMs, tlsMs, queued });
     await worker.exited;
     onTime();
   }

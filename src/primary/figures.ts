@@ -106,6 +106,8 @@ export class Figures {
       opened: sum("opened"),
       requests: sum("requests"),
       shed: sum("shed"),
+      handshakes: sum("handshakes"),
+      resumed: sum("resumed"),
     };
   }
 

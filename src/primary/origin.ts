@@ -3,6 +3,7 @@
  * socket activation, and for what is still missing its own bind.
  */
 import { AdmissionTable } from "../os/admission-table.ts";
+import { TicketKeys } from "../os/ticket-keys.ts";
 import { createTopicMemory } from "../os/topic-rings.ts";
 import { Rows } from "./rows.ts";
 import { Slots } from "./slots.ts";
@@ -14,6 +15,7 @@ export interface Origin {
   readonly admission: AdmissionTable;
   /** Memory of the topics (src/os/topic-rings.ts). */
   readonly topics: number;
+  readonly tickets: TicketKeys;
   readonly rows: Rows;
   readonly slots: Slots;
 }
@@ -23,5 +25,6 @@ export function freshOrigin(): Origin {
   const admission = AdmissionTable.create();
   admission.claimHalf(FIRST_GENERATION);
   const topics = createTopicMemory();
-  return { generation: FIRST_GENERATION, admission, topics, rows: new Rows(), slots: new Slots() };
+  const tickets = TicketKeys.create(Date.now());
+  return { generation: FIRST_GENERATION, admission, topics, tickets, rows: new Rows(), slots: new Slots() };
 }

@@ -16,10 +16,12 @@ import { formatAddress } from "../base/address.ts";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { MAX_WORKERS } from "../base/settings.ts";
+import type { TlsSecrets } from "../base/tls-material.ts";
 import { within } from "../base/within.ts";
 import type { Config } from "../config/config.ts";
 import type { ChangeKind, ChangeStatus, Health, PrimaryState } from "../control/status.ts";
 import { bindMissing } from "./binding.ts";
+import type { Certificates } from "./certificates.ts";
 import { Crew, DRAIN_GRACE_MS } from "./crew.ts";
 import { watchHangs } from "./hang.ts";
 import { whenLate } from "./late.ts";
@@ -60,6 +62,8 @@ export interface PrimaryOptions {
   /** Workers log for people. */
   readonly pretty: boolean;
   readonly origin: Origin;
+  /** Those of `config` are there. */
+  readonly certificates: Certificates;
   readonly observer: PrimaryObserver;
   /** Reads the configuration again. Throws what is wrong with it. */
   readonly readConfig: () => Config;
@@ -69,6 +73,7 @@ export interface PrimaryOptions {
 
 export class Primary {
   readonly crew: Crew;
+  readonly certificates: Certificates;
   readonly startedAt: number = Date.now();
   /** Settles when a stop is complete: no worker is left. */
   readonly stopped: Promise<Stopped>;
@@ -88,12 +93,14 @@ export class Primary {
   readonly #stopSignal: AbortController = new AbortController();
 
   constructor(options: PrimaryOptions) {
-    const { config, log, pretty, origin } = options;
+    const { config, log, pretty, origin, certificates } = options;
     this.#options = options;
+    this.certificates = certificates;
     this.#onTrial = options.onTrial;
     this.#config = config;
     this.#log = log;
-    this.crew = new Crew({ ...origin, log, pretty, onExit: (...end) => this.#onExit(...end) });
+    const secretsOf = (of: Config): TlsSecrets => certificates.secretsOf(of);
+    this.crew = new Crew({ ...origin, secretsOf, log, pretty, onExit: (...end) => this.#onExit(...end) });
     this.#supervision = new Supervision({
       crew: this.crew,
       log,
@@ -216,6 +223,8 @@ export class Primary {
       const { crew } = this;
       const before = this.#config;
       const after = this.#options.readConfig();
+      this.certificates.require(after);
+      const certificates = this.renewCertificates({ tell: true });
       const onStep = (): void => this.#options.observer.onStep();
       const scaled = before.workers !== after.workers;
       const from = crew.wanted;
@@ -232,8 +241,16 @@ export class Primary {
       this.#log.level = after.logLevel;
       if (scaled && after.workers < crew.wanted) await this.#scaleTo(after.workers);
       const done = replaced === 0 ? `${many(live, "option")} changed in place` : `${many(replaced, "worker")} replaced`;
-      return `reloaded: configuration ${this.#configVersion}, ${done}, ${movedText(moved, kept)}`;
+      const text = `reloaded: configuration ${this.#configVersion}, ${done}, ${movedText(moved, kept)}`;
+      return [text, ...certificates].join("; ");
     });
+  }
+
+  /** Reads the certificate files again, and has newcomers get what is new. Returns what there is to say of it. */
+  renewCertificates(how: { readonly tell: boolean }): string[] {
+    const { renewed, kept } = this.certificates.renew(this.#config, how);
+    if (renewed.length > 0) this.crew.secure();
+    return [...renewed.map((name) => `listener ${name} has a new certificate`), ...kept];
   }
 
   /** TTIN, TTOU, `scale N`. As `reload`. */
@@ -286,6 +303,7 @@ export class Primary {
       throw new HeadraceError("change-failed", message, {}, { cause: error });
     } finally {
       this.crew.tidy(this.#config.listeners);
+      this.certificates.keepOnly(this.#config);
     }
   }
 
@@ -362,13 +380,21 @@ export class Primary {
     this.crew.closed = true;
     this.#stopSignal.abort();
     this.crew.slots.release();
-    for (const worker of this.crew.all) void this.crew.dismiss(worker, this.#config.drainMs, true);
+    this.hasten();
     this.#checkDone();
+  }
+
+  /** Everybody is to have ended by the drain deadline from now, also those that may have had more time. */
+  hasten(): void {
+    const { drainMs } = this.#config;
+    for (const worker of this.crew.all) void this.crew.dismiss(worker, { drainMs, tlsMs: 0, queued: true });
   }
 
   async #depart(worker: WorkerProcess, give: (worker: WorkerProcess) => Promise<void>): Promise<void> {
     const started = performance.now();
-    const { drainMs } = this.#config;
+    const { drainMs, tlsDrainMs } = this.#config;
+    // It drains already, and has its deadline.
+    if (worker.state === "stopping") return;
     if (worker.state === "accepting") {
       try {
         // Nobody takes over an address that the next generation does not have: what waits there is accepted first.
@@ -384,7 +410,8 @@ export class Primary {
         }
       }
     }
-    await this.crew.dismiss(worker, Math.max(0, drainMs - (performance.now() - started)), false);
+    const leftMs = Math.max(0, drainMs - (performance.now() - started));
+    await this.crew.dismiss(worker, { drainMs: leftMs, tlsMs: tlsDrainMs, queued: false });
   }
 
   #checkDone(): void {

@@ -18,6 +18,7 @@ import { peerOf } from "../os/descriptors.ts";
 import { openNotifier } from "../os/notify.ts";
 import { probeAddresses } from "./addresses.ts";
 import { Aftermath } from "./aftermath.ts";
+import { Certificates } from "./certificates.ts";
 import { adoptControl, type ControlClaim, claimControl } from "./control-claim.ts";
 import { diagnose } from "./diagnosis.ts";
 import type { HandoverChannel } from "./handover-channel.ts";
@@ -35,6 +36,7 @@ import { socketName } from "./socket-names.ts";
 import { serverStatus } from "./status.ts";
 import type { Launch } from "./successor.ts";
 import { beginTakeover, completeTakeover, serveDeparting, type Takeover } from "./takeover.ts";
+import { careForTls } from "./tls-care.ts";
 import { refuseAsInit, upgrade } from "./upgrade.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
@@ -94,6 +96,7 @@ class ServerProcess {
   readonly #pins: PinnedPaths = new PinnedPaths();
   /** Services at the paths that their links led to when they were first seen. */
   readonly #config: Config;
+  readonly #certificates: Certificates;
   #claim: ControlClaim | undefined;
   #server: ControlServer | undefined;
   /** Before this one is the main primary: where its failures are told. */
@@ -104,6 +107,7 @@ class ServerProcess {
     this.#options = options;
     this.#log = log;
     this.#config = this.#pins.pin(options.config);
+    this.#certificates = new Certificates(log);
     const notifier = openNotifier(process.env, process.pid, (problem) => log.warn(problem));
     this.#manager = new ServiceManager(notifier, !options.successor);
     this.#inherited = inheritedSockets(process.env, process.pid, (problem) => log.warn(problem));
@@ -114,6 +118,7 @@ class ServerProcess {
   async run(): Promise<void> {
     let primary: Primary | undefined;
     try {
+      this.#certificates.require(this.#config);
       primary = this.#options.successor ? await this.#takeOver() : await this.#startFirst();
       const { closed, forced } = await primary.stopped;
       await this.#seeOff();
@@ -234,6 +239,7 @@ class ServerProcess {
       log: this.#log,
       pretty,
       origin,
+      certificates: this.#certificates,
       observer: this.#manager,
       readConfig: () => this.#pins.pin(readConfig()),
       onCrash: (worker) => this.#onCrash(worker),
@@ -257,6 +263,7 @@ class ServerProcess {
       service: serviceLabel(listener.service),
     }));
     this.#writePidFile(crew.generation);
+    careForTls(primary, this.#log);
     const { generation } = crew;
     const workers = crew.owners.length;
     const ready: Ready = { version, generation, listeners, workers, control: claim.path, source: config.source };
@@ -340,7 +347,9 @@ class ServerProcess {
     this.#server?.stopAccepting();
     channel.listen(
       ({ message }) => {
-        if (message.type === "finish") this.#log.info("the next generation stops too");
+        if (message.type !== "finish") return;
+        this.#log.info("the next generation stops too");
+        primary.hasten();
       },
       () => {
         this.#log.warn("the next generation has gone");

@@ -155,7 +155,7 @@ async function letGo(slot: number, { crew, log, config }: ScaleOptions): Promise
       });
     }
   }
-  void crew.dismiss(worker, config.drainMs, false);
+  void crew.dismiss(worker, { drainMs: config.drainMs, tlsMs: config.tlsDrainMs, queued: false });
   log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was removed`);
   return passed.moved;
 }

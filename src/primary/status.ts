@@ -64,6 +64,7 @@ export async function serverStatus(
     source: primary.config.source,
     ...usage.get(process.pid),
     listeners: listenersOf(primary),
+    tls: primary.certificates.status(primary.config),
     slots: crew.slots.count,
     workers,
     draining: drainingOf(primary, predecessor()),

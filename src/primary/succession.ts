@@ -66,7 +66,7 @@ export async function succeed(slot: number, config: Config, options: SuccessionO
 
 /** The predecessor stops accepting, gives its connections to its successor, and drains the rest in the background. */
 async function passOn(from: WorkerProcess, to: WorkerProcess, { crew, log }: SuccessionOptions): Promise<Passed> {
-  const { drainMs, migration } = from.config;
+  const { drainMs, tlsDrainMs, migration } = from.config;
   const started = performance.now();
   let passed = nothingPassed();
   try {
@@ -79,7 +79,8 @@ async function passOn(from: WorkerProcess, to: WorkerProcess, { crew, log }: Suc
       log.warn({ worker: from.slot, reason: messageOf(error) }, "connections could not be moved; they drain");
     }
   }
-  void crew.dismiss(from, Math.max(0, drainMs - (performance.now() - started)), false);
+  const leftMs = Math.max(0, drainMs - (performance.now() - started));
+  void crew.dismiss(from, { drainMs: leftMs, tlsMs: tlsDrainMs, queued: false });
   return passed;
 }
 

@@ -66,7 +66,10 @@ export class Supervision {
         crew.countRestart(slot);
         await crew.equip(worker);
         await crew.open(worker);
-        if (crew.ownerOf(slot) || slot >= crew.wanted) return void crew.dismiss(worker, worker.config.drainMs, false);
+        if (crew.ownerOf(slot) || slot >= crew.wanted) {
+          const { drainMs, tlsDrainMs } = worker.config;
+          return void crew.dismiss(worker, { drainMs, tlsMs: tlsDrainMs, queued: false });
+        }
         // A reload may have changed it in the meantime.
         const config = crew.configOf(slot);
         if (config !== worker.config) await crew.configure(worker, config);

@@ -10,6 +10,7 @@ import { listenerKey } from "../config/listener-key.ts";
 import { HANDOVER_FD, HANDOVER_PROTOCOL, type Manifest } from "../control/handover-messages.ts";
 import { AdmissionTable } from "../os/admission-table.ts";
 import { closeDescriptor } from "../os/descriptors.ts";
+import { TicketKeys } from "../os/ticket-keys.ts";
 import { createTopicMemory, isTopicMemory } from "../os/topic-rings.ts";
 import { HandoverChannel, type Received } from "./handover-channel.ts";
 import { stillFor } from "./hang.ts";
@@ -45,15 +46,17 @@ export async function beginTakeover(config: Config, version: string): Promise<Ta
   const { message: manifest } = await channel.receive("manifest", "the manifest", ANSWER_MS);
   const { slots, dropped } = await receiveSockets(channel, manifest, config);
   const { fds } = await channel.receive("state", "the old primary's state", ANSWER_MS);
-  const [table = -1, control = -1, lock = -1, memory = -1, wake = -1] = fds;
+  const [table = -1, control = -1, lock = -1, memory = -1, wake = -1, keys = -1] = fds;
   const generation = manifest.generation + 1;
   const admission = AdmissionTable.attach(table, wake) ?? AdmissionTable.create();
   admission.claimHalf(generation);
   // Another version's: its workers and ours do not hear each other's topics.
   const topics = isTopicMemory(memory) ? memory : createTopicMemory();
+  // Without them clients make a new session, and nothing worse.
+  const tickets = TicketKeys.attach(keys) ?? TicketKeys.create(Date.now());
   return {
     channel,
-    origin: { generation, admission, topics, rows: new Rows(manifest.rows), slots },
+    origin: { generation, admission, topics, tickets, rows: new Rows(manifest.rows), slots },
     handed: { control, lock, path: manifest.control },
     dropped,
     workers: config.workers === manifest.workers ? manifest.wanted : config.workers,

@@ -109,8 +109,8 @@ async function handOver(channel: HandoverChannel, pid: number, options: UpgradeO
   for (let from = 0; from < sockets.length; from += SOCKETS_PER_MESSAGE) {
     await channel.send({ type: "sockets" }, sockets.slice(from, from + SOCKETS_PER_MESSAGE));
   }
-  const { admission, topics } = crew;
-  const state = [admission.fd, handed.control, handed.lock, topics, admission.wakeFd];
+  const { admission, topics, tickets } = crew;
+  const state = [admission.fd, handed.control, handed.lock, topics, admission.wakeFd, tickets.fd];
   await channel.send({ type: "state" }, state);
   onStep();
   await channel.receive("armed", "the new workers are ready", ARMED_MS, stopSignal);

@@ -62,6 +62,7 @@ export interface Descriptors {
   readonly admission: number;
   readonly topics: number;
   readonly wake: number;
+  readonly tickets: number;
 }
 
 const ended = (message: string): WorkerFailure => ({ type: "failed", code: "worker-failed", message, fields: {} });
@@ -107,9 +108,9 @@ export class WorkerProcess {
     const [own, theirs] = openChannel();
     this.#channel = own;
     try {
-      const { scoreboard, admission, topics, wake } = descriptors;
+      const { scoreboard, admission, topics, wake, tickets } = descriptors;
       this.#child = fork(WORKER_MAIN, [], {
-        stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission, topics, wake],
+        stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission, topics, wake, tickets],
       });
     } catch (error) {
       closeDescriptor(own);

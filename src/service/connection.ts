@@ -11,6 +11,36 @@ import type { Callable, DownstreamOptions } from "./call.ts";
  */
 export type SendResult = "ok" | "slow" | "refused" | "closed";
 
+/** What TLS says of a connection. */
+export interface ConnectionTls {
+  /** "TLSv1.2" or "TLSv1.3". */
+  readonly protocol: string;
+  /** OpenSSL's name of the cipher suite. */
+  readonly cipher: string;
+  /** The server name that the client asked for (SNI), whether or not there is a certificate for it. */
+  readonly serverName: string | undefined;
+  /** The protocol agreed on (ALPN). */
+  readonly alpn: string | undefined;
+  /** The client has gone on with an earlier session. */
+  readonly resumed: boolean;
+  /** The client's certificate; undefined when it has sent none. */
+  readonly client: ConnectionTlsClient | undefined;
+}
+
+/** The certificate of a client. */
+export interface ConnectionTlsClient {
+  /** `{ CN: "device-7", O: "Example" }`. A part that is there more than once is a list. */
+  readonly subject: Readonly<Record<string, string | readonly string[]>>;
+  /** With their kinds: "DNS:device-7.example.org", "URI:spiffe://example.org/device-7". */
+  readonly subjectAltNames: readonly string[];
+  /** SHA-256 of the certificate: "AB:CD:…". */
+  readonly fingerprint256: string;
+  /** Whether it is believed. Always, but with `clientCertificate: optional`. */
+  readonly verified: boolean;
+  /** Why it is not. */
+  readonly problem: string | undefined;
+}
+
 /** Where a connection comes from; known before its state exists. */
 export interface ConnectionInfo {
   /** Unique among the workers of this server, also across restarts of a worker. */
@@ -21,6 +51,8 @@ export interface ConnectionInfo {
   readonly peer: { readonly host: string; readonly port: number };
   /** What the PROXY header in front of it said; undefined where there was none. */
   readonly proxy: ProxyInfo | undefined;
+  /** What TLS says; undefined of a plaintext connection. */
+  readonly tls: ConnectionTls | undefined;
   /** Name of the listener that accepted it. */
   readonly listener: string;
   /** Carries the connection's id. */

@@ -157,9 +157,15 @@ export class MoveSender {
   #begin(hello: Hello): void {
     const { most, log } = this.#options;
     for (const [index, endpoint] of this.#server.endpoints.entries()) {
-      const connections = this.#server.connections().filter((each) => each.endpoint === endpoint);
+      const here = this.#server.connections().filter((each) => each.endpoint === endpoint);
+      const connections = here.filter((each) => !each.tls);
       const handsOff = endpoint.service.handOff !== undefined;
       if (handsOff && !this.#options.handOff) continue;
+      if (connections.length < here.length) {
+        endpoint.once("tls", () => endpoint.log.info("connections with TLS do not move; they leave over drain.tls"));
+        // What they share is theirs while they are here.
+        if (handsOff) continue;
+      }
       if (connections.length === 0 && endpoint.prefaces === 0 && !handsOff) continue;
       const reason = obstacle(endpoint, hello.endpoints);
       if (reason !== undefined) {

@@ -4,17 +4,22 @@
  */
 import type { Logger } from "../base/log.ts";
 import type { CloseReason } from "../base/reasons.ts";
+import { DEFAULT_SERVER_LIMITS } from "../base/settings.ts";
+import type { TlsSecrets } from "../base/tls-material.ts";
 import { within } from "../base/within.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
-import { resolveSettings } from "../config/resolve.ts";
+import { resolveSettings, type Settings } from "../config/resolve.ts";
 import { Alarm } from "../connection/alarm.ts";
 import { BufferMemory } from "../connection/buffer-memory.ts";
 import { ServedConnection } from "../connection/connection.ts";
+import { msOf } from "../connection/deadlines.ts";
 import { Endpoint } from "../connection/endpoint.ts";
 import { Gate } from "../connection/gate.ts";
+import { Handshakes } from "../connection/handshakes.ts";
 import { Preface, type PrefaceStage } from "../connection/preface.ts";
 import { ProxyStage } from "../connection/proxy-stage.ts";
+import { TlsStage } from "../connection/tls-stage.ts";
 import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
@@ -24,9 +29,11 @@ import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
 import type { TopicRings } from "../os/topic-rings.ts";
 import type { AnyService } from "../service/define.ts";
 import { type AdmissionPlace, applyAdmission, type ServerAdmission } from "./admission.ts";
+import { Drain } from "./drain.ts";
 import { closePools, configurePools, poolsOf, startPools, watchPools } from "./pools.ts";
 import { RejectionLog } from "./rejections.ts";
 import { Shedding } from "./shedding.ts";
+import { TlsContexts } from "./tls.ts";
 
 export interface ServedListener {
   readonly config: ListenerConfig;
@@ -54,6 +61,27 @@ export interface ServerOptions {
   readonly rings?: TopicRings;
   readonly log: Logger;
   readonly tasks: TaskConfig;
+  /** Without it no listener may have TLS. */
+  readonly tls?: TlsOptions;
+}
+
+interface CurrentListener {
+  readonly config: ListenerConfig;
+  readonly settings: Settings;
+}
+
+interface TlsOptions {
+  readonly secrets: TlsSecrets;
+  /** Descriptor of the ticket keys. */
+  readonly tickets: number;
+  /** `limits.handshakes`. */
+  readonly handshakes: number;
+}
+
+interface StopOptions {
+  readonly drainMs: number;
+  /** TLS connections stay, and are told goodbye over this time. Default: like all others. */
+  readonly tlsMs?: number;
 }
 
 /** What the whole configuration says of thread pools and of overload. */
@@ -93,25 +121,30 @@ export interface WorkerServer {
   /** A listener (by place) is removed: accepts what waits in its queues, then no more, and drains its connections. */
   unlist(listener: number): void;
   /** Takes over limits and timeouts. Throws, and changes nothing, when a service's own do not fit them. */
-  configure(config: Config): void;
+  configure(config: Config, secrets?: TlsSecrets): void;
+  /** Newcomers get these certificates. Throws, and changes nothing, when they cannot be used. */
+  secure(secrets: TlsSecrets): void;
   /**
    * Accepts what is queued and then no more, at once; answers what is in flight, closes every connection, resets the
    * rest at the deadline. Resolves when none is open; the engine is shut then.
    */
-  stop(options: { readonly drainMs: number }): Promise<StopOutcome>;
+  stop(options: StopOptions): Promise<StopOutcome>;
+  /** A stop that goes on, with whatever time for TLS connections, is to end in this time from now on. */
+  hasten(drainMs: number): void;
   /** Resets everything at once. */
   abort(): void;
 }
-
-/** Once accepting has stopped, what the kernel and the peers still have on its way gets this long to arrive, ms. */
-const GRACE_MS = 100;
 
 /** What `closeEnv` has at least, when the drain took all the time, ms. */
 const LEAST_CLOSE_MS = 500;
 
 /** What stands before a listener's service, in this order. */
-function stagesOf(endpoint: Endpoint, { proxyProtocol }: ListenerConfig): readonly PrefaceStage[] {
-  return proxyProtocol ? [new ProxyStage(endpoint, proxyProtocol)] : [];
+function stagesOf(
+  endpoint: Endpoint,
+  { proxyProtocol }: ListenerConfig,
+  tls: TlsStage | undefined,
+): readonly PrefaceStage[] {
+  return [...(proxyProtocol ? [new ProxyStage(endpoint, proxyProtocol)] : []), ...(tls ? [tls] : [])];
 }
 
 /** How the engine numbers what it accepts from: each listener of each slot. */
@@ -209,12 +242,34 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         poison: process.env.NODE_ENV === "development",
       }),
   );
+  const handshakes = new Handshakes(options.tls?.handshakes ?? DEFAULT_SERVER_LIMITS.handshakes, block, log);
+  engine.onTick(() => handshakes.look(engine.now));
+  const contexts = new TlsContexts(options.tls?.tickets ?? -1);
+
+  /** The TLS of each listener, by place; undefined where it is plaintext. Throws when a certificate cannot be used. */
+  function tlsStages(listeners: readonly CurrentListener[], given: TlsSecrets): (TlsStage | undefined)[] {
+    return listeners.map(({ config, settings }) => {
+      const context = contexts.make(config, given);
+      return context && new TlsStage({ engine, context, handshakes, timeoutMs: msOf(settings.timeouts.handshake) });
+    });
+  }
+
+  /** Newcomers meet these from now on. */
+  function setStages(listeners: readonly CurrentListener[], tls: readonly (TlsStage | undefined)[]): void {
+    for (const [index, endpoint] of endpoints.entries()) {
+      const listener = listeners[index];
+      if (listener) endpoint.stages = stagesOf(endpoint, listener.config, tls[index]);
+    }
+  }
+
+  /** As they are now: a reload may have changed them. */
+  let current: readonly CurrentListener[] = prepared;
+  let secrets: TlsSecrets = options.tls?.secrets ?? {};
+  setStages(current, tlsStages(current, secrets));
   const prefaceEnds = new Set<PrefaceEnd>();
   /** Listeners that were removed. */
   const unlisted = new Set<Endpoint>();
-  for (const [index, endpoint] of endpoints.entries()) {
-    const served = options.listeners[index];
-    if (served) endpoint.stages = stagesOf(endpoint, served.config);
+  for (const endpoint of endpoints) {
     endpoint.onPrefaceEnd = (connection) => {
       if (unlisted.has(endpoint)) connection?.drain();
       for (const ended of prefaceEnds) ended(endpoint, connection);
@@ -273,19 +328,28 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     engine.flush();
   }
 
-  function configure(config: Config): void {
+  function secure(given: TlsSecrets): void {
+    setStages(current, tlsStages(current, given));
+    secrets = given;
+  }
+
+  function configure(config: Config, given: TlsSecrets = secrets): void {
     const changed = options.listeners.map((served) => {
       const key = listenerKey(served.config);
       const now = config.listeners.find((listener) => listenerKey(listener) === key) ?? served.config;
       return { ...served, config: now, settings: resolveSettings(now, served.service) };
     });
+    const stages = tlsStages(changed, given);
     for (const [index, { settings, config: listener }] of changed.entries()) {
       const endpoint = endpoints[index];
       endpoint?.configure({ ...settings, drainMs: config.drainMs, coalesce: listener.socket.coalesce });
-      if (endpoint) endpoint.stages = stagesOf(endpoint, listener);
       // A child logger keeps the level it was made with.
       if (endpoint) endpoint.log.level = config.logLevel;
     }
+    current = changed;
+    secrets = given;
+    setStages(current, stages);
+    handshakes.limit = config.handshakes;
     applyAdmission(engine, admission, config, changed);
     memory.limit(config.bufferMemory);
     configurePools(pools, config);
@@ -296,26 +360,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   const transit = { connections: 0 };
   /** Without the connections of clients, which the last requests may need. */
   const served = (): number => engine.open - engine.outbound + transit.connections;
-  let endDrain: (open: number) => void = () => {};
-
-  /** Resolves with the connections that were still open at the deadline, or when `abort` came. */
-  function drained(drainMs: number): Promise<number> {
-    const started = engine.now;
-    return new Promise((resolve) => {
-      endDrain = resolve;
-      engine.onTick(() => {
-        const elapsed = engine.now - started;
-        // Each time: a connection that could not move comes back.
-        if (elapsed >= Math.min(GRACE_MS, drainMs)) {
-          for (const connection of connections()) connection.drain();
-          engine.flush();
-        }
-        const open = served();
-        if (open === 0) resolve(0);
-        else if (elapsed >= drainMs) resolve(open);
-      });
-    });
-  }
+  let drain: Drain | undefined;
 
   /** A service that does not end what it made in time, or fails to, does not keep the worker. */
   async function closeEnvs(withinMs: number): Promise<void> {
@@ -330,7 +375,8 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   }
 
   function resetAll(reason: CloseReason): void {
-    endDrain(served());
+    if (drain) drain.forced += served();
+    drain?.end();
     for (const owner of engine.owners()) {
       if (owner instanceof ServedConnection) owner.reset(reason);
       else if (owner instanceof Preface) owner.end(reason);
@@ -338,14 +384,16 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     alarm.end();
   }
 
-  async function stop({ drainMs }: { readonly drainMs: number }): Promise<StopOutcome> {
+  async function stop({ drainMs, tlsMs = 0 }: StopOptions): Promise<StopOutcome> {
     stopping.abort();
     for (const slot of accepting) refuse(slot, { queued: true });
     const open = served();
     const started = performance.now();
-    const forced = await drained(drainMs);
+    drain = new Drain({ engine, connections, served, drainMs, tlsMs });
+    await drain.done;
     resetAll("drain");
     engine.flush();
+    const { forced } = drain;
     // What `env` made may still have to ask other servers.
     await closeEnvs(Math.max(LEAST_CLOSE_MS, drainMs - (performance.now() - started)));
     // Last: until here somebody may still want something done.
@@ -373,7 +421,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     refuse,
     unlist,
     configure,
+    secure,
     stop,
+    hasten: (drainMs) => drain?.hasten(drainMs),
     abort,
   };
 }

@@ -5,6 +5,7 @@
 import { closeSync } from "node:fs";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import { closeLog, createLogger, type Logger } from "../base/log.ts";
+import type { TlsSecrets } from "../base/tls-material.ts";
 import type { Config } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
 import {
@@ -61,6 +62,8 @@ interface Serving {
 class Worker {
   #log: Logger | undefined;
   #serving: Serving | undefined;
+  /** Those that came after the start order. */
+  #tls: TlsSecrets | undefined;
   #stopping = false;
 
   async obey(order: ToWorker<Config>): Promise<void> {
@@ -86,11 +89,16 @@ class Worker {
     this.#log?.error("the primary has gone: stopping");
     const serving = this.#serving;
     if (!serving) process.exit(1);
-    void this.#stop(serving, { drainMs: Math.min(ORPHAN_DRAIN_MS, serving.order.config.drainMs), queued: true });
+    void this.#stop(serving, {
+      drainMs: Math.min(ORPHAN_DRAIN_MS, serving.order.config.drainMs),
+      tlsMs: 0,
+      queued: true,
+    });
   }
 
   async #carryOut(order: ToWorker<Config>): Promise<void> {
     if (order.type === "start") return this.#start(order);
+    if (order.type === "secure") return this.#secure(order.tls);
     const serving = this.#serving;
     if (!serving) throw new Error(`worker: "${order.type}" came before it was ready`);
     switch (order.type) {
@@ -111,7 +119,7 @@ class Worker {
       case "moveIn":
         return this.#move(serving, order);
       case "configure":
-        return this.#configure(serving, order.config);
+        return this.#configure(serving, order.config, order.tls);
       case "stop":
         return this.#stop(serving, order);
       case "abort":
@@ -131,6 +139,7 @@ class Worker {
     closeSync(WORKER_FDS.scoreboard);
     // Rings are mapped when they are first used.
     check(addon().fdInherit(WORKER_FDS.topics), "topics");
+    check(addon().fdInherit(WORKER_FDS.tickets), "ticket keys");
     const block = scoreboard.block(seat);
     block.set("pid", process.pid);
     const listeners: ServedListener[] = [];
@@ -151,6 +160,7 @@ class Worker {
       config,
       drainMs: config.drainMs,
       bufferMemory: config.bufferMemory,
+      tls: { secrets: this.#tls ?? order.tls, tickets: WORKER_FDS.tickets, handshakes: config.handshakes },
       rings: new TopicRings(WORKER_FDS.topics, order.column),
       tasks: config,
       log,
@@ -160,6 +170,8 @@ class Worker {
     const stack = watchStack(slot, config.hangMs, pretty);
     server.engine.onTick(() => stack.beat());
     this.#serving = { order, scoreboard, block, server, sockets: new HeldSockets(), stack };
+    // They may have come while it was opened.
+    if (this.#tls) this.#secure(this.#tls);
     await report({ type: "loaded", handsOff: listeners.some(({ service }) => service.handOff !== undefined) });
   }
 
@@ -242,12 +254,23 @@ class Worker {
     await report({ type: "moved", id, ...outcome });
   }
 
-  async #configure({ server, stack }: Serving, config: Config): Promise<void> {
+  #secure(secrets: TlsSecrets): void {
+    this.#tls = secrets;
     try {
-      server.configure(config);
+      this.#serving?.server.secure(secrets);
+    } catch (err) {
+      // The primary has tried them; whoever comes gets those before.
+      this.#log?.error({ err }, `new certificates are not used: ${messageOf(err)}`);
+    }
+  }
+
+  async #configure({ server, stack }: Serving, config: Config, secrets: TlsSecrets): Promise<void> {
+    try {
+      server.configure(config, secrets);
     } catch (error) {
       return report({ type: "configured", problem: messageOf(error) });
     }
+    this.#tls = secrets;
     if (this.#log) this.#log.level = config.logLevel;
     stack.limit(config.hangMs);
     await report({ type: "configured" });
@@ -255,15 +278,18 @@ class Worker {
 
   async #stop(
     serving: Serving,
-    { drainMs, queued }: { readonly drainMs: number; readonly queued: boolean },
+    { drainMs, tlsMs, queued }: { readonly drainMs: number; readonly tlsMs: number; readonly queued: boolean },
   ): Promise<void> {
-    if (this.#stopping) return;
+    if (this.#stopping) {
+      serving.server.hasten(drainMs);
+      return;
+    }
     this.#stopping = true;
     // The sockets close in the turn in which accepting ends, so that no client gets into a queue that nobody will
     // look at again.
     this.#refuseAll(serving, queued);
     serving.sockets.close();
-    const { closed, forced } = await serving.server.stop({ drainMs });
+    const { closed, forced } = await serving.server.stop({ drainMs, tlsMs });
     await report({ type: "stopped", closed, forced });
     await this.#leave(0);
   }

@@ -71,7 +71,7 @@ test("check prints the configuration as it would be used, in a form that can be 
   assert.match(first.stdout, /idle: 90s\n/);
   assert.match(
     first.stdout,
-    /\n {2}drain: 30s\n {2}hang: 10s\n {2}prove: 5s\nmigration:\n {2}enabled: true\n {2}rebalance: true\n/,
+    /\n {2}drain: 30s\n {2}hang: 10s\n {2}prove: 5s\ndrain:\n {2}tls: 30s\nmigration:\n {2}enabled: true\n {2}rebalance: true\n/,
   );
   writeFileSync(join(cwd, "headrace.yaml"), first.stdout);
   const second = await headrace(["check"], { cwd });

@@ -53,8 +53,11 @@ const STATUS: ServerStatus = {
       opened: 18,
       requests: 24,
       shed: 6,
+      handshakes: 0,
+      resumed: 0,
     },
   ],
+  tls: [],
   workers: [worker(0), worker(1)],
   draining: [],
   totals: { ...TRAFFIC, restarts: 2 },
@@ -112,4 +115,18 @@ test("requests that were late or cancelled are told once there are any", () => {
   assert.doesNotMatch(showStatus(STATUS), /late/);
   const text = showStatus({ ...STATUS, totals: { ...STATUS.totals, late: 4, cancelled: 1 } });
   assert.match(text, /^requests: 4 late, 1 cancelled$/m);
+});
+
+test("certificates are listed with their end, and why newer files are not used", () => {
+  assert.ok(!showStatus(STATUS).includes("certificate"));
+  const certificates = [{ file: "/etc/a.pem", names: ["a.example", "*.a.example"], notAfter: "2030-02-01T00:00:00Z" }];
+  const problem = { message: "/etc/a.key does not exist", at: "2030-01-01T00:30:00.000Z" };
+  const entry = { listener: "secure", certificates, loadedAt: "2030-01-01T00:00:00.000Z" };
+  const lines = showStatus({ ...STATUS, tls: [{ ...entry, problem }] }).split("\n");
+  const at = lines.findIndex((line) => /^TLS +certificate +names +expires/.test(line));
+  assert.match(lines[at + 1] ?? "", /^secure +\/etc\/a\.pem +a\.example \*\.a\.example +2030-02-01T00:00:00Z/);
+  assert.equal(
+    lines[at + 2],
+    "listener secure keeps its certificate since 2030-01-01T00:30:00.000Z: /etc/a.key does not exist",
+  );
 });

@@ -34,6 +34,8 @@ test("without a file, variables and flags there are two echo listeners and the d
     hangMs: 10_000,
     proveMs: 5_000,
     bufferMemory: 256 * 1024 ** 2,
+    handshakes: 1_000,
+    tlsDrainMs: 30_000,
     migration: { enabled: true, rebalance: true },
     tasks: {},
     shed: { queueDelay: 10, loopDelay: 500, memory: "off" },

@@ -67,20 +67,20 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   ["timeouts: { wrietStall: 1s }", "headrace.yaml:1: timeouts.wrietStall: unknown option; did you mean writeStall?"],
   [
     "colour: red",
-    "headrace.yaml:1: colour: unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, admission, tasks, shed, log, control, pidFile",
+    "headrace.yaml:1: colour: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile",
   ],
   [
     "tls: {}",
-    "headrace.yaml:1: tls: unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, admission, tasks, shed, log, control, pidFile",
+    "headrace.yaml:1: tls: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile",
   ],
   [
     "__proto__: { x: 1 }",
-    "headrace.yaml:1: __proto__: unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, admission, tasks, shed, log, control, pidFile",
+    "headrace.yaml:1: __proto__: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile",
   ],
   ["log: { constructor: 1 }", "headrace.yaml:1: log.constructor: unknown option; allowed: level"],
   [
     '"\\e[31m": 1',
-    'headrace.yaml:1: "\\u001b[31m": unknown option; allowed: workers, listeners, limits, timeouts, socket, migration, admission, tasks, shed, log, control, pidFile',
+    'headrace.yaml:1: "\\u001b[31m": unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile',
   ],
   [
     one(", timeouts: { drain: 1s }"),
@@ -93,17 +93,17 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   // Shapes
   [
     "limits: 5",
-    "headrace.yaml:1: limits: 5 is not a group of options; allowed: connections, onLimit, connectionsPerAddress, connectRate, connectBurst, ipv6Prefix, frame, inFlight, inFlightPerWorker, highWater, lowWater, buffered, minRate, proxyHeader, bufferMemory",
+    "headrace.yaml:1: limits: 5 is not a group of options; allowed: connections, onLimit, connectionsPerAddress, connectRate, connectBurst, ipv6Prefix, frame, inFlight, inFlightPerWorker, highWater, lowWater, buffered, minRate, proxyHeader, bufferMemory, handshakes",
   ],
   [
     "- 1",
-    "headrace.yaml:1: a list is not a group of options; allowed: workers, listeners, limits, timeouts, socket, migration, admission, tasks, shed, log, control, pidFile",
+    "headrace.yaml:1: a list is not a group of options; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile",
   ],
   ["listeners: []", "headrace.yaml:1: listeners: the list is empty; allowed: 1 to 64 listeners"],
   ["listeners:\n", "headrace.yaml:1: listeners: nothing is not a list; allowed: 1 to 64 listeners"],
   [
     "listeners:\n  -\n",
-    "headrace.yaml:2: listeners[0]: nothing is not a group of options; allowed: name, address, service, limits, timeouts, socket, admission, proxyProtocol",
+    "headrace.yaml:2: listeners[0]: nothing is not a group of options; allowed: name, address, service, limits, timeouts, socket, admission, proxyProtocol, tls",
   ],
   // Listeners
   [

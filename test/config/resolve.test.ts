@@ -44,11 +44,11 @@ test("a service's own values are checked, and the service named", () => {
   );
   refused(
     { timeouts: { idel: 5 } },
-    "service ./game.js: timeouts.idel: unknown option; allowed: firstByte, frame, idle, writeStall, age, ageJitter, heartbeat, request, proxyHeader",
+    "service ./game.js: timeouts.idel: unknown option; allowed: firstByte, frame, idle, writeStall, age, ageJitter, heartbeat, request, proxyHeader, handshake",
   );
   refused(
     { timeouts: { toString: 5 } },
-    "service ./game.js: timeouts.toString: unknown option; allowed: firstByte, frame, idle, writeStall, age, ageJitter, heartbeat, request, proxyHeader",
+    "service ./game.js: timeouts.toString: unknown option; allowed: firstByte, frame, idle, writeStall, age, ageJitter, heartbeat, request, proxyHeader, handshake",
   );
 });
 

@@ -11,7 +11,7 @@ import { type Concurrency, defineService } from "#src/service/define.js";
 
 const OFF: Timeouts = {
   ...{ firstByte: "off", frame: "off", idle: "off", writeStall: "off" },
-  ...{ age: "off", ageJitter: "off", heartbeat: "off", request: "off", proxyHeader: "off" },
+  ...{ age: "off", ageJitter: "off", heartbeat: "off", request: "off", proxyHeader: "off", handshake: "off" },
 };
 /** The wheel looks every 50 ms. */
 const TICK = 50;

@@ -70,13 +70,17 @@ test("the admission table has the layout of admission.h", () => {
 
 test("the verdicts of admission.h are the reasons, and the scoreboard's counters, in this order", () => {
   const native = constantsOf("admission.h");
-  assert.equal(native.get("ADMISSION_VERDICTS"), 1 + REJECT_REASONS.length);
+  // The last is not the engine's.
+  const reasons = REJECT_REASONS.filter((reason) => reason !== "handshakes-full");
+  assert.equal(REJECT_REASONS.indexOf("handshakes-full"), reasons.length);
+  assert.equal(WORKER_FIELDS.indexOf("rejectedHandshakes"), WORKER_REJECTED + reasons.length);
+  assert.equal(native.get("ADMISSION_VERDICTS"), 1 + reasons.length);
   const verdicts = [...native].filter(([name]) => name.startsWith("REJECT_"));
   for (const [index, [name, value]] of verdicts.entries()) {
     assert.equal(value, index + 1, name);
     assert.equal(engineHeader.get(`TOTAL_REJECTED_${name.slice("REJECT_".length)}`), WORKER_REJECTED + index);
   }
-  assert.equal(verdicts.length, REJECT_REASONS.length);
+  assert.equal(verdicts.length, reasons.length);
   for (const [index, name] of ON_LIMIT.entries()) assert.equal(native.get(`ON_LIMIT_${name.toUpperCase()}`), index);
 });
 

@@ -32,7 +32,15 @@ test("what a dead worker counted stays in the totals; its connections do not", (
   assert.equal(figures.closes().killed, 2);
 
   count(scoreboard, 0, 1, 1);
-  assert.deepEqual(figures.listener(0), { open: 4, prefaces: 0, opened: 15, requests: 31, shed: 0 });
+  assert.deepEqual(figures.listener(0), {
+    open: 4,
+    prefaces: 0,
+    opened: 15,
+    requests: 31,
+    shed: 0,
+    handshakes: 0,
+    resumed: 0,
+  });
 });
 
 test("the closes of a removed listener stay in the totals, and its row is empty for the next one", () => {
@@ -45,5 +53,13 @@ test("the closes of a removed listener stay in the totals, and its row is empty 
   rows = [0];
   figures.forget(1);
   assert.equal(figures.closes().drain, 4);
-  assert.deepEqual(figures.listener(1), { open: 0, prefaces: 0, opened: 0, requests: 0, shed: 0 });
+  assert.deepEqual(figures.listener(1), {
+    open: 0,
+    prefaces: 0,
+    opened: 0,
+    requests: 0,
+    shed: 0,
+    handshakes: 0,
+    resumed: 0,
+  });
 });
