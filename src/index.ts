@@ -13,6 +13,12 @@ export { type Borrowed, type Codec, type Cursor, checkFrame, INVALID, NEED_MORE,
 export { type FrameOptions, frame } from "./codec/frame.ts";
 export { type LineOptions, line } from "./codec/line.ts";
 export { type RawOptions, raw } from "./codec/raw.ts";
+export {
+  type TestDatagram,
+  type TestDatagrams,
+  type TestDatagramsOptions,
+  testDatagrams,
+} from "./connection/datagram-harness.ts";
 export { type TestConnection, type TestConnectionOptions, testConnection } from "./connection/harness.ts";
 export type {
   Connection,
@@ -37,6 +43,15 @@ export {
   type WorkerInfo,
 } from "./service/define.ts";
 export type { Heartbeat } from "./service/heartbeat.ts";
+export {
+  type DatagramReply,
+  type DatagramSource,
+  defineUdpService,
+  type UdpService,
+  type UdpServiceDefinition,
+  type UdpSocket,
+  type UdpWorkerInfo,
+} from "./service/udp.ts";
 export {
   definePool,
   type Pool,

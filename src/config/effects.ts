@@ -36,6 +36,10 @@ const LIMITS: Effects<Limits> = {
   lowWater: "live",
   buffered: "live",
   minRate: "live",
+  datagram: "live",
+  datagramRate: "live",
+  datagramBurst: "live",
+  amplification: "live",
 };
 
 const SERVER_LIMITS: Effects<ServerLimits> = { bufferMemory: "live" };

@@ -11,6 +11,7 @@ import type { Deadline, OnLimit } from "../base/settings.ts";
 import { addon, type EngineHandle, type EngineMemory } from "../os/addon.ts";
 import { openFilesLimit } from "../os/descriptors.ts";
 import { check, errnoName } from "../os/errno.ts";
+import { Datagrams } from "./datagrams.ts";
 import {
   COUNTER,
   ENTRY,
@@ -132,6 +133,7 @@ export class Engine {
   readonly unsent: Int32Array;
   /** Per slot, COUNTER.words each. */
   readonly counters: Float64Array;
+  readonly datagrams: Datagrams;
 
   readonly #handle: EngineHandle;
   readonly #memory: EngineMemory;
@@ -167,6 +169,7 @@ export class Engine {
       generations: new Int32Array(slots),
       unsent: new Int32Array(slots),
       counters: new Float64Array(slots * COUNTER.words),
+      pinned: new Set(),
     };
     this.#header = this.#memory.header;
     this.#records = this.#memory.outputRecords;
@@ -177,6 +180,11 @@ export class Engine {
     const handle = addon().engineOpen(this.#memory, (count) => this.#round(count));
     if (handle === -1) throw threadError();
     this.#handle = check(handle, "opening the engine");
+    this.datagrams = new Datagrams(this.#handle, this.#memory, {
+      flush: () => this.flush(),
+      read: (count) => this.#round(count),
+      reading: () => this.#reading,
+    });
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     this.#timer.unref();
   }
@@ -472,6 +480,7 @@ export class Engine {
   shutdown(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.datagrams.shut();
     clearInterval(this.#timer);
     this.#owners.length = 0;
     addon().engineClose(this.#handle);
@@ -546,6 +555,9 @@ export class Engine {
           break;
         case INPUT.acceptError:
           this.#acceptors.get(slot)?.onAcceptError(a);
+          break;
+        case INPUT.datagram:
+          this.datagrams.receivers[slot]?.onDatagram(a, records[index + 3] as number);
           break;
       }
     }

@@ -6,7 +6,10 @@
 import { CLOSE_REASONS, type CloseReason, REJECT_REASONS, type RejectReason, reasonIndex } from "../base/reasons.ts";
 import type { Traffic } from "../control/status.ts";
 import {
+  DATAGRAM_FIELDS,
+  type DatagramField,
   LISTENER_CLOSED,
+  LISTENER_DATAGRAMS,
   LISTENER_FIELDS,
   type ListenerField,
   type Scoreboard,
@@ -93,6 +96,12 @@ export class Figures {
   listener(row: number): { open: number; opened: number; requests: number; shed: number } {
     const sum = (field: ListenerField): number => this.#cell(row, LISTENER_FIELDS.indexOf(field));
     return { open: sum("active"), opened: sum("opened"), requests: sum("requests"), shed: sum("shed") };
+  }
+
+  /** Of a listener for datagrams. */
+  datagrams(row: number): Record<DatagramField, number> {
+    const counts = DATAGRAM_FIELDS.map((field, index) => [field, this.#cell(row, LISTENER_DATAGRAMS + index)]);
+    return Object.fromEntries(counts) as Record<DatagramField, number>;
   }
 
   closes(): Record<CloseReason, number> {
