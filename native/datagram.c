@@ -140,9 +140,8 @@ static int tell_local(int fd) {
   int family = 0, on = 1;
   socklen_t length = sizeof family;
   if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length) != 0) return -errno;
-  int result = family == AF_INET6
-                   ? setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on)
-                   : setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
+  int result = family == AF_INET6 ? setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on)
+                                  : setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
   return result == 0 ? 0 : -errno;
 }
 
@@ -392,9 +391,8 @@ static bool is_v4(const uint8_t address[16]) {
 static bool write_name(int family, const datagram_end *end, struct msghdr *header) {
   name *to = header->msg_name;
   if (family == AF_INET6) {
-    to->v6 = (struct sockaddr_in6){.sin6_family = AF_INET6,
-                                   .sin6_port = htons(end->port),
-                                   .sin6_scope_id = end->scope};
+    to->v6 = (struct sockaddr_in6){
+        .sin6_family = AF_INET6, .sin6_port = htons(end->port), .sin6_scope_id = end->scope};
     memcpy(&to->v6.sin6_addr, end->address, 16);
     header->msg_namelen = sizeof to->v6;
     return true;
@@ -420,9 +418,8 @@ static void write_local(int family, const datagram_end *end, struct msghdr *head
   if (family == AF_INET6) {
     struct in6_pktinfo info = {.ipi6_ifindex = end->scope};
     memcpy(&info.ipi6_addr, end->local, 16);
-    *message = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof info),
-                                .cmsg_level = IPPROTO_IPV6,
-                                .cmsg_type = IPV6_PKTINFO};
+    *message = (struct cmsghdr){
+        .cmsg_len = CMSG_LEN(sizeof info), .cmsg_level = IPPROTO_IPV6, .cmsg_type = IPV6_PKTINFO};
     memcpy(CMSG_DATA(message), &info, sizeof info);
     header->msg_controllen = CMSG_SPACE(sizeof info);
   } else {
@@ -448,8 +445,7 @@ static void keep(engine *self, int listener, const datagram_end *end, uint32_t l
   struct datagrams *all = self->datagrams;
   double *counters = all->senders[listener].rule.counters;
   counters[DATAGRAM_RETRIED]++;
-  waiting *kept =
-      all->waiting_count < DATAGRAMS_WAITING ? malloc(sizeof *kept + length) : NULL;
+  waiting *kept = all->waiting_count < DATAGRAMS_WAITING ? malloc(sizeof *kept + length) : NULL;
   if (!kept) {
     counters[DATAGRAM_DROPPED]++;
     return;

@@ -2,10 +2,10 @@
  * each with its other end in front of it (datagram_end) and a record; what goes out stands in the
  * output arena in the same way, and leaves in batches when the round's records are carried out.
  *
- * Two things belong to a listener here: the sockets it receives from (one in each slot of the server
- * that this process serves, by the number of their watch), and one that it sends by, a duplicate of
- * ours, so that a late reply can still leave when another process has taken the slot over. Nothing
- * that waits in a socket is lost by watching it, or ceasing to, any number of times.
+ * Two things belong to a listener here: the sockets it receives from (one in each slot of the
+ * server that this process serves, by the number of their watch), and one that it sends by, a
+ * duplicate of ours, so that a late reply can still leave when another process has taken the slot
+ * over. Nothing that waits in a socket is lost by watching it, or ceasing to, any number of times.
  *
  * Sockets are watched level-triggered: what a round leaves behind announces itself again.
  *
@@ -36,8 +36,8 @@ typedef struct {
 _Static_assert(sizeof(datagram_end) == 64, "a cache line");
 _Static_assert(offsetof(datagram_end, source) == SOURCE_KEY_BYTES, "the key is what is in front");
 
-/* Counters of a listener, in the order of DATAGRAM_FIELDS in src/os/scoreboard.ts; the rest of those
- * are JavaScript's. */
+/* Counters of a listener, in the order of DATAGRAM_FIELDS in src/os/scoreboard.ts; the rest of
+ * those are JavaScript's. */
 enum {
   DATAGRAM_RECEIVED,  /* handed to JavaScript */
   DATAGRAM_SENT,      /* taken by the kernel */
@@ -70,8 +70,9 @@ enum {
 #define DATAGRAM_TIMER (1 << 30)
 
 typedef struct {
-  uint32_t most;    /* bytes of one datagram that may arrive */
-  int32_t factor;   /* bytes that may go to a source that is not verified, for each that came; 0: any */
+  uint32_t most; /* bytes of one datagram that may arrive */
+  int32_t
+      factor; /* bytes that may go to a source that is not verified, for each that came; 0: any */
   double *counters; /* DATAGRAM_COUNTERS */
 } datagram_rule;
 

@@ -83,8 +83,8 @@ enum {
   OUTPUT_RESET,      /* RST; what is unsent is dropped */
   OUTPUT_PAUSE,
   OUTPUT_RESUME,
-  OUTPUT_FINISH, /* FIN once everything is sent; receiving goes on */
-  OUTPUT_NOTIFY, /* a: report WRITABLE once fewer bytes than this are unsent */
+  OUTPUT_FINISH,   /* FIN once everything is sent; receiving goes on */
+  OUTPUT_NOTIFY,   /* a: report WRITABLE once fewer bytes than this are unsent */
   OUTPUT_DATAGRAM, /* slot is the listener, a offset of a datagram_end, b length behind it */
 };
 #define OUTPUT_WORDS 5

@@ -30,9 +30,9 @@ enum { SOURCE_CREDIT, SOURCE_GENERATION, SOURCE_WORDS };
 #define SOURCE_KEY_BYTES 24
 
 typedef struct {
-  int32_t *words;   /* SOURCE_WORDS per entry */
-  uint64_t *tags;   /* the whole hash: two sources are taken for one once in 2^64; 0: free */
-  uint32_t *heard;  /* ms, when it last sent */
+  int32_t *words;  /* SOURCE_WORDS per entry */
+  uint64_t *tags;  /* the whole hash: two sources are taken for one once in 2^64; 0: free */
+  uint32_t *heard; /* ms, when it last sent */
   uint64_t hash_key[2];
 } source_table;
 

@@ -16,15 +16,13 @@ static int set_integer(int fd, int level, int name, int value) {
 }
 
 static int set_buffer(int fd, int forced, int name, int value) {
-  return set_integer(fd, SOL_SOCKET, forced, value) == 0
-             ? 0
-             : set_integer(fd, SOL_SOCKET, name, value);
+  return set_integer(fd, SOL_SOCKET, forced, value) == 0 ? 0
+                                                         : set_integer(fd, SOL_SOCKET, name, value);
 }
 
 int udp_apply(int fd, const int32_t options[OPTION_COUNT]) {
   int32_t receive = options[OPTION_RECEIVE_BUFFER], send = options[OPTION_SEND_BUFFER];
-  int error =
-      set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, receive < 0 ? RECEIVE_BUFFER : receive);
+  int error = set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, receive < 0 ? RECEIVE_BUFFER : receive);
   if (!error && send >= 0) error = set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, send);
   return error;
 }

@@ -3,9 +3,9 @@ import { frame } from "../codec/frame.ts";
 import { line } from "../codec/line.ts";
 import { raw } from "../codec/raw.ts";
 import { definePool } from "../tasks/define.ts";
-import { defineService } from "./define.ts";
+import { type AnyService, defineService } from "./define.ts";
 import { sha256 } from "./digest.ts";
-import { defineUdpService, type ListenerService } from "./udp.ts";
+import { type AnyUdpService, defineUdpService } from "./udp.ts";
 
 /** What they answer instead, while the server is overloaded. Raw bytes have no reply: there the connection is closed. */
 const busy = (): string => "busy";
@@ -61,7 +61,9 @@ const hashFrame = defineService({
 /** Each datagram comes back. */
 const echoUdp = defineUdpService({ name: "echo-udp", onDatagram: (bytes) => bytes });
 
-/** By name. */
-export const BUILTIN_SERVICES: ReadonlyMap<string, ListenerService> = new Map(
-  [echoLine, echoFrame, echoRaw, hashLine, hashFrame, echoUdp].map((service) => [service.name, service]),
+/** By name: those for connections, */
+export const BUILTIN_SERVICES: ReadonlyMap<string, AnyService> = new Map(
+  [echoLine, echoFrame, echoRaw, hashLine, hashFrame].map((service) => [service.name, service]),
 );
+/** and those for datagrams. */
+export const BUILTIN_UDP_SERVICES: ReadonlyMap<string, AnyUdpService> = new Map([[echoUdp.name, echoUdp]]);

@@ -7,7 +7,7 @@ import { pathToFileURL } from "node:url";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { ListenerConfig, ServiceRef } from "../config/config.ts";
 import { importCode, importProblem } from "../os/import-problem.ts";
-import { BUILTIN_SERVICES } from "../service/builtins.ts";
+import { BUILTIN_SERVICES, BUILTIN_UDP_SERVICES } from "../service/builtins.ts";
 import { isListenerService, isUdpService, type ListenerService } from "../service/udp.ts";
 
 function invalid(given: string, problem: string, cause?: unknown): HeadraceError {
@@ -35,9 +35,10 @@ function checkFile(path: string, given: string): void {
 /** Throws `service-invalid`, or `service-failed` when the module itself throws. */
 export async function loadService(ref: ServiceRef): Promise<ListenerService> {
   if (ref.kind === "builtin") {
-    const service = BUILTIN_SERVICES.get(ref.name);
+    const service = BUILTIN_SERVICES.get(ref.name) ?? BUILTIN_UDP_SERVICES.get(ref.name);
     if (service) return service;
-    throw invalid(ref.name, `no such built-in; there are ${[...BUILTIN_SERVICES.keys()].join(", ")}`);
+    const names = [...BUILTIN_SERVICES.keys(), ...BUILTIN_UDP_SERVICES.keys()];
+    throw invalid(ref.name, `no such built-in; there are ${names.join(", ")}`);
   }
   const { path, given } = ref;
   checkFile(path, given);

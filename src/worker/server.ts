@@ -57,6 +57,7 @@ export interface ServerOptions {
 /** What the whole configuration says of thread pools and of overload. */
 type TaskConfig = Pick<Config, "tasks" | "shed" | "workers">;
 
+/** A datagram whose handler is in flight counts as a connection. */
 interface StopOutcome {
   /** Connections that ended by themselves or politely. */
   readonly closed: number;
@@ -301,7 +302,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   }
 
   function shut(reason: CloseReason): void {
-    endDrain(engine.open + transit.connections);
+    endDrain(engine.open + transit.connections + inFlight());
     for (const connection of connections()) connection.reset(reason);
     engine.shutdown();
   }
@@ -309,7 +310,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   async function stop({ drainMs }: { readonly drainMs: number }): Promise<StopOutcome> {
     stopping.abort();
     for (const slot of accepting) refuse(slot, { queued: true });
-    const open = engine.open + transit.connections;
+    const open = engine.open + transit.connections + inFlight();
     const started = performance.now();
     const forced = await drained(drainMs);
     shut("drain");
