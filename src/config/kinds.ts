@@ -154,7 +154,10 @@ export const ADDRESS: Kind<GivenAddress> = {
   json: { type: "string" },
   read(given) {
     if (typeof given !== "string" || !/^[\x21-\x7e]{1,100}$/.test(given)) {
-      return new Wrong(`${shown(given)} is not an address`, '"127.0.0.1:9000", "[::]:9000", "localhost:9000", "udp://127.0.0.1:9000"');
+      return new Wrong(
+        `${shown(given)} is not an address`,
+        '"127.0.0.1:9000", "[::]:9000", "localhost:9000", "udp://127.0.0.1:9000"',
+      );
     }
     const address = parseAddress(given);
     return typeof address === "string" ? new Wrong(address) : { text: given, address };

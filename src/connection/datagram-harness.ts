@@ -50,10 +50,7 @@ const LISTENER = 0;
 const START_MS = 1_000_000;
 
 /** Serves `service` without a socket. */
-export function testDatagrams<Env>(
-  service: UdpService<Env>,
-  options: TestDatagramsOptions<Env> = {},
-): TestDatagrams {
+export function testDatagrams<Env>(service: UdpService<Env>, options: TestDatagramsOptions<Env> = {}): TestDatagrams {
   const limits = { ...DEFAULT_LIMITS, ...service.limits, ...options.limits };
   const transport = new FakeDatagrams(limits.amplification === "off" ? 0 : limits.amplification);
   const row = new Float64Array(LISTENER_DATAGRAMS + DATAGRAM_FIELDS.length);

@@ -80,11 +80,7 @@ function parentOf(pid: string): string {
 }
 
 /** The process that stands in the way of binding `host:port`; of a family that shares the socket, its head. */
-export function findOwner(
-  host: string,
-  port: number,
-  protocol: Address["protocol"] = "tcp",
-): SocketOwner | undefined {
+export function findOwner(host: string, port: number, protocol: Address["protocol"] = "tcp"): SocketOwner | undefined {
   const wanted = canonical(host);
   const candidates = ["", "6"]
     .flatMap((family) => parseListening(read(`/proc/net/${protocol}${family}`), protocol))

@@ -132,7 +132,8 @@ function checkShape(given: Readonly<Record<string, unknown>>): void {
     const near = nearest(name, PROPERTIES);
     throw invalid(name, `unknown${near ? `; did you mean ${near}?` : ""}`, PROPERTIES.join(", "));
   }
-  if (given.onDatagram === undefined) throw invalid("onDatagram", "missing", "a function (message, from, env) => reply");
+  if (given.onDatagram === undefined)
+    throw invalid("onDatagram", "missing", "a function (message, from, env) => reply");
   for (const name of FUNCTIONS) {
     if (given[name] !== undefined && typeof given[name] !== "function")
       throw invalid(name, "not a function", "a function");

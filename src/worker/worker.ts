@@ -158,7 +158,10 @@ class Worker {
     const stack = watchStack(slot, config.hangMs, pretty);
     server.engine.onTick(() => stack.beat());
     this.#serving = { order, scoreboard, block, server, sockets: new HeldSockets(), stack };
-    await report({ type: "loaded", handsOff: listeners.some(({ service }) => "handOff" in service && service.handOff !== undefined) });
+    await report({
+      type: "loaded",
+      handsOff: listeners.some(({ service }) => "handOff" in service && service.handOff !== undefined),
+    });
   }
 
   async #obtain(
