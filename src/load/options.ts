@@ -20,6 +20,8 @@ export interface LoadOptions {
   /** IP literal. */
   readonly host: string;
   readonly port: number;
+  /** Over UDP: `connections` are flows then, each with a socket of its own. */
+  readonly udp?: true;
   readonly codec: LoadCodec;
   /** Payload of a message, bytes. The "\n" of a line counts, the length of a frame does not. */
   readonly sizeBytes: number;
