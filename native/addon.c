@@ -137,7 +137,7 @@ void call_back(napi_env env, napi_async_context context, napi_ref callback, int3
 
 NAPI_MODULE_INIT() {
   const addon_exports *const files[] = {&OS_EXPORTS, &CHANNEL_EXPORTS, &ENGINE_EXPORTS,
-                                        &BELL_EXPORTS};
+                                        &BELL_EXPORTS, &DATAGRAM_EXPORTS};
   for (size_t file = 0; file < sizeof files / sizeof files[0]; file++) {
     for (size_t i = 0; i < files[file]->count; i++) {
       const addon_export *each = &files[file]->list[i];

@@ -2,8 +2,8 @@
  * negative errno instead of throwing; a wrong argument type is a bug and throws.
  *
  * addon.c: this header and the exports. addon_os.c: sockets, descriptors, memory. addon_channel.c:
- * channels in the event loop. addon_engine.c: the engine in the event loop. addon_bell.c: being
- * woken by other processes. Nothing else in this folder knows N-API. */
+ * channels in the event loop. addon_engine.c: the engine in the event loop. addon_datagram.c: UDP.
+ * addon_bell.c: being woken by other processes. Nothing else in this folder knows N-API. */
 #ifndef HEADRACE_ADDON_H
 #define HEADRACE_ADDON_H
 
@@ -65,6 +65,7 @@ typedef struct {
   size_t count;
 } addon_exports;
 
-extern const addon_exports OS_EXPORTS, CHANNEL_EXPORTS, ENGINE_EXPORTS, BELL_EXPORTS;
+extern const addon_exports OS_EXPORTS, CHANNEL_EXPORTS, ENGINE_EXPORTS, BELL_EXPORTS,
+    DATAGRAM_EXPORTS;
 
 #endif

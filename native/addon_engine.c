@@ -7,6 +7,7 @@
 #include <uv.h>
 
 #include "addon.h"
+#include "addon_host.h"
 #include "engine.h"
 
 /* In place of the entry of a connection that holds no place at all. */
@@ -188,6 +189,21 @@ static host *take_host(arguments *args) {
   void *self = NULL;
   if (napi_get_value_external(args->env, args->values[0], &self) != napi_ok) args->wrong = true;
   return self;
+}
+
+engine *take_engine(arguments *args, int index) {
+  void *self = NULL;
+  if (napi_get_value_external(args->env, args->values[index], &self) != napi_ok) {
+    args->wrong = true;
+    return NULL;
+  }
+  return ((host *)self)->closed ? NULL : &((host *)self)->core;
+}
+
+bool host_is_in_round(arguments *args, int index) {
+  void *self = NULL;
+  napi_get_value_external(args->env, args->values[index], &self);
+  return self && ((host *)self)->in_round;
 }
 
 static napi_value engine_close_js(napi_env env, napi_callback_info info) {

@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "datagram.h"
+
 /* CLOCK_MONOTONIC_COARSE: no system call and a few ns, at the price of one jiffy (1 to 4 ms). */
 static double monotonic_ms(void) {
   struct timespec time;
@@ -60,6 +62,7 @@ void engine_close(engine *self) {
     engine_free(self, conn);
   }
   listener_close_all(self);
+  datagram_close_all(self);
   close(self->epoll_fd);
   if (self->spare_fd >= 0) close(self->spare_fd);
   admission_close(&self->admission);
@@ -403,12 +406,16 @@ int engine_round(engine *self) {
   reuse_released(self);
   int count = epoll_wait(self->epoll_fd, events, EVENTS_PER_ROUND, 0);
   advance_clock(self);
-  int32_t accepting[EVENTS_PER_ROUND];
-  int accepting_count = 0;
+  int32_t accepting[EVENTS_PER_ROUND], receiving[EVENTS_PER_ROUND];
+  int accepting_count = 0, receiving_count = 0;
   for (int i = 0; i < count; i++) {
     uint64_t data = events[i].data.u64;
     if (data == WAKE_DATA) {
       listener_wake(self);
+      continue;
+    }
+    if ((data & LISTENER_BIT) && (data & DATAGRAM_BIT)) {
+      receiving[receiving_count++] = (int32_t)(data & ~(LISTENER_BIT | DATAGRAM_BIT));
       continue;
     }
     if (data & LISTENER_BIT) {
@@ -420,6 +427,7 @@ int engine_round(engine *self) {
       conn_event(self, conn, events[i].events);
   }
   listener_accept_ready(self, accepting, accepting_count);
+  datagram_receive_ready(self, receiving, receiving_count);
   /* Only those queued by now: one that has more comes again next round, behind the others. Each may
    * write up to six records (blocked, writable, secured, data, end, error). */
   for (int32_t left = self->ready_count; left > 0 && has_room_for_share(self); left--) {
@@ -460,6 +468,10 @@ void engine_flush(engine *self) {
   slot_list touched = {NONE, NONE};
   for (int32_t i = 0; i < count; i++) {
     const int32_t *record = &self->memory.output_records[i * OUTPUT_WORDS];
+    if (record[0] == OUTPUT_DATAGRAM) {
+      datagram_collect(self, record[1], record[3], record[4]);
+      continue;
+    }
     slot *conn = engine_slot(self, (uint32_t)record[1], (uint32_t)record[2]);
     if (!conn) continue;
     switch (record[0]) {
@@ -505,6 +517,7 @@ void engine_flush(engine *self) {
     }
     touched.last = index;
   }
+  datagram_flush(self);
   header[HEADER_OUTPUT_RECORDS] = 0;
   header[HEADER_FLUSHES]++;
   for (int32_t index = touched.first; index != NONE;) {

@@ -15,7 +15,7 @@
  * while engine_backlog() is not 0 the caller must come back without sleeping.
  *
  * engine.c: rounds, slots, clock. listener.c: accepting. conn.c: receiving, sending, closing.
- * layer.c: the same for connections with a stream layer (TLS). */
+ * layer.c: the same for connections with a stream layer (TLS). datagram.c: UDP. */
 #ifndef HEADRACE_ENGINE_H
 #define HEADRACE_ENGINE_H
 
@@ -31,7 +31,14 @@
 
 /* ---- what is shared with JavaScript: keep in step with src/engine/layout.ts ---- */
 
-enum { HEADER_OUTPUT_RECORDS, HEADER_OUTPUT_BYTES, HEADER_OPEN, HEADER_FLUSHES, HEADER_WORDS };
+enum {
+  HEADER_OUTPUT_RECORDS,
+  HEADER_OUTPUT_BYTES,
+  HEADER_OPEN,
+  HEADER_FLUSHES,
+  HEADER_WAITING, /* datagrams that the kernel did not take at first */
+  HEADER_WORDS
+};
 
 /* The order of WORKER_FIELDS in src/os/scoreboard.ts. */
 enum {
@@ -67,6 +74,7 @@ enum {
   INPUT_BLOCKED,      /* the kernel took no more: unsent bytes wait */
   INPUT_ACCEPT_ERROR, /* slot is the listener, a errno; a rest begins */
   INPUT_SECURED,      /* its stream layer is through with its handshake */
+  INPUT_DATAGRAM,     /* slot is the listener, a offset, b length; in front: datagram_end */
 };
 #define INPUT_WORDS 4
 
@@ -78,8 +86,9 @@ enum {
   OUTPUT_RESET,      /* RST; what is unsent is dropped */
   OUTPUT_PAUSE,
   OUTPUT_RESUME,
-  OUTPUT_FINISH, /* FIN once everything is sent; receiving goes on */
-  OUTPUT_NOTIFY, /* a: report WRITABLE once fewer bytes than this are unsent */
+  OUTPUT_FINISH,   /* FIN once everything is sent; receiving goes on */
+  OUTPUT_NOTIFY,   /* a: report WRITABLE once fewer bytes than this are unsent */
+  OUTPUT_DATAGRAM, /* slot is the listener, a offset of a datagram_end, b length behind it */
 };
 #define OUTPUT_WORDS 5
 
@@ -223,6 +232,7 @@ typedef struct {
   uint32_t accept_turn; /* who of those that are ready comes first */
   int32_t linger_ms[LISTENERS_MAX]; /* of each listener's next connections */
   admission admission;
+  struct datagrams *datagrams; /* datagram.h; NULL: there are none */
 } engine;
 
 /* ---- engine.c ---- */

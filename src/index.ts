@@ -40,6 +40,12 @@ export {
   rpcClient,
 } from "./codec/rpc.ts";
 export type { RpcPriority, RpcStatus } from "./codec/rpc-header.ts";
+export {
+  type TestDatagram,
+  type TestDatagrams,
+  type TestDatagramsOptions,
+  testDatagrams,
+} from "./connection/datagram-harness.ts";
 export { type TestConnection, type TestConnectionOptions, testConnection } from "./connection/harness.ts";
 export type { CallOptions, DownstreamOptions } from "./service/call.ts";
 export type {
@@ -66,6 +72,15 @@ export {
 } from "./service/define.ts";
 export type { Heartbeat } from "./service/heartbeat.ts";
 export { defineRpcService, type RpcMiddleware, type RpcSent, type RpcServiceDefinition } from "./service/rpc.ts";
+export {
+  type DatagramReply,
+  type DatagramSource,
+  defineUdpService,
+  type UdpService,
+  type UdpServiceDefinition,
+  type UdpSocket,
+  type UdpWorkerInfo,
+} from "./service/udp.ts";
 export {
   definePool,
   type Pool,

@@ -5,7 +5,7 @@
 import { isIPv4, isIPv6 } from "node:net";
 
 export interface Address {
-  readonly protocol: "tcp";
+  readonly protocol: "tcp" | "udp";
   /** IP literal, without brackets. */
   readonly host: string;
   /** 0: the kernel picks one. */
@@ -14,11 +14,11 @@ export interface Address {
 
 /** Parses `host:port`; an error is returned as a sentence that says what is allowed. */
 export function parseAddress(text: string): Address | string {
-  const allowed = 'allowed: "127.0.0.1:9000", "[::]:9000", "localhost:9000"';
+  const allowed = 'allowed: "127.0.0.1:9000", "[::]:9000", "localhost:9000", "udp://127.0.0.1:9000"';
   const match = /^(?:([a-z]+):\/\/)?(?:\[([^\]]*)\]|([^:[\]]*)):(\d{1,5})$/.exec(text);
   if (!match) return `"${text}" is not an address; ${allowed}`;
   const [, protocol = "tcp", bracketed, plain, digits] = match;
-  if (protocol !== "tcp") return `"${protocol}://" is not supported; ${allowed}`;
+  if (protocol !== "tcp" && protocol !== "udp") return `"${protocol}://" is not supported; ${allowed}`;
   const port = Number(digits);
   if (port > 65_535) return `port ${port} is out of range; allowed: 0 to 65535`;
   if (bracketed !== undefined) {

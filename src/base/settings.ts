@@ -39,6 +39,14 @@ export interface Limits {
   minRate: number | "off";
   /** Bytes of a PROXY header of version 2. */
   proxyHeader: number;
+  /** Bytes of one datagram, both ways. */
+  datagram: number;
+  /** Datagrams a second from one client address, in all workers together. */
+  datagramRate: number | "off";
+  /** Datagrams that may come from one address at once, before `datagramRate` holds it. */
+  datagramBurst: number;
+  /** Bytes that may go to a source that is not verified, for each byte that came from it. */
+  amplification: number | "off";
 }
 
 /** Limits of the server itself: they stand among the others, at the top only. */
@@ -125,6 +133,12 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
   buffered: 8 * MiB,
   minRate: 16 * KiB,
   proxyHeader: 4 * KiB,
+  // What gets through nearly everywhere in one piece: 1,500 of Ethernet, less 48 of IPv6 and UDP, less 52 for tunnels.
+  datagram: 1_400,
+  datagramRate: "off",
+  datagramBurst: 1_000,
+  // As RFC 9000 (section 8.1) has it.
+  amplification: 3,
 };
 
 export const DEFAULT_SERVER_LIMITS: Readonly<ServerLimits> = {

@@ -18,6 +18,9 @@ Sizes: 64, 16KiB. Durations: 500ms, 5s. Every reply is compared byte for byte.
 Ctrl-C ends the run early, with the result so far. Exit code 1 when a connection failed, was reset or closed by the
 server, a reply was wrong, or replies never came.
 
+Over UDP --connections are flows (sockets), up to 64 in each process; a datagram without an answer counts as lost after
+a second, and the exit code is 1 when any was.
+
 --json prints {"event":"measuring"} and {"event":"measured"} when the window begins and ends, then the result, one
 object a line. --hold prints its result when every connection has its reply, and leaves when its input is closed.
 
@@ -27,13 +30,14 @@ Examples:
   $ headrace bench 127.0.0.1:9001 --codec frame --size 1KiB --connections 100 --pipeline 16
   $ headrace bench 127.0.0.1:9000 --churn --connections 100 --source 127.0.0.2,127.0.0.3
   $ headrace bench 127.0.0.1:9443 --tls --connections 1000
-  $ headrace bench 127.0.0.1:9000 --hold --connections 10000 --connect-rate 5000`;
+  $ headrace bench 127.0.0.1:9000 --hold --connections 10000 --connect-rate 5000
+  $ headrace bench udp://127.0.0.1:9100 --connections 32 --pipeline 8`;
 
 export function addBench(program: Command): void {
   program
     .command("bench")
     .description("put an echo server under load and check every reply")
-    .argument("<host:port>", "where it listens: an IP address (or localhost) and a port")
+    .argument("<host:port>", "where it listens: an IP address (or localhost) and a port; udp://host:port for datagrams")
     .option("--codec <codec>", "line, frame, raw or rpc (default: line)")
     .option("--size <bytes>", 'payload of a message; of a line, "\\n" included (default: 64)')
     .option("--connections <n>", "connections at once (default: 1)")

@@ -14,7 +14,8 @@ import {
 import type { Config, TlsConfig } from "../config/config.ts";
 import { resolveSettings } from "../config/resolve.ts";
 import { serviceLabel } from "../primary/label.ts";
-import type { AnyService } from "../service/define.ts";
+import type { ListenerService } from "../service/udp.ts";
+import { checkProtocol } from "../worker/load-service.ts";
 import { closePools, configurePools, poolsOf, startPools } from "../worker/pools.ts";
 import { loadServiceWithin } from "./loading.ts";
 
@@ -51,7 +52,7 @@ function shownTls({ certificates, ca, ...options }: TlsConfig): object {
 }
 
 /** One thread of each pool is enough to see that its module can be loaded. */
-async function tryPools(service: AnyService, config: Config): Promise<void> {
+async function tryPools(service: ListenerService, config: Config): Promise<void> {
   const pools = poolsOf([{ service }]);
   configurePools(pools, { ...config, tasks: { ...config.tasks, threads: 1 } });
   await startPools(pools);
@@ -63,6 +64,7 @@ export async function showEffective(config: Config): Promise<string> {
   const listeners: object[] = [];
   for (const listener of config.listeners) {
     const service = await loadServiceWithin(listener.service);
+    checkProtocol(listener, service);
     await tryPools(service, config);
     const { limits, timeouts } = resolveSettings(listener, service);
     // Shown where it says something: a cap of the listener's own, below that of the server.

@@ -6,13 +6,13 @@ import { writeSync } from "node:fs";
 import { EXIT, HeadraceError } from "../base/errors.ts";
 import { within } from "../base/within.ts";
 import type { ServiceRef } from "../config/config.ts";
-import type { AnyService } from "../service/define.ts";
+import type { ListenerService } from "../service/udp.ts";
 import { loadService } from "../worker/load-service.ts";
 
 const LOADING_MS = 60_000;
 
 /** Throws `service-invalid`, also when the module is not loaded after `withinMs`. */
-export async function loadServiceWithin(ref: ServiceRef, withinMs: number = LOADING_MS): Promise<AnyService> {
+export async function loadServiceWithin(ref: ServiceRef, withinMs: number = LOADING_MS): Promise<ListenerService> {
   const given = ref.kind === "builtin" ? ref.name : ref.given;
   const onExit = (): void => {
     writeSync(2, `headrace: service ${given}: ended the process while it was loaded\n`);

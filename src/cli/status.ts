@@ -71,6 +71,16 @@ function certificates({ tls }: ServerStatus): string[] {
   return ["", ...table([["TLS", "certificate", "names", "expires"], ...rows]), ...problems];
 }
 
+/** What became of datagrams, where there are any; of what went wrong only what did. */
+function ofDatagrams({ listeners }: ServerStatus): string[] {
+  return listeners.flatMap(({ name, datagrams }) => {
+    if (!datagrams) return [];
+    const { received, sent, ...rest } = datagrams;
+    const others = byReason({ ...rest });
+    return [`datagrams of ${name}: ${received} received, ${sent} sent${others === "" ? "" : `; ${others}`}`];
+  });
+}
+
 /** "idle-timeout 3, drain 1": those that are not 0. */
 function byReason(counts: Readonly<Record<string, number>>): string {
   const counted = Object.entries(counts).filter(([, count]) => count > 0);
@@ -129,6 +139,7 @@ export function showStatus(status: ServerStatus): string {
       `${showBytes(totals.bytesHeldIn)} held in, ${showBytes(totals.bytesHeldOut)} held out, ${totals.restarts} restarts`,
     ...(totals.late + totals.cancelled > 0 ? [`requests: ${totals.late} late, ${totals.cancelled} cancelled`] : []),
     ...(totals.published > 0 ? [`topics: ${totals.published} published, ${totals.dropped} dropped`] : []),
+    ...ofDatagrams(status),
     `closed: ${closed || "none yet"}`,
     ...(rejected === "" ? [] : [`rejected: ${rejected}`]),
     "",

@@ -31,6 +31,9 @@ const INT_MAX = 2 ** 31 - 1;
 const KEEPALIVE_MS = 32_767 * SECOND;
 const KEEPALIVE_COUNT = 127;
 
+/** 65,535 less the headers of IPv4 and UDP. */
+const DATAGRAM_BYTES = 65_507;
+
 type NumericKinds<T> = { readonly [Name in keyof T]: NumericKind<T[Name]> };
 
 const deadline: NumericKind<number | "off"> = numeric(DURATION, 1, LONGEST_MS, "off");
@@ -55,6 +58,10 @@ export const LIMIT_KINDS: { readonly [Name in keyof Limits]: CheckedKind<Limits[
   buffered: bytes,
   minRate: numeric(SIZE, 1, GiB, "off"),
   proxyHeader: numeric(SIZE, PROXY_HEADER_LEAST, PROXY_HEADER_MOST),
+  datagram: numeric(SIZE, 1, DATAGRAM_BYTES),
+  datagramRate: numeric(COUNT, 1, 10_000_000, "off"),
+  datagramBurst: numeric(COUNT, 1, 10_000_000),
+  amplification: numeric(COUNT, 1, 1_000, "off"),
 };
 
 export const SERVER_LIMIT_KINDS: NumericKinds<ServerLimits> = {

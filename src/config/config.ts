@@ -17,8 +17,18 @@ import type {
 } from "../base/settings.ts";
 import type { Place } from "./finding.ts";
 
-export const BUILTIN_SERVICES = ["echo-line", "echo-frame", "echo-raw", "echo-rpc", "hash-line", "hash-frame"] as const;
+export const BUILTIN_SERVICES = [
+  "echo-line",
+  "echo-frame",
+  "echo-raw",
+  "echo-rpc",
+  "hash-line",
+  "hash-frame",
+  "echo-udp",
+] as const;
 type BuiltinService = (typeof BUILTIN_SERVICES)[number];
+/** Those that serve datagrams; all others serve connections. */
+export const UDP_SERVICES: ReadonlySet<BuiltinService> = new Set<BuiltinService>(["echo-udp"]);
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];

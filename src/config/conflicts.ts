@@ -42,5 +42,6 @@ function covers(wide: Endpoint, narrow: Endpoint): boolean {
 /** Whether two listeners cannot exist together: the same address, or one that covers the other. Port 0 is free. */
 export function overlap(a: Endpoint, b: Endpoint): boolean {
   if (a.address.port !== b.address.port || a.address.port === 0) return false;
+  if (a.address.protocol !== b.address.protocol) return false;
   return canonicalHost(a.address.host) === canonicalHost(b.address.host) || covers(a, b) || covers(b, a);
 }

@@ -39,6 +39,10 @@ const LIMITS: Effects<Limits> = {
   buffered: "live",
   minRate: "live",
   proxyHeader: "live",
+  datagram: "live",
+  datagramRate: "live",
+  datagramBurst: "live",
+  amplification: "live",
 };
 
 const SERVER_LIMITS: Effects<ServerLimits> = { bufferMemory: "live", handshakes: "live" };

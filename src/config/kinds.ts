@@ -160,11 +160,14 @@ export interface GivenAddress {
 }
 
 export const ADDRESS: Kind<GivenAddress> = {
-  allowed: "IP address and port: 127.0.0.1:9000, [::]:9000, localhost:9000; port 0: any free one",
+  allowed: "IP address and port: 127.0.0.1:9000, [::]:9000, localhost:9000, udp://127.0.0.1:9000; port 0: any free one",
   json: { type: "string" },
   read(given) {
     if (typeof given !== "string" || !/^[\x21-\x7e]{1,100}$/.test(given)) {
-      return new Wrong(`${shown(given)} is not an address`, '"127.0.0.1:9000", "[::]:9000", "localhost:9000"');
+      return new Wrong(
+        `${shown(given)} is not an address`,
+        '"127.0.0.1:9000", "[::]:9000", "localhost:9000", "udp://127.0.0.1:9000"',
+      );
     }
     const address = parseAddress(given);
     return typeof address === "string" ? new Wrong(address) : { text: given, address };

@@ -12,7 +12,7 @@ import {
   type Timeouts,
 } from "../base/settings.ts";
 import { LIMIT_KINDS } from "./bounds.ts";
-import { BUILTIN_SERVICES, type ListenerConfig, type ServiceRef } from "./config.ts";
+import { BUILTIN_SERVICES, type ListenerConfig, type ServiceRef, UDP_SERVICES } from "./config.ts";
 import { limitConflicts, overlap } from "./conflicts.ts";
 import type { Finding } from "./finding.ts";
 import { type Layer, merge, placeOf } from "./layers.ts";
@@ -107,6 +107,21 @@ function namesOf(inputs: readonly ListenerInput[]): string[] {
   });
 }
 
+/** What a module's service is for is known once it is loaded. */
+function checkProtocols(listeners: readonly ListenerConfig[], list: Source, findings: Finding[]): void {
+  for (const [index, { address, addressText, service }] of listeners.entries()) {
+    if (service.kind === "module") continue;
+    const udp = UDP_SERVICES.has(service.name);
+    if (udp === (address.protocol === "udp")) continue;
+    const place = list.place(["listeners", index, "address"]);
+    const problem = udp
+      ? `${service.name} serves datagrams: udp://${addressText}`
+      : `${addressText} is for datagrams, and ${service.name} serves connections`;
+    const allowed = udp ? {} : { allowed: `${[...UDP_SERVICES].join(", ")}, or a module made by defineUdpService` };
+    findings.push({ place, given: addressText, problem, ...allowed });
+  }
+}
+
 /** Each pair once; the later one is to blame. */
 function checkPairs(listeners: readonly ListenerConfig[], list: Source, findings: Finding[]): void {
   for (const [index, listener] of listeners.entries()) {
@@ -159,6 +174,7 @@ export function readListeners(
       ...(input.tls ? { tls: readTls(input.tls, sources.list, ["listeners", index, "tls"], findings) } : {}),
     };
   });
+  checkProtocols(listeners, sources.list, findings);
   checkPairs(listeners, sources.list, findings);
   return listeners;
 }

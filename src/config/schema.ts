@@ -126,6 +126,12 @@ const limits: Options<Limits> = options(LIMIT_KINDS, DEFAULT_LIMITS, {
   minRate:
     "Bytes per second: each second's worth that has arrived of a frame gives it a second beyond `timeouts.frame`. `off`: it earns none.",
   proxyHeader: "Bytes of a PROXY header of version 2, where a listener has `proxyProtocol`.",
+  datagram:
+    "UDP: bytes of one datagram. A longer one is dropped when it arrives and refused when it is to be sent. Above 1,400 or so it travels in fragments, of which none may get lost, where it travels at all.",
+  datagramRate: "UDP: datagrams a second from one client address, in all workers together. Those beyond are dropped.",
+  datagramBurst: "UDP: datagrams that may come from one address at once before `datagramRate` holds it.",
+  amplification:
+    "UDP: bytes that may go to a source that is not verified, for each byte that came from it, so that a forged address cannot turn the server against its owner.",
 });
 
 const timeouts: Options<Timeouts> = options(TIMEOUT_KINDS, DEFAULT_TIMEOUTS, {

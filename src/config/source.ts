@@ -4,7 +4,7 @@
  */
 import { dirname } from "node:path";
 import { HeadraceError } from "../base/errors.ts";
-import type { Flags } from "./config.ts";
+import { type Flags, UDP_SERVICES } from "./config.ts";
 import { readDocument } from "./document.ts";
 import { VARIABLE_PREFIX, VARIABLES, variableOf } from "./environment.ts";
 import { DEFAULT_FILE, readConfigFile } from "./file.ts";
@@ -97,7 +97,8 @@ function setAt(data: Record<string, unknown>, path: readonly string[], value: un
 /** The command line. A service without `--listen` is served on 127.0.0.1:9000; either replaces all listeners. */
 export function flagsSource(flags: Flags, cwd: string): Source {
   const { service, listen = [], workers, logLevel, control } = flags;
-  const addresses = listen.length > 0 || service === undefined ? listen : [DEFAULT_LISTEN];
+  const otherwise = UDP_SERVICES.has(service as never) ? `udp://${DEFAULT_LISTEN}` : DEFAULT_LISTEN;
+  const addresses = listen.length > 0 || service === undefined ? listen : [otherwise];
   const listeners = addresses.map((address) => ({ address, service: service ?? DEFAULT_SERVICE }));
   const data = {
     ...(workers === undefined ? {} : { workers }),

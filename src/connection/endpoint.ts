@@ -172,27 +172,14 @@ export class Endpoint implements Deadlines {
     this.minRate = limits.minRate === "off" ? Number.POSITIVE_INFINITY : limits.minRate;
     this.requestMs = msOf(timeouts.request);
     this.proxyHeaderMs = msOf(timeouts.proxyHeader);
-    const { deadline, priority } = this.service;
-    const least = priority ? Math.min(...IN_FLIGHT_SHARES) : 1;
-    this.inFlightMark = Math.floor(limits.inFlightPerWorker * least);
-    this.timed = timeouts.request !== "off" || deadline !== undefined;
+    this.inFlightMark = inFlightMarkOf(this.service, limits);
+    this.timed = timeouts.request !== "off" || this.service.deadline !== undefined;
     this.maxInFlight = this.service.concurrency === "serial" ? 1 : limits.inFlight;
   }
 
   /** Why this request is refused, if it is. Asked only while something is over its bound. */
   refusal(message: unknown): ServerBusy | undefined {
-    const { gate, service, limits } = this;
-    const priority: Priority = service.priority?.(message) ?? "normal";
-    const rank = RANK[priority];
-    const most = limits.inFlightPerWorker * (service.priority ? (IN_FLIGHT_SHARES[rank] as number) : 1);
-    if (gate.inFlight >= Math.max(1, Math.floor(most))) return busy("in-flight");
-    const because = gate.refuses(rank);
-    if (because) return busy(because);
-    for (const pool of this.pools) {
-      const refused = pool.refuses(priority);
-      if (refused) return refused;
-    }
-    return undefined;
+    return refusalOf(this, message);
   }
 
   /** Clock (ms) by which a request that begins now must be answered; `receivedAt`: that of its bytes. Infinity: never. */
@@ -206,6 +193,35 @@ export class Endpoint implements Deadlines {
   flight(message: unknown): Flight {
     return new Flight(this.pools.length > 0 ? (this.service.priority?.(message) ?? "normal") : "normal");
   }
+}
+
+/** What decides whether a request is begun. */
+interface Refusing {
+  readonly gate: Gate;
+  readonly limits: Limits;
+  readonly pools: readonly TaskPool[];
+  // biome-ignore lint/suspicious/noExplicitAny: of whatever type the service's messages are
+  readonly service: { priority?(message: any): Priority };
+}
+
+/** Requests in flight in the worker from which on some may be refused. */
+export function inFlightMarkOf({ priority }: Refusing["service"], { inFlightPerWorker }: Limits): number {
+  return Math.floor(inFlightPerWorker * (priority ? Math.min(...IN_FLIGHT_SHARES) : 1));
+}
+
+/** Why this request is refused, if it is. Asked only while something is over its bound. */
+export function refusalOf({ gate, service, limits, pools }: Refusing, message: unknown): ServerBusy | undefined {
+  const priority: Priority = service.priority?.(message) ?? "normal";
+  const rank = RANK[priority];
+  const most = limits.inFlightPerWorker * (service.priority ? (IN_FLIGHT_SHARES[rank] as number) : 1);
+  if (gate.inFlight >= Math.max(1, Math.floor(most))) return busy("in-flight");
+  const because = gate.refuses(rank);
+  if (because) return busy(because);
+  for (const pool of pools) {
+    const refused = pool.refuses(priority);
+    if (refused) return refused;
+  }
+  return undefined;
 }
 
 const SAID: Readonly<Partial<Record<BusyCause, string>>> = {

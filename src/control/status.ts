@@ -34,6 +34,32 @@ export interface Traffic {
   readonly dropped: number;
 }
 
+/** Of a listener for datagrams. What was not handed to the service, or not sent, is counted by reason. */
+export interface DatagramStatus {
+  readonly received: number;
+  readonly sent: number;
+  /** Dropped by the kernel, because the receive buffer was full. */
+  readonly overflow: number;
+  /** Arrived, longer than `limits.datagram`. */
+  readonly truncated: number;
+  /** By `admission`. */
+  readonly denied: number;
+  /** By `limits.datagramRate`. */
+  readonly limited: number;
+  /** To be sent, longer than `limits.datagram`. */
+  readonly oversized: number;
+  /** To be sent, more than `limits.amplification` allows. */
+  readonly unverified: number;
+  /** Not taken by the kernel at first: tried once more. */
+  readonly retried: number;
+  /** Not taken the second time either. */
+  readonly dropped: number;
+  /** Refused by the kernel for another reason, or made when the worker sent no more. */
+  readonly failed: number;
+  /** Handlers that failed, or were late. */
+  readonly errors: number;
+}
+
 export interface ListenerStatus {
   readonly name: string;
   readonly address: string;
@@ -47,6 +73,8 @@ export interface ListenerStatus {
   /** Of TLS: those that came to an end, and how many of them by a session of before. */
   readonly handshakes: number;
   readonly resumed: number;
+  /** Absent where connections are served. */
+  readonly datagrams?: DatagramStatus;
 }
 
 /** Figures of one process; `undefined` where /proc did not tell. */

@@ -13,6 +13,7 @@ import { addon, type EngineHandle, type EngineMemory, type TlsInfo } from "../os
 import { openFilesLimit } from "../os/descriptors.ts";
 import { check, errnoName } from "../os/errno.ts";
 import type { TlsContext } from "../os/tls-addon.ts";
+import { Datagrams } from "./datagrams.ts";
 import {
   COUNTER,
   ENTRY,
@@ -156,6 +157,7 @@ export class Engine {
   readonly counters: Float64Array;
   /** Slots of connections that were made from here (src/client), among those that are `open`. They count them here. */
   outbound = 0;
+  readonly datagrams: Datagrams;
 
   readonly #handle: EngineHandle;
   readonly #memory: EngineMemory;
@@ -192,6 +194,7 @@ export class Engine {
       generations: new Int32Array(slots),
       unsent: new Int32Array(slots),
       counters: new Float64Array(slots * COUNTER.words),
+      pinned: new Set(),
     };
     this.#header = this.#memory.header;
     this.#records = this.#memory.outputRecords;
@@ -202,6 +205,11 @@ export class Engine {
     const handle = addon().engineOpen(this.#memory, (count) => this.#round(count));
     if (handle === -1) throw threadError();
     this.#handle = check(handle, "opening the engine");
+    this.datagrams = new Datagrams(this.#handle, this.#memory, {
+      flush: () => this.flush(),
+      read: (count) => this.#round(count),
+      reading: () => this.#reading,
+    });
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     this.#timer.unref();
   }
@@ -569,6 +577,7 @@ export class Engine {
   shutdown(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.datagrams.shut();
     clearInterval(this.#timer);
     this.#owners.length = 0;
     addon().engineClose(this.#handle);
@@ -647,6 +656,9 @@ export class Engine {
           break;
         case INPUT.acceptError:
           this.#acceptors.get(slot)?.onAcceptError(a);
+          break;
+        case INPUT.datagram:
+          this.datagrams.receivers[slot]?.onDatagram(a, records[index + 3] as number);
           break;
       }
     }

@@ -4,7 +4,7 @@
  */
 
 /** Control words. */
-export const HEADER = { outputRecords: 0, outputBytes: 1, open: 2, flushes: 3, words: 4 } as const;
+export const HEADER = { outputRecords: 0, outputBytes: 1, open: 2, flushes: 3, waiting: 4, words: 5 } as const;
 
 /** Input records: kind, slot, a, b. */
 export const INPUT = {
@@ -17,6 +17,7 @@ export const INPUT = {
   blocked: 7,
   acceptError: 8,
   secured: 9,
+  datagram: 10,
   words: 4,
 } as const;
 
@@ -30,6 +31,7 @@ export const OUTPUT = {
   resume: 6,
   finish: 7,
   notify: 8,
+  datagram: 9,
   words: 5,
 } as const;
 
@@ -47,6 +49,31 @@ export const RULE = {
   namedLater: 6,
   words: 7,
 } as const;
+
+/** In front of each datagram in the arenas (native/datagram.h: datagram_end), in 32-bit words. */
+export const END = {
+  address: 0,
+  scope: 4,
+  /** The lower half is the port, the upper one the listener. */
+  port: 5,
+  source: 6,
+  generation: 7,
+  local: 8,
+  words: 16,
+} as const;
+export const END_BYTES: number = END.words * Int32Array.BYTES_PER_ELEMENT;
+
+/** Of each entry of the sources (native/source.h). */
+export const SOURCE = { credit: 0, generation: 1, words: 2 } as const;
+export const SOURCE_ENTRIES = 65_536;
+/** In place of a credit: anything may be sent. */
+export const SOURCE_VERIFIED = 2_147_483_647;
+/** In place of an entry: none. */
+export const SOURCE_NONE = -1;
+/** Bytes of a datagram, at most. */
+export const DATAGRAM_MOST = 65_507;
+/** Datagrams that the kernel did not take at first and that wait for another attempt, at most. */
+export const DATAGRAMS_WAITING = 1_024;
 
 /** In place of an entry of the admission table: the connection holds no place; it holds one, but no address is counted. */
 export const ENTRY = { notCounted: -2, none: -1 } as const;

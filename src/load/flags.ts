@@ -4,7 +4,7 @@
  */
 
 import { isIPv4, isIPv6 } from "node:net";
-import { parseAddress } from "../base/address.ts";
+import { type Address, parseAddress } from "../base/address.ts";
 import { HeadraceError } from "../base/errors.ts";
 import { HEADER_BYTES } from "../codec/rpc-header.ts";
 import { choice, numeric, Wrong } from "../config/kinds.ts";
@@ -34,6 +34,8 @@ export interface LoadFlags {
 
 const DAY_MS = 86_400_000;
 const MiB = 1024 * 1024;
+/** Of a datagram; below, its number would not fit (payload.ts). */
+const DATAGRAM_BYTES = numeric(SIZE, 8, 65_507);
 /** A message and its header must fit the engine's output arena. */
 const MOST_BYTES = MiB - HEADER_BYTES;
 
@@ -113,13 +115,22 @@ function readTls({ tls, tlsResume }: LoadFlags, mode: LoadMode): LoadTls {
   return tlsResume ? "resume" : tls ? "full" : "off";
 }
 
-function readSize(codec: LoadCodec, given: string | undefined): number {
+/** Over UDP a message is a datagram; nothing is connected. */
+function checkDatagrams(mode: LoadMode, flags: LoadFlags): void {
+  if (mode !== "closed" && mode !== "open") throw usage(`--${mode}`, "is not for UDP; closed loop, or --rate");
+  for (const flag of ["codec", "connectRate", "close", "timeout"] as const) {
+    if (flags[flag] !== undefined) throw usage(flagName(flag), "means nothing for UDP");
+  }
+}
+
+function readSize(codec: LoadCodec, given: string | undefined, udp: boolean): number {
+  if (udp) return read("--size", given, DATAGRAM_BYTES, 64);
   // A line of its "\n" alone could not be told from another.
   const least = codec === "line" ? 2 : 1;
   return read("--size", given, numeric(SIZE, least, MOST_BYTES), 64);
 }
 
-function readTarget(given: string): { host: string; port: number } {
+function readTarget(given: string): Address {
   const target = parseAddress(given);
   if (typeof target === "string") throw usage("HOST:PORT", target, given);
   if (target.port === 0) throw usage("HOST:PORT", "port 0 cannot be connected to", given, "1 to 65535");
@@ -136,9 +147,11 @@ function readSources(given: string | undefined, host: string): string[] {
 
 /** Throws `usage`. */
 export function readLoad(target: string, flags: LoadFlags): LoadOptions {
-  const { host, port } = readTarget(target);
+  const { host, port, protocol } = readTarget(target);
   const mode = readMode(flags);
-  const codec = read("--codec", flags.codec, choice(LOAD_CODECS), "line");
+  const udp = protocol === "udp";
+  if (udp) checkDatagrams(mode, flags);
+  const codec = read("--codec", flags.codec, choice(LOAD_CODECS), udp ? "raw" : "line");
   const connections = read("--connections", flags.connections, COUNTS, 1);
   const processes = read("--processes", flags.processes, PROCESSES, 1);
   if (processes > connections) {
@@ -149,8 +162,9 @@ export function readLoad(target: string, flags: LoadFlags): LoadOptions {
   return {
     host,
     port,
+    ...(udp ? { udp } : {}),
     codec,
-    sizeBytes: readSize(codec, flags.size),
+    sizeBytes: readSize(codec, flags.size, udp),
     mode,
     connections,
     pipeline: read("--pipeline", flags.pipeline, DEPTHS, 1),

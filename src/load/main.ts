@@ -3,12 +3,13 @@
  * the process that started it is gone. Ctrl-C reaches the whole process group; only run.ts acts on it.
  */
 import { HeadraceError, messageOf } from "../base/errors.ts";
+import { DatagramGenerator } from "./datagrams.ts";
 import { Generator } from "./generator.ts";
 import type { FromLoad, ToLoad } from "./report.ts";
 
 const PROGRESS_MS = 100;
 
-let generator: Generator | undefined;
+let generator: Generator | DatagramGenerator | undefined;
 let stopping = false;
 
 function say(message: FromLoad): void {
@@ -23,7 +24,8 @@ function fail(error: unknown): void {
 async function act(message: ToLoad): Promise<void> {
   switch (message.type) {
     case "begin": {
-      generator = new Generator(message.share);
+      const { share } = message;
+      generator = share.udp ? new DatagramGenerator(share) : new Generator(share);
       const { tally } = generator;
       const progress = setInterval(() => say({ type: "progress", decided: generator?.decided ?? 0 }), PROGRESS_MS);
       await generator.connect();

@@ -26,6 +26,8 @@ export interface LoadOptions {
   /** IP literal. */
   readonly host: string;
   readonly port: number;
+  /** Over UDP: `connections` are flows then, each with a socket of its own. */
+  readonly udp?: true;
   readonly codec: LoadCodec;
   /** Payload of a message, bytes. The "\n" of a line counts, the length of a frame and the header of a request do not. */
   readonly sizeBytes: number;

@@ -71,6 +71,7 @@ export function showResult(options: LoadOptions, result: LoadResult): string {
     const hint = isBusy(options, result) ? " (busy: --processes may find a higher rate)" : "";
     rows.push(["own CPU", `${precise(result.cpuSeconds)} s, ${share}${hint}`]);
   }
-  const title = `${formatAddress(options.host, options.port)}, ${options.codec} of ${options.sizeBytes} bytes, ${describe(options)}`;
+  const [scheme, what] = options.udp ? ["udp://", "datagrams"] : ["", options.codec];
+  const title = `${scheme}${formatAddress(options.host, options.port)}, ${what} of ${options.sizeBytes} bytes, ${describe(options)}`;
   return [title, ...rows.map(([name, value]) => `  ${name.padEnd(12)}${value}`), ""].join("\n");
 }

@@ -42,6 +42,8 @@ export interface EngineMemory {
   readonly unsent: Int32Array;
   /** Per slot: what COUNTER in src/engine/layout.ts names. */
   readonly counters: Float64Array;
+  /** What the engine was given later and uses to its end. */
+  readonly pinned: Set<Float64Array | Int32Array>;
 }
 
 interface SocketKind {
@@ -101,6 +103,24 @@ export interface Addon {
   socketCookie(fd: number): string | Errno;
   /** SO_TYPE, SO_DOMAIN, SO_ACCEPTCONN. -ENOTSOCK for what is no socket. */
   socketKind(fd: number): SocketKind | Errno;
+
+  // UDP sockets (native/udp.c)
+  /**
+   * A bound, non-blocking UDP socket. `exclusive`: binds without SO_REUSEPORT and sets it only then, so that a rival's
+   * socket on the address makes it fail; else joins the address's group. Of `options` buffers and `ipv6Only` count.
+   */
+  udpBind(host: string, port: number, exclusive: boolean, options: Int32Array): Errno;
+  /** Binds as udpBind does with `exclusive`, and closes again: 0 or why it cannot. */
+  udpProbe(host: string, port: number, options: Int32Array): Errno;
+  /** Sets the buffers. */
+  udpApply(fd: number, options: Int32Array): Errno;
+  /**
+   * Datagrams go to the first `count` members of the socket's group, by a hash of source address and port; what waits
+   * in the others stays. The order is that of bind(). socketUnsteer ends it.
+   */
+  udpSteer(fd: number, count: number): Errno;
+  /** Datagrams that the kernel has dropped since the socket was made, modulo 2^31. */
+  udpDrops(fd: number): number;
 
   // Descriptors (native/fds.c)
   fdClose(fd: number): Errno;
@@ -257,6 +277,30 @@ export interface Addon {
   engineUnref(engine: EngineHandle): void;
   /** "address port" of a slot's peer, as accepted. */
   engineAddress(engine: EngineHandle, slot: number, generation: number): string | Errno;
+
+  // Datagrams (native/datagram.c)
+  /**
+   * How `listener` (0 to 63) treats datagrams from now on: the bytes of one that may arrive, and the bytes that may go
+   * to a source that is not verified for each that came (0: any number). Both arrays must be in `EngineMemory.pinned`;
+   * `sources` is that of the first call.
+   */
+  engineDatagrams(
+    engine: EngineHandle,
+    listener: number,
+    mostBytes: number,
+    factor: number,
+    counters: Float64Array,
+    sources: Int32Array,
+  ): Errno;
+  /** Receives from `fd`, as watch number `watch`, for `listener`. Workers may share a socket. Stop before closing it. */
+  engineReceive(engine: EngineHandle, watch: number, listener: number, fd: number): Errno;
+  /** Receives what waits there; returns input records to be read at once. 0 when nothing is left, and inside a round. */
+  engineReceiveQueued(engine: EngineHandle, watch: number): number;
+  engineReceiveStop(engine: EngineHandle, watch: number): Errno;
+  /** `listener` sends by a duplicate of `fd` from now on; -1: by nothing. */
+  engineSender(engine: EngineHandle, listener: number, fd: number): Errno;
+  /** The entry of the source that `end` (END of src/engine/layout.ts) names, or -1. `take`: it gets one if need be. */
+  engineSource(engine: EngineHandle, end: Int32Array, take: boolean): number;
 }
 
 /** The package's own folder: the nearest above this file that has a package.json. */

@@ -61,6 +61,36 @@ export const LISTENER_FIELDS = [
   "cancelled",
 ] as const;
 
+/**
+ * Of a listener for datagrams, after the close reasons. The engine writes the first of them (native/datagram.h:
+ * DATAGRAM_…), the worker the others.
+ */
+export const DATAGRAM_FIELDS = [
+  /** Handed to the service. */
+  "received",
+  /** Taken by the kernel. */
+  "sent",
+  /** Arrived and longer than `limits.datagram`. */
+  "truncated",
+  /** From an address that `admission` does not let in. */
+  "denied",
+  /** From an address that sends faster than `limits.datagramRate`. */
+  "limited",
+  /** Not taken by the kernel at first, for want of room. */
+  "retried",
+  /** Nor at the second attempt. */
+  "dropped",
+  /** Refused by the kernel for another reason, or late: no socket is left. */
+  "failed",
+  /** To be sent and longer than `limits.datagram`. */
+  "oversized",
+  /** To be sent to a source that is not verified, beyond what it may get. */
+  "unverified",
+  /** Handlers that failed, or took longer than `timeouts.request`. */
+  "errors",
+] as const;
+export type DatagramField = (typeof DATAGRAM_FIELDS)[number];
+
 /** Index of the first of the counters by REJECT_REASONS. */
 export const WORKER_REJECTED: number = WORKER_FIELDS.indexOf("rejectedConnections");
 
@@ -77,6 +107,7 @@ export const ROWS = 64;
 const HEAD = 32;
 const ROW = 64;
 export const LISTENER_CLOSED: number = LISTENER_FIELDS.length;
+export const LISTENER_DATAGRAMS: number = LISTENER_CLOSED + CLOSE_REASONS.length;
 const BYTES = Float64Array.BYTES_PER_ELEMENT;
 const OWNERS_BYTES = SLOTS_MAX * Int32Array.BYTES_PER_ELEMENT;
 const BLOCK_BYTES = (HEAD + ROWS * ROW) * BYTES;
@@ -85,7 +116,7 @@ const SIZE = OWNERS_BYTES + SEATS * BLOCK_BYTES;
 /** In `owners`: nobody. */
 export const NO_SEAT = -1;
 
-if (WORKER_FIELDS.length > HEAD || LISTENER_CLOSED + CLOSE_REASONS.length > ROW) {
+if (WORKER_FIELDS.length > HEAD || LISTENER_DATAGRAMS + DATAGRAM_FIELDS.length > ROW) {
   throw new RangeError("scoreboard: a block is too small for its fields");
 }
 
@@ -110,7 +141,7 @@ export class WorkerBlock {
     this.head[WORKER_FIELDS.indexOf(field)] = value;
   }
 
-  /** A listener's row: LISTENER_FIELDS, then a counter per close reason from LISTENER_CLOSED on. */
+  /** A listener's row: LISTENER_FIELDS, a counter per close reason from LISTENER_CLOSED on, then DATAGRAM_FIELDS. */
   row(index: number): Float64Array {
     if (!(index >= 0 && index < ROWS)) throw new RangeError(`scoreboard: no row ${index}`);
     let row = this.#rows.get(index);

@@ -6,22 +6,22 @@
 import { readFileSync } from "node:fs";
 import { HeadraceError } from "../base/errors.ts";
 import type { ListenerConfig } from "../config/config.ts";
-import { addon } from "../os/addon.ts";
 import { errnoName } from "../os/errno.ts";
+import { probeSocket } from "../os/listening.ts";
 import { packSocketOptions } from "../os/socket.ts";
 import { findOwner } from "./owner.ts";
 
 /** Throws for the first address that cannot be bound. Port 0 always can, if the host is ours. */
 export function probeAddresses(listeners: readonly ListenerConfig[]): void {
   for (const listener of listeners) {
-    const { host, port } = listener.address;
-    const result = addon().socketProbe(host, port, packSocketOptions(listener.socket));
+    const result = probeSocket(listener.address, packSocketOptions(listener.socket));
     if (result < 0) throw bindError(errnoName(result), listener);
   }
 }
 
 function inUse(listener: ListenerConfig): string {
-  const owner = findOwner(listener.address.host, listener.address.port);
+  const { host, port, protocol } = listener.address;
+  const owner = findOwner(host, port, protocol);
   const who = owner ? `by process ${owner.pid} (${owner.command})` : "by a process that only root can see";
   return `is in use ${who}; stop it or choose another address`;
 }

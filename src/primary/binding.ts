@@ -4,8 +4,8 @@
  * address is exclusive: it fails where anybody else listens.
  */
 import type { ListenerConfig } from "../config/config.ts";
-import { addon } from "../os/addon.ts";
 import { errnoName } from "../os/errno.ts";
+import { bindSocket } from "../os/listening.ts";
 import { packSocketOptions } from "../os/socket.ts";
 import { bindError } from "./addresses.ts";
 import type { Slots } from "./slots.ts";
@@ -17,7 +17,7 @@ export function bindMissing(slots: Slots, count: number, listeners: readonly Lis
     let exclusive = !slots.indices.some((slot) => slots.has(slot, listener));
     for (let slot = 0; slot < count; slot++) {
       if (slots.has(slot, listener)) continue;
-      const fd = addon().socketListen(listener.address.host, slots.portOf(listener), exclusive, options);
+      const fd = bindSocket(listener.address, slots.portOf(listener), exclusive, options);
       if (fd < 0) throw bindError(errnoName(fd), listener);
       slots.keep(slot, listener, fd);
       exclusive = false;

@@ -6,7 +6,10 @@
 import { CLOSE_REASONS, type CloseReason, REJECT_REASONS, type RejectReason, reasonIndex } from "../base/reasons.ts";
 import type { ListenerStatus, Traffic } from "../control/status.ts";
 import {
+  DATAGRAM_FIELDS,
+  type DatagramField,
   LISTENER_CLOSED,
+  LISTENER_DATAGRAMS,
   LISTENER_FIELDS,
   type ListenerField,
   type Scoreboard,
@@ -109,6 +112,12 @@ export class Figures {
       handshakes: sum("handshakes"),
       resumed: sum("resumed"),
     };
+  }
+
+  /** Of a listener for datagrams. */
+  datagrams(row: number): Record<DatagramField, number> {
+    const counts = DATAGRAM_FIELDS.map((field, index) => [field, this.#cell(row, LISTENER_DATAGRAMS + index)]);
+    return Object.fromEntries(counts) as Record<DatagramField, number>;
   }
 
   closes(): Record<CloseReason, number> {

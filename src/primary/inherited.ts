@@ -14,24 +14,30 @@ import type { Slots } from "./slots.ts";
 import { parseSocketName } from "./socket-names.ts";
 
 interface Bound {
+  readonly protocol: "tcp" | "udp";
   readonly host: string;
   readonly port: number;
 }
 
 function boundTo(fd: number): Bound | undefined {
   const kind = addon().socketKind(fd);
-  if (typeof kind === "number" || kind.type !== "stream") return undefined;
+  if (typeof kind === "number" || kind.type === "other") return undefined;
+  const protocol = kind.type === "stream" ? "tcp" : "udp";
   const name = addon().socketName(fd, false);
   if (typeof name === "number") return undefined;
   const [host = "", port] = name.split(" ");
-  return { host: canonicalHost(host), port: Number(port) };
+  return { protocol, host: canonicalHost(host), port: Number(port) };
 }
 
 /** The listener whose address a socket of a socket unit is bound to. */
 function listenerAt(fd: number, { listeners }: Config): ListenerConfig | undefined {
   const bound = boundTo(fd);
   return listeners.find(
-    ({ address }) => bound && address.port === bound.port && canonicalHost(address.host) === bound.host,
+    ({ address }) =>
+      bound &&
+      address.protocol === bound.protocol &&
+      address.port === bound.port &&
+      canonicalHost(address.host) === bound.host,
   );
 }
 

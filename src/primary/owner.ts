@@ -1,10 +1,11 @@
 /**
- * Who listens on an address: /proc/net/tcp and tcp6 give the socket's inode, /proc/PID/fd the process that holds
+ * Who listens on an address: /proc/net/tcp and tcp6 (udp and udp6) give the socket's inode, /proc/PID/fd the process that holds
  * it (proc_net(5), proc_pid_fd(5)). Only called after a bind has failed, to make the refusal useful. Processes of
  * other users are not visible unless this one is root: then there is no answer.
  */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { isIPv6, SocketAddress } from "node:net";
+import type { Address } from "../base/address.ts";
 
 export interface SocketOwner {
   readonly pid: number;
@@ -18,7 +19,8 @@ interface ListeningSocket {
   readonly inode: string;
 }
 
-const LISTEN = "0A";
+/** Of a TCP socket that listens, and of a UDP socket that is not connected. */
+const LISTEN = { tcp: "0A", udp: "07" } as const;
 const MAX_COMMAND = 80;
 const ANY: ReadonlySet<string> = new Set(["0.0.0.0", "::"]);
 
@@ -36,13 +38,13 @@ function hostOf(hex: string): string {
   return canonical(words.join(":"));
 }
 
-/** The listening sockets in the text of /proc/net/tcp or tcp6. */
-export function parseListening(table: string): ListeningSocket[] {
+/** The listening sockets in the text of /proc/net/tcp or tcp6, or udp or udp6. */
+export function parseListening(table: string, protocol: Address["protocol"] = "tcp"): ListeningSocket[] {
   return table
     .split("\n")
     .slice(1)
     .map((line) => line.trim().split(/\s+/))
-    .filter((columns) => columns[3] === LISTEN)
+    .filter((columns) => columns[3] === LISTEN[protocol])
     .map((columns) => {
       const [host = "", port = ""] = (columns[1] ?? "").split(":");
       return { host: hostOf(host), port: Number.parseInt(port, 16), inode: columns[9] ?? "" };
@@ -78,9 +80,10 @@ function parentOf(pid: string): string {
 }
 
 /** The process that stands in the way of binding `host:port`; of a family that shares the socket, its head. */
-export function findOwner(host: string, port: number): SocketOwner | undefined {
+export function findOwner(host: string, port: number, protocol: Address["protocol"] = "tcp"): SocketOwner | undefined {
   const wanted = canonical(host);
-  const candidates = [...parseListening(read("/proc/net/tcp")), ...parseListening(read("/proc/net/tcp6"))]
+  const candidates = ["", "6"]
+    .flatMap((family) => parseListening(read(`/proc/net/${protocol}${family}`), protocol))
     .filter((socket) => socket.port === port)
     .filter((socket) => socket.host === wanted || ANY.has(socket.host) || ANY.has(wanted));
   const exact = candidates.filter((socket) => socket.host === wanted);

@@ -146,9 +146,11 @@ export class Primary {
 
   /** Actual addresses, in the listeners' order. */
   get addresses(): string[] {
-    return this.#config.listeners.map((listener) =>
-      formatAddress(listener.address.host, this.crew.slots.portOf(listener)),
-    );
+    return this.#config.listeners.map((listener) => {
+      const { protocol, host } = listener.address;
+      const text = formatAddress(host, this.crew.slots.portOf(listener));
+      return protocol === "udp" ? `udp://${text}` : text;
+    });
   }
 
   /**

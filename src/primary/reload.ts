@@ -11,8 +11,8 @@ import type { Logger } from "../base/log.ts";
 import { type ConfigChange, planChange } from "../config/change.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
-import { addon } from "../os/addon.ts";
 import { errnoName } from "../os/errno.ts";
+import { applySocket } from "../os/listening.ts";
 import { packSocketOptions } from "../os/socket.ts";
 import { bindMissing } from "./binding.ts";
 import type { Crew } from "./crew.ts";
@@ -128,7 +128,8 @@ async function replaceAll(
 function applySockets(crew: Crew, listeners: readonly ListenerConfig[]): void {
   for (const listener of listeners) {
     for (const slot of crew.slots.indices) {
-      const result = addon().socketApply(crew.slots.socket(slot, listener), packSocketOptions(listener.socket));
+      const fd = crew.slots.socket(slot, listener);
+      const result = applySocket(listener.address, fd, packSocketOptions(listener.socket));
       if (result < 0) {
         throw new HeadraceError("change-failed", `socket options of "${listener.name}": ${errnoName(result)}`);
       }

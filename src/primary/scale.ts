@@ -15,6 +15,7 @@ import type { Config } from "../config/config.ts";
 import { descriptorLimit } from "../engine/engine.ts";
 import { addon } from "../os/addon.ts";
 import { check } from "../os/errno.ts";
+import { steerSocket } from "../os/listening.ts";
 import { bindMissing } from "./binding.ts";
 import type { Crew } from "./crew.ts";
 import { type Attempt, moveAll, nothingPassed } from "./succession.ts";
@@ -117,7 +118,8 @@ function steer(crew: Crew, { listeners }: Config, count: number | "off"): void {
   for (const listener of listeners) {
     if (crew.slots.shared(listener)) continue;
     const fd = crew.slots.socket(0, listener);
-    check(count === "off" ? addon().socketUnsteer(fd) : addon().socketSteer(fd, count), "steering connections");
+    const result = count === "off" ? addon().socketUnsteer(fd) : steerSocket(listener.address, fd, count);
+    check(result, "steering newcomers");
   }
 }
 

@@ -85,7 +85,8 @@ export class ServiceManager implements PrimaryObserver, SlotsObserver {
   }
 
   onKept(key: string, slot: number, fd: number): void {
-    this.#say(() => this.#notifier.store(socketName(key, slot), fd));
+    // A UDP socket shows an error for an ICMP message, which would have it thrown out.
+    this.#say(() => this.#notifier.store(socketName(key, slot), fd, !key.startsWith("udp|")));
   }
 
   onRemoved(key: string, slot: number): void {

@@ -6,6 +6,7 @@
  */
 import type { ListenerConfig } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
+import { addon } from "../os/addon.ts";
 import { boundPort, closeDescriptor, duplicateDescriptor } from "../os/descriptors.ts";
 
 /** Hears of every socket that is kept or let go, but for those that somebody else keeps. */
@@ -24,6 +25,8 @@ export class Slots {
   /** Keys of listeners whose sockets somebody else made and keeps (socket activation). */
   readonly #shared = new Set<string>();
   #observer: SlotsObserver | undefined;
+  /** By key of listeners for datagrams: what the kernel dropped at sockets that are no more. */
+  readonly #overflown = new Map<string, number>();
 
   get count(): number {
     return this.#sockets.length;
@@ -117,10 +120,28 @@ export class Slots {
     return slots.flatMap((slot) => listeners.map((listener) => this.socket(slot, listener)));
   }
 
+  /**
+   * Datagrams that the kernel has dropped at the sockets of a listener, because their buffers were full: its own count
+   * since they were made, which neither a worker's death nor an upgrade sets back.
+   */
+  overflow(listener: ListenerConfig): number {
+    const key = listenerKey(listener);
+    // Slots may share a socket.
+    const drops = new Map<unknown, number>();
+    for (const sockets of this.#sockets) {
+      const fd = sockets.get(key);
+      if (fd !== undefined) drops.set(addon().socketCookie(fd), Math.max(0, addon().udpDrops(fd)));
+    }
+    return [...drops.values()].reduce((sum, count) => sum + count, this.#overflown.get(key) ?? 0);
+  }
+
   /** The last slot is no more: closes our copies. */
   removeLast(): void {
     const slot = this.count - 1;
     for (const [key, fd] of this.#sockets.pop() ?? []) {
+      if (key.startsWith("udp|") && !this.#shared.has(key)) {
+        this.#overflown.set(key, (this.#overflown.get(key) ?? 0) + Math.max(0, addon().udpDrops(fd)));
+      }
       closeDescriptor(fd);
       if (!this.#shared.has(key)) this.#observer?.onRemoved(key, slot);
     }
@@ -138,6 +159,7 @@ export class Slots {
     }
     this.#ports.delete(key);
     this.#shared.delete(key);
+    this.#overflown.delete(key);
   }
 
   /** Closes all our copies, without removing anything: whoever else holds the sockets goes on. */

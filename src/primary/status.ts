@@ -13,12 +13,18 @@ export interface ServerIdentity {
 
 function listenersOf({ config, crew, addresses }: Primary): ListenerStatus[] {
   const rows = crew.rows.assign(config.listeners);
-  return config.listeners.map(({ name, service }, index) => ({
-    name,
-    address: addresses[index] ?? "",
-    service: serviceLabel(service),
-    ...crew.figures.listener(rows[index] ?? 0),
-  }));
+  return config.listeners.map((listener, index) => {
+    const row = rows[index] ?? 0;
+    const udp = listener.address.protocol === "udp";
+    const datagrams = udp ? { ...crew.figures.datagrams(row), overflow: crew.slots.overflow(listener) } : undefined;
+    return {
+      name: listener.name,
+      address: addresses[index] ?? "",
+      service: serviceLabel(listener.service),
+      ...crew.figures.listener(row),
+      ...(datagrams ? { datagrams } : {}),
+    };
+  });
 }
 
 function drainingOf({ crew }: Primary, predecessor: DrainingStatus | undefined): DrainingStatus[] {

@@ -6,6 +6,7 @@ import { definePool } from "../tasks/define.ts";
 import { type AnyService, defineService } from "./define.ts";
 import { sha256 } from "./digest.ts";
 import { defineRpcService } from "./rpc.ts";
+import { type AnyUdpService, defineUdpService } from "./udp.ts";
 
 /** What they answer instead, while the server is overloaded. Raw bytes have no reply: there the connection is closed. */
 const busy = (): string => "busy";
@@ -61,7 +62,12 @@ const hashFrame = defineService({
 /** Each request's payload comes back. */
 const echoRpc = defineRpcService({ name: "echo-rpc", as: "borrowed", onRequest: (payload) => payload });
 
-/** By name. */
+/** Each datagram comes back. */
+const echoUdp = defineUdpService({ name: "echo-udp", onDatagram: (bytes) => bytes });
+
+/** By name: those for connections, */
 export const BUILTIN_SERVICES: ReadonlyMap<string, AnyService> = new Map(
   [echoLine, echoFrame, echoRaw, echoRpc, hashLine, hashFrame].map((service) => [service.name, service]),
 );
+/** and those for datagrams. */
+export const BUILTIN_UDP_SERVICES: ReadonlyMap<string, AnyUdpService> = new Map([[echoUdp.name, echoUdp]]);

@@ -239,22 +239,24 @@ function invalid(option: string, problem: string, allowed: string): HeadraceErro
   });
 }
 
-function readGroup<T extends object>(
+/** `wrong` makes the error of whoever asks. */
+export function readGroup<T extends object>(
   group: string,
   given: object | undefined,
   kinds: { readonly [Name in keyof T]: NumericKind<T[Name]> },
+  wrong: typeof invalid = invalid,
 ): Partial<T> {
   const settings: Partial<T> = {};
   if (given !== undefined && (typeof given !== "object" || given === null || Array.isArray(given))) {
-    throw invalid(group, "not an object", `{ ${Object.keys(kinds).join(", ")} }`);
+    throw wrong(group, "not an object", `{ ${Object.keys(kinds).join(", ")} }`);
   }
   for (const [name, value] of Object.entries(given ?? {})) {
     if (!Object.hasOwn(kinds, name)) {
-      throw invalid(`${group}.${name}`, "unknown", Object.keys(kinds).join(", "));
+      throw wrong(`${group}.${name}`, "unknown", Object.keys(kinds).join(", "));
     }
     const kind = kinds[name as keyof T];
     const read = kind.read(value);
-    if (read instanceof Wrong) throw invalid(`${group}.${name}`, read.problem, read.allowed ?? kind.allowed);
+    if (read instanceof Wrong) throw wrong(`${group}.${name}`, read.problem, read.allowed ?? kind.allowed);
     settings[name as keyof T] = read;
   }
   return settings;

@@ -8,7 +8,7 @@ import type { ClientLimits, Config, ListenerConfig } from "../config/config.ts";
 import type { Settings } from "../config/resolve.ts";
 import type { Engine, SharedAdmission } from "../engine/engine.ts";
 import { ADMISSION_ROWS } from "../os/admission-table.ts";
-import type { AnyService } from "../service/define.ts";
+import type { ListenerService } from "../service/udp.ts";
 
 /** Where a worker counts. */
 export interface AdmissionPlace {
@@ -20,7 +20,7 @@ export type ServerAdmission = Pick<Config, "connections" | "clients" | "admissio
 
 interface AdmittingListener {
   readonly config: ListenerConfig;
-  readonly service: AnyService;
+  readonly service: ListenerService;
   readonly row: number;
   readonly settings: Settings;
 }
@@ -32,6 +32,9 @@ function spaceOf(row: number, own: ClientLimits, servers: ClientLimits): number 
   const same = (Object.keys(servers) as (keyof ClientLimits)[]).every((name) => own[name] === servers[name]);
   return same ? SHARED_SPACE : 1 + row;
 }
+
+/** Datagrams of each listener are counted apart from connections. */
+const datagramSpace = (row: number): number => 1 + ADMISSION_ROWS + row;
 
 /** Caps of the whole server and of each listener, limits of its clients, and its lists. */
 export function applyAdmission(
@@ -48,6 +51,13 @@ export function applyAdmission(
   engine.limit(table, column, caps);
   for (const { config, row, settings } of listeners) {
     const { limits } = settings;
+    engine.list(row, packRanges([server.admission, config.admission]));
+    if (config.address.protocol === "udp") {
+      const { datagramRate: rate, datagramBurst: burst, ipv6Prefix } = limits;
+      const rule = { rate, burst, space: datagramSpace(row), ipv6Prefix };
+      engine.rule(row, { ...rule, connections: "off", onLimit: "reset", namedLater: false });
+      continue;
+    }
     engine.rule(row, {
       connections: limits.connectionsPerAddress,
       rate: limits.connectRate,
@@ -57,6 +67,5 @@ export function applyAdmission(
       onLimit: limits.onLimit,
       namedLater: config.proxyProtocol !== undefined,
     });
-    engine.list(row, packRanges([server.admission, config.admission]));
   }
 }

@@ -5,10 +5,10 @@
 import { statSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { HeadraceError, messageOf } from "../base/errors.ts";
-import type { ServiceRef } from "../config/config.ts";
+import type { ListenerConfig, ServiceRef } from "../config/config.ts";
 import { importCode, importProblem } from "../os/import-problem.ts";
-import { BUILTIN_SERVICES } from "../service/builtins.ts";
-import { type AnyService, isService } from "../service/define.ts";
+import { BUILTIN_SERVICES, BUILTIN_UDP_SERVICES } from "../service/builtins.ts";
+import { isListenerService, isUdpService, type ListenerService } from "../service/udp.ts";
 
 function invalid(given: string, problem: string, cause?: unknown): HeadraceError {
   const options = cause === undefined ? {} : { cause };
@@ -33,11 +33,12 @@ function checkFile(path: string, given: string): void {
 }
 
 /** Throws `service-invalid`, or `service-failed` when the module itself throws. */
-export async function loadService(ref: ServiceRef): Promise<AnyService> {
+export async function loadService(ref: ServiceRef): Promise<ListenerService> {
   if (ref.kind === "builtin") {
-    const service = BUILTIN_SERVICES.get(ref.name);
+    const service = BUILTIN_SERVICES.get(ref.name) ?? BUILTIN_UDP_SERVICES.get(ref.name);
     if (service) return service;
-    throw invalid(ref.name, `no such built-in; there are ${[...BUILTIN_SERVICES.keys()].join(", ")}`);
+    const names = [...BUILTIN_SERVICES.keys(), ...BUILTIN_UDP_SERVICES.keys()];
+    throw invalid(ref.name, `no such built-in; there are ${names.join(", ")}`);
   }
   const { path, given } = ref;
   checkFile(path, given);
@@ -49,8 +50,18 @@ export async function loadService(ref: ServiceRef): Promise<AnyService> {
     throw new HeadraceError(importCode(problem), `service ${given}: ${problem}`, { file: given }, { cause: error });
   }
   const service = module.default;
-  if (isService(service)) return service;
+  if (isListenerService(service)) return service;
   const allowed = "export default defineService({ … })";
   if (service === undefined) throw invalid(given, `has no default export; expected: ${allowed}`);
   throw invalid(given, `its default export is ${describe(service)}, not made by defineService; expected: ${allowed}`);
+}
+
+/** Throws `service-invalid` for a service of connections on a UDP address, and the reverse. */
+export function checkProtocol({ address, addressText, service: ref }: ListenerConfig, service: ListenerService): void {
+  const udp = isUdpService(service);
+  if (udp === (address.protocol === "udp")) return;
+  const given = ref.kind === "builtin" ? ref.name : ref.given;
+  throw udp
+    ? invalid(given, `is made by defineUdpService and serves datagrams: udp://${addressText}`)
+    : invalid(given, `serves connections; ${addressText} is for what defineUdpService makes`);
 }

@@ -2,10 +2,10 @@
 import type { Logger } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
 import type { Gate } from "../connection/gate.ts";
-import type { AnyService } from "../service/define.ts";
+import type { ListenerService } from "../service/udp.ts";
 import type { TaskPool } from "../tasks/pool.ts";
 
-export function poolsOf(listeners: Iterable<{ readonly service: AnyService }>): TaskPool[] {
+export function poolsOf(listeners: Iterable<{ readonly service: ListenerService }>): TaskPool[] {
   const pools = [...listeners].flatMap(({ service }) => service.pools as unknown as readonly TaskPool[]);
   return [...new Set(pools)];
 }

@@ -13,6 +13,7 @@ import { resolveSettings, type Settings } from "../config/resolve.ts";
 import { Alarm } from "../connection/alarm.ts";
 import { BufferMemory } from "../connection/buffer-memory.ts";
 import { ServedConnection } from "../connection/connection.ts";
+import { EarlySocket } from "../connection/datagram-socket.ts";
 import { msOf } from "../connection/deadlines.ts";
 import { Endpoint } from "../connection/endpoint.ts";
 import { Gate } from "../connection/gate.ts";
@@ -27,8 +28,9 @@ import { shareEngine } from "../engine/shared.ts";
 import { errnoName } from "../os/errno.ts";
 import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
 import type { TopicRings } from "../os/topic-rings.ts";
-import type { AnyService } from "../service/define.ts";
+import { isUdpService, type ListenerService } from "../service/udp.ts";
 import { type AdmissionPlace, applyAdmission, type ServerAdmission } from "./admission.ts";
+import { DatagramListener } from "./datagrams.ts";
 import { Drain } from "./drain.ts";
 import { closePools, configurePools, poolsOf, startPools, watchPools } from "./pools.ts";
 import { RejectionLog } from "./rejections.ts";
@@ -37,7 +39,7 @@ import { TlsContexts } from "./tls.ts";
 
 export interface ServedListener {
   readonly config: ListenerConfig;
-  readonly service: AnyService;
+  readonly service: ListenerService;
   /** Its place in the scoreboard and in the admission table. */
   readonly row: number;
 }
@@ -89,6 +91,7 @@ type TaskConfig = Pick<Config, "tasks" | "shed" | "workers">;
 
 type PrefaceEnd = (endpoint: Endpoint, connection: ServedConnection | undefined) => void;
 
+/** A datagram whose handler is in flight counts as a connection. */
 interface StopOutcome {
   /** Connections that ended by themselves or politely. */
   readonly closed: number;
@@ -98,7 +101,7 @@ interface StopOutcome {
 
 export interface WorkerServer {
   readonly engine: Engine;
-  /** In the order of the listeners. */
+  /** In the order of the listeners for connections. */
   readonly endpoints: readonly Endpoint[];
   readonly block: WorkerBlock;
   /** Drains, or has: takes no connections from other workers. */
@@ -116,8 +119,11 @@ export interface WorkerServer {
   readonly accepting: ReadonlySet<number>;
   /** Begins to accept from a slot. `sockets`: one per listener, -1 where there is none; they stay the caller's. */
   accept(slot: number, sockets: readonly number[]): void;
-  /** Accepts from a slot no more. `queued`: first what waits in its queues. */
-  refuse(slot: number, options: { readonly queued: boolean }): void;
+  /**
+   * Accepts from a slot no more. `queued`: first what waits in its queues. `substitutes`: another slot's sockets, for
+   * late answers to datagrams of a slot that is removed.
+   */
+  refuse(slot: number, options: { readonly queued: boolean; readonly substitutes?: readonly number[] }): void;
   /** A listener (by place) is removed: accepts what waits in its queues, then no more, and drains its connections. */
   unlist(listener: number): void;
   /** Takes over limits and timeouts. Throws, and changes nothing, when a service's own do not fit them. */
@@ -173,11 +179,16 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     options.listeners.map(async ({ config, service, row }) => {
       const settings = resolveSettings(config, service);
       const serviceLog = log.child({ listener: config.name });
+      const info = { index: worker, log: serviceLog, signal: stopping.signal };
+      const shared = { config, row, settings, log: serviceLog };
+      if (isUdpService(service)) {
+        const socket = new EarlySocket(row);
+        return { ...shared, service, socket, env: await service.env?.({ ...info, socket }) };
+      }
       const publish = (topic: string, message: unknown): void => {
         topics.publish(service, topic, message, settings.limits.frame);
       };
-      const env = await service.env?.({ index: worker, log: serviceLog, signal: stopping.signal, publish });
-      return { config, service, row, settings, env, log: serviceLog };
+      return { ...shared, service, env: await service.env?.({ ...info, publish }) };
     }),
   ).catch((error: unknown) => {
     engine.shutdown();
@@ -221,27 +232,31 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   });
   watchPools(pools, gate, log);
 
-  const endpoints = prepared.map(
-    ({ config, settings, row, ...shared }, index) =>
-      new Endpoint({
-        ...shared,
-        ...settings,
-        listener: config.name,
-        key: listenerKey(config),
-        index: row,
-        transport: engine,
-        wheel,
-        alarm,
-        memory,
-        topics,
-        drainMs: options.drainMs,
-        coalesce: config.socket.coalesce,
-        row: block.row(row),
-        gate,
-        idPrefix: `${idPrefix}-${index}`,
-        poison: process.env.NODE_ENV === "development",
-      }),
-  );
+  const poison = process.env.NODE_ENV === "development";
+  /** By listener: what it is to connections, or to datagrams. */
+  const places = prepared.map(({ config, settings, row: index, ...own }, place) => {
+    const shared = { ...settings, listener: config.name, index, row: block.row(index), gate, poison };
+    if ("socket" in own) {
+      const watchOfSlot = (slot: number): number => watchOf(slot, index);
+      return new DatagramListener({ ...own, ...shared, engine, slot: worker, watchOf: watchOfSlot });
+    }
+    return new Endpoint({
+      ...own,
+      ...shared,
+      key: listenerKey(config),
+      transport: engine,
+      wheel,
+      alarm,
+      memory,
+      topics,
+      drainMs: options.drainMs,
+      coalesce: config.socket.coalesce,
+      idPrefix: `${idPrefix}-${place}`,
+    });
+  });
+  const endpoints = places.filter((place) => place instanceof Endpoint);
+  const datagrams = places.filter((place) => place instanceof DatagramListener);
+  const inFlight = (): number => datagrams.reduce((sum, { endpoint }) => sum + endpoint.inFlight, 0);
   const handshakes = new Handshakes(options.tls?.handshakes ?? DEFAULT_SERVER_LIMITS.handshakes, block, log);
   engine.onTick(() => handshakes.look(engine.now));
   const contexts = new TlsContexts(options.tls?.tickets ?? -1);
@@ -256,9 +271,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
 
   /** Newcomers meet these from now on. */
   function setStages(listeners: readonly CurrentListener[], tls: readonly (TlsStage | undefined)[]): void {
-    for (const [index, endpoint] of endpoints.entries()) {
+    for (const [index, place] of places.entries()) {
       const listener = listeners[index];
-      if (listener) endpoint.stages = stagesOf(endpoint, listener.config, tls[index]);
+      if (listener && place instanceof Endpoint) place.stages = stagesOf(place, listener.config, tls[index]);
     }
   }
 
@@ -280,15 +295,14 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   engine.onTick(() => rejections.look(engine.now));
 
   /** What is accepted from now on, by listener; a connection that failed in the queue is nobody's fault. */
-  const acceptors = endpoints.map(
-    (endpoint): Acceptor => ({
-      onAccept: (slot, generation) =>
-        endpoint.stages.length > 0
-          ? new Preface(endpoint, slot, generation)
-          : new ServedConnection(endpoint, slot, generation),
-      onAcceptError: (errno) => rejections.failed(engine.now, errnoName(errno), endpoint.log),
-    }),
-  );
+  const acceptorOf = (endpoint: Endpoint): Acceptor => ({
+    onAccept: (slot, generation) =>
+      endpoint.stages.length > 0
+        ? new Preface(endpoint, slot, generation)
+        : new ServedConnection(endpoint, slot, generation),
+    onAcceptError: (errno) => rejections.failed(engine.now, errnoName(errno), endpoint.log),
+  });
+  const acceptors = places.map((place) => (place instanceof Endpoint ? acceptorOf(place) : place));
 
   const accepting = new Set<number>();
 
@@ -297,7 +311,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     try {
       for (const [index, { row, config }] of options.listeners.entries()) {
         const [fd = -1, acceptor] = [sockets[index], acceptors[index]];
-        if (fd >= 0 && acceptor) engine.listen(watchOf(slot, row), row, fd, acceptor, config.socket.linger);
+        if (fd < 0 || !acceptor) continue;
+        if (acceptor instanceof DatagramListener) acceptor.receive(slot, fd);
+        else engine.listen(watchOf(slot, row), row, fd, acceptor, config.socket.linger);
       }
     } catch (error) {
       refuse(slot, { queued: false });
@@ -305,9 +321,13 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     }
   }
 
-  function refuse(slot: number, how: { readonly queued: boolean }): void {
+  function refuse(slot: number, how: { readonly queued: boolean; readonly substitutes?: readonly number[] }): void {
     if (!accepting.delete(slot)) return;
-    for (const { row } of options.listeners) engine.unlisten(watchOf(slot, row), how);
+    for (const [index, { row }] of options.listeners.entries()) {
+      const place = places[index];
+      if (place instanceof DatagramListener) place.refuse(slot, how, how.substitutes?.[index]);
+      else engine.unlisten(watchOf(slot, row), how);
+    }
   }
 
   function connections(): ServedConnection[] {
@@ -320,9 +340,13 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   }
 
   function unlist(listener: number): void {
-    const [served, endpoint] = [options.listeners[listener], endpoints[listener]];
-    if (!served || !endpoint) return;
-    unlisted.add(endpoint);
+    const [served, endpoint] = [options.listeners[listener], places[listener]];
+    if (!served) return;
+    if (endpoint instanceof DatagramListener) {
+      endpoint.remove();
+      return;
+    }
+    if (endpoint) unlisted.add(endpoint);
     for (const slot of accepting) engine.unlisten(watchOf(slot, served.row), { queued: true });
     for (const connection of connections()) if (connection.endpoint === endpoint) connection.drain();
     engine.flush();
@@ -341,10 +365,11 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     });
     const stages = tlsStages(changed, given);
     for (const [index, { settings, config: listener }] of changed.entries()) {
-      const endpoint = endpoints[index];
-      endpoint?.configure({ ...settings, drainMs: config.drainMs, coalesce: listener.socket.coalesce });
+      const place = places[index];
+      place?.configure({ ...settings, drainMs: config.drainMs, coalesce: listener.socket.coalesce });
+      const log = place instanceof DatagramListener ? place.endpoint.log : place?.log;
       // A child logger keeps the level it was made with.
-      if (endpoint) endpoint.log.level = config.logLevel;
+      if (log) log.level = config.logLevel;
     }
     current = changed;
     secrets = given;
@@ -359,12 +384,12 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
 
   const transit = { connections: 0 };
   /** Without the connections of clients, which the last requests may need. */
-  const served = (): number => engine.open - engine.outbound + transit.connections;
+  const served = (): number => engine.open - engine.outbound + transit.connections + inFlight();
   let drain: Drain | undefined;
 
   /** A service that does not end what it made in time, or fails to, does not keep the worker. */
   async function closeEnvs(withinMs: number): Promise<void> {
-    const closing = endpoints.map(async ({ service, env, log: serviceLog }) => {
+    const closing = prepared.map(async ({ service, env, log: serviceLog }) => {
       try {
         await service.closeEnv?.(env);
       } catch (err) {

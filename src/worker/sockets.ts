@@ -4,9 +4,9 @@
  */
 import type { ListenerConfig } from "../config/config.ts";
 import { SLOTS_TAG, SOCKETS_PER_MESSAGE, WORKER_FDS } from "../control/worker-messages.ts";
-import { addon } from "../os/addon.ts";
 import { closeDescriptor, receiveDescriptors, sendDescriptors } from "../os/descriptors.ts";
 import { errnoName } from "../os/errno.ts";
+import { bindSocket } from "../os/listening.ts";
 import { packSocketOptions } from "../os/socket.ts";
 
 /** The listener that could not be bound, and why. */
@@ -41,7 +41,7 @@ export class HeldSockets {
   ): Unbound | undefined {
     const sockets: number[] = [];
     for (const [index, { address, socket }] of listeners.entries()) {
-      const fd = addon().socketListen(address.host, ports[index] ?? address.port, exclusive, packSocketOptions(socket));
+      const fd = bindSocket(address, ports[index] ?? address.port, exclusive, packSocketOptions(socket));
       if (fd < 0) {
         for (const bound of sockets) closeDescriptor(bound);
         return { listener: index, errno: errnoName(fd) };

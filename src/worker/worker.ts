@@ -22,7 +22,7 @@ import { receiveDescriptors } from "../os/descriptors.ts";
 import { check } from "../os/errno.ts";
 import { Scoreboard, type WorkerBlock } from "../os/scoreboard.ts";
 import { TopicRings } from "../os/topic-rings.ts";
-import { loadService } from "./load-service.ts";
+import { checkProtocol, loadService } from "./load-service.ts";
 import { receiveConnections, sendConnections } from "./migration.ts";
 import { openServer, type ServedListener, type WorkerServer } from "./server.ts";
 import { slotsToServe } from "./siblings.ts";
@@ -145,11 +145,9 @@ class Worker {
     const listeners: ServedListener[] = [];
     // The sockets come later, with `bind` or `take`: whatever can fail before there are clients should.
     for (const [index, listener] of config.listeners.entries()) {
-      listeners.push({
-        config: listener,
-        service: await loadService(listener.service),
-        row: order.rows[index] ?? index,
-      });
+      const service = await loadService(listener.service);
+      checkProtocol(listener, service);
+      listeners.push({ config: listener, service, row: order.rows[index] ?? index });
     }
     const server = await openServer({
       listeners,
@@ -172,7 +170,10 @@ class Worker {
     this.#serving = { order, scoreboard, block, server, sockets: new HeldSockets(), stack };
     // They may have come while it was opened.
     if (this.#tls) this.#secure(this.#tls);
-    await report({ type: "loaded", handsOff: listeners.some(({ service }) => service.handOff !== undefined) });
+    await report({
+      type: "loaded",
+      handsOff: listeners.some(({ service }) => "handOff" in service && service.handOff !== undefined),
+    });
   }
 
   async #obtain(
@@ -228,7 +229,7 @@ class Worker {
   }
 
   async #drop({ server, sockets }: Serving, slot: number): Promise<void> {
-    server.refuse(slot, { queued: true });
+    server.refuse(slot, { queued: true, substitutes: sockets.of(0) });
     sockets.drop(slot);
     await report({ type: "dropped", slot });
   }

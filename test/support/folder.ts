@@ -10,10 +10,10 @@ export function makeFolder(t: TestContext): string {
   return folder;
 }
 
-/** Writes a module into `folder`; `line`, `defineService` and so on are in scope. Returns its path. */
+/** Writes a module into `folder`; `line`, `defineService`, `defineUdpService` are in scope. Returns its path. */
 export function writeService(folder: string, body: string, name = "service.mjs"): string {
   const path = join(folder, name);
   const library = import.meta.resolve("#src/index.js");
-  writeFileSync(path, `import { defineService, line } from ${JSON.stringify(library)};\n${body}\n`);
+  writeFileSync(path, `import { defineService, defineUdpService, line } from ${JSON.stringify(library)};\n${body}\n`);
   return path;
 }

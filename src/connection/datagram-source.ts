@@ -1,0 +1,144 @@
+/**
+ * The other end of a datagram: sixteen words (END of engine/layout.ts), as the engine wrote them in front of it. `from`
+ * is one such object that points into the input arena, at another datagram for each call of a handler; a kept one has
+ * words of its own. Its text is made when somebody reads it.
+ */
+import { HeadraceError } from "../base/errors.ts";
+import { parseCidr } from "../config/cidr.ts";
+import { canonicalHost } from "../config/conflicts.ts";
+import { END } from "../engine/layout.ts";
+import type { SendResult } from "../service/connection.ts";
+import type { DatagramSource } from "../service/udp.ts";
+
+/** What a source asks of its endpoint. */
+export interface SourceOwner {
+  sendTo(message: string | Uint8Array, to: Source): SendResult;
+  isVerified(source: Source): boolean;
+  verify(source: Source): void;
+}
+
+const PORT_MASK = 0xffff;
+const ADDRESS_BYTES = 16;
+const MAPPED_WORD = 0xffff_0000 | 0;
+const WORD_MASK = 0xffff_ffffn;
+const MOST_PORT = 65_535;
+
+const EXPIRED =
+  "a datagram's `from` is valid until its handler returns; keep `from.keep()` instead, or return a promise";
+
+/** Words of its own: those of `at` and after, copied. */
+function copyOf(words: Int32Array, at: number): Int32Array {
+  return words.slice(at, at + END.words);
+}
+
+/** An IPv4-mapped address ends with the IPv4 one; little-endian, as both machines that Node runs on here are. */
+function isMapped(words: Int32Array, at: number): boolean {
+  return words[at] === 0 && words[at + 1] === 0 && words[at + 2] === MAPPED_WORD;
+}
+
+function textOf(words: Int32Array, at: number): string {
+  const bytes = Buffer.from(words.buffer, words.byteOffset + at * words.BYTES_PER_ELEMENT, ADDRESS_BYTES);
+  if (isMapped(words, at)) return bytes.subarray(12).join(".");
+  const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(index * 2).toString(16));
+  const scope = words[at + END.scope] as number;
+  return canonicalHost(groups.join(":")) + (scope === 0 ? "" : `%${scope}`);
+}
+
+/** The words of an address. Throws `address-unavailable` for what is none. */
+export function endWords(host: string, port: number, listener: number): Int32Array {
+  const range = typeof host === "string" && !host.includes("/") ? parseCidr(host) : "";
+  const fits = Number.isInteger(port) && port >= 1 && port <= MOST_PORT;
+  if (typeof range === "string" || !fits) {
+    const given = `${host} ${port}`;
+    const allowed = `an IP address and a port from 1 to ${MOST_PORT}`;
+    throw new HeadraceError("address-unavailable", `${given} is not where a datagram can go; allowed: ${allowed}`, {
+      given,
+      allowed,
+    });
+  }
+  const words = new Int32Array(END.words);
+  const bytes = Buffer.from(words.buffer);
+  for (let word = 0; word < 4; word++) {
+    bytes.writeUInt32BE(Number((range.from >> BigInt(32 * (3 - word))) & WORD_MASK), word * 4);
+  }
+  words[END.port] = port | (listener << 16);
+  words[END.source] = -1;
+  return words;
+}
+
+export class Source implements DatagramSource {
+  words: Int32Array;
+  /** Where its words begin. */
+  at: number;
+  /** What it may get as the source of the datagram that is being handled, should its entry be another's by now. */
+  left = 0;
+  readonly #owner: SourceOwner;
+  #host: string | undefined;
+  #expired = false;
+
+  constructor(owner: SourceOwner, words: Int32Array, at = 0) {
+    this.#owner = owner;
+    this.words = words;
+    this.at = at;
+  }
+
+  /** It is another's from now on. */
+  point(at: number, left: number): void {
+    this.at = at;
+    this.left = left;
+    this.#host = undefined;
+  }
+
+  /** It is its holder's for good. */
+  detach(): void {
+    this.words = copyOf(this.words, this.at);
+    this.at = 0;
+  }
+
+  /** It is nobody's: using it throws. */
+  expire(): void {
+    this.#expired = true;
+  }
+
+  /** Throws when it is not what its holder takes it for. */
+  check(): void {
+    if (this.#expired) throw new HeadraceError("service-invalid", EXPIRED);
+  }
+
+  get host(): string {
+    this.check();
+    this.#host ??= textOf(this.words, this.at);
+    return this.#host;
+  }
+
+  get port(): number {
+    this.check();
+    return (this.words[this.at + END.port] as number) & PORT_MASK;
+  }
+
+  get verified(): boolean {
+    this.check();
+    return this.#owner.isVerified(this);
+  }
+
+  verify(): void {
+    this.check();
+    this.#owner.verify(this);
+  }
+
+  send(message: string | Uint8Array): SendResult {
+    return this.#owner.sendTo(message, this);
+  }
+
+  keep(): Source {
+    this.check();
+    const kept = new Source(this.#owner, copyOf(this.words, this.at));
+    kept.#host = this.#host;
+    return kept;
+  }
+}
+
+/** The error for a `from` that is used when its handler has returned. */
+export function expiredSource(): HeadraceError {
+  return new HeadraceError("service-invalid", EXPIRED);
+}
