@@ -136,3 +136,14 @@ test("no spinning: an engine with connections that do nothing has no rounds", as
   await new Promise((resolve) => setTimeout(resolve, 150));
   assert.ok((loopback.totals[ROUNDS] as number) - before <= 5);
 });
+
+test("the clock read anew is ahead of the engine's, and never far", async (t) => {
+  const engine = openEngine(t);
+  for (let round = 0; round < 20; round++) {
+    const [before, now] = [engine.now, engine.clock()];
+    assert.ok(now >= before && engine.clock() >= now);
+    await until("the engine's clock has moved", () => engine.now > before);
+  }
+  const [hrtime, now] = [Number(process.hrtime.bigint()) / 1e6, engine.clock()];
+  assert.ok(now >= hrtime && now < hrtime + 1_000);
+});
