@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { INPUT_RECORDS } from "#src/engine/layout.js";
 import { WORKER_FIELDS } from "#src/os/scoreboard.js";
-import { accept, openLoopback } from "../support/loopback.js";
+import { accept, openEngine, openLoopback } from "../support/loopback.js";
 import { openPeer } from "../support/peer.js";
 import { until } from "../support/until.js";
 
