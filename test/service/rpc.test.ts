@@ -391,7 +391,7 @@ test("a goodbye tells the client to send no more; what it had sent by then is an
   assert.equal(harness.closed, "peer-closed");
 });
 
-test("a client that does not close is closed after `farewell`, once nothing is in flight", async () => {
+test("a client that does not close, or sends on, is closed after `farewell`, once nothing is in flight", async () => {
   const idle = open();
   idle.harness.drain();
   idle.harness.tick(900);
@@ -407,6 +407,18 @@ test("a client that does not close is closed after `farewell`, once nothing is i
   await busy.answer("a");
   assert.deepEqual(busy.sent(), ["goodbye", "1 ok a"]);
   assert.equal(busy.harness.closed, "drain");
+
+  const insistent = open();
+  insistent.request("a", { id: 1 });
+  insistent.harness.drain();
+  insistent.request("sync", { id: 2 });
+  insistent.harness.tick(1_100);
+  insistent.request("sync", { id: 3 });
+  insistent.request("b", { id: 4 });
+  assert.deepEqual(insistent.sent(), ["goodbye", "2 ok sync"]);
+  await insistent.answer("a");
+  assert.deepEqual(insistent.sent(), ["1 ok a"]);
+  assert.deepEqual([insistent.harness.closed, insistent.begun], ["drain", ["a", "sync"]]);
 
   const curt = open({ farewell: "off" });
   curt.harness.drain();
