@@ -83,6 +83,7 @@ type Outcome = "reply" | "error" | "encoded";
 /** What a borrowed frame is overwritten with. */
 const POISON = 0xdb;
 const NO_TOPICS: readonly string[] = [];
+const NO_FAREWELL = { lingersUntil: 0 };
 const NEVER = Number.POSITIVE_INFINITY;
 /** A peer that takes nothing, or is not there, is not waited for. */
 const HOW: Partial<Record<CloseReason, "reset">> = {
@@ -426,7 +427,10 @@ export class ServedConnection<State = unknown, Out = unknown>
     // Bytes of this very turn were not offered to the kernel yet: they do not stall.
     if (transport.unsent[this.#slot] !== 0) transport.flush();
     this.#expire(now);
-    if (this.#phase === "draining") this.#settle();
+    if (this.#farewellOver()) {
+      this.#block();
+      this.#settle();
+    }
     if (this.closed) return NEVER;
     const { at, reason } = this.#nextDue(now);
     if (at > now) return at;
@@ -831,15 +835,20 @@ export class ServedConnection<State = unknown, Out = unknown>
       this.#reading = true;
       transport.resume(this.#slot, this.#generation);
     }
-    if (this.#inFlight > 0 || this.#blocked) return;
+    if (this.#inFlight > 0) return;
+    if (this.#farewellOver()) this.#end(this.#endedBy as CloseReason, "close");
+    if (this.#blocked || this.closed) return;
     if (this.#inputEnded) this.#end("peer-closed", "close");
-    else if (this.#phase === "draining" && !this.#held && !this.#lingers()) {
+    else if (this.#phase === "draining" && !this.#held && (this.#extras?.lingersUntil ?? 0) === 0) {
       this.#end(this.#endedBy as CloseReason, "close");
     }
   }
 
-  #lingers(): boolean {
-    return (this.#extras?.lingersUntil ?? 0) > this.endpoint.transport.now;
+  /** It has said goodbye, and waited long enough: what the peer sends all the same is not begun any more. */
+  #farewellOver(): boolean {
+    if (this.#phase !== "draining") return false;
+    const { lingersUntil } = this.#extras ?? NO_FAREWELL;
+    return lingersUntil !== 0 && lingersUntil <= this.endpoint.transport.now;
   }
 
   /** Takes no input: the peer cannot be late with what it may not send. */
@@ -854,10 +863,12 @@ export class ServedConnection<State = unknown, Out = unknown>
     this.#blocked = this.#mustWait();
     if (!this.#blocked) this.#advance();
     else this.#tellIfQuiet();
+    if (this.#phase === "draining") this.#settle();
   }
 
   #mustWait(): boolean {
     return (
+      this.#farewellOver() ||
       this.#inFlight >= this.endpoint.maxInFlight ||
       this.#backedUp ||
       this.#heldBack ||
@@ -965,7 +976,9 @@ export class ServedConnection<State = unknown, Out = unknown>
       return;
     }
     this.#land(context);
-    this.#finished(context.place, outcome, value, context);
+    const { replyOf } = this.endpoint.service;
+    const reply: unknown = replyOf && outcome === "reply" ? replyOf(value, context.message) : value;
+    this.#finished(context.place, outcome, reply, context);
   }
 
   /** A plain reply behind unfinished ones: encoded now, because a borrowed message is gone when its turn comes. */

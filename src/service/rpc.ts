@@ -107,6 +107,10 @@ function checkShape(given: Readonly<Record<string, unknown>>): void {
     if (given[name] !== undefined && typeof given[name] !== "function")
       throw invalid(name, "not a function", "a function");
   }
+  const use = given.use ?? [];
+  if (!Array.isArray(use) || use.some((middleware) => typeof middleware !== "function")) {
+    throw invalid("use", "not a list of functions", "(payload, context, next) => payload");
+  }
   if (given.as !== undefined && given.as !== "bytes" && given.as !== "borrowed") {
     throw invalid("as", `"${String(given.as)}" is unknown`, "bytes, borrowed");
   }
@@ -133,15 +137,15 @@ export function defineRpcService<State = undefined, Env = undefined, As extends 
     ...common
   } = definition;
   type In = RpcRequest<Received<As>> | RpcCancel;
+  // A message that `cancels` takes reaches none of the other hooks.
   type Request = RpcRequest<Received<As>>;
-  // What `cancels` names never reaches the other hooks.
   const handle = wrapHandler<Received<As>, RpcPayload, Context<State, RpcSent, Env>>(use, (payload, context) =>
     definition.onRequest(payload, context),
   );
   const failures = new FailureLog();
   const codec = (as === "borrowed" ? rpc({ as }) : rpc()) as unknown as Codec<In, RpcSent>;
 
-  return defineService<In, RpcSent, State, Env>({
+  const service = defineService<In, RpcSent, State, Env>({
     ...common,
     codec,
     concurrency: concurrency ?? "unordered",
@@ -150,8 +154,8 @@ export function defineRpcService<State = undefined, Env = undefined, As extends 
     onMessage(message, context) {
       const { id, payload } = message as Request;
       const result = handle(payload, context);
-      if (!isThenable(result)) return reply(id, "ok", result ?? "");
-      return Promise.resolve(result).then((value) => reply(id, "ok", value ?? ""));
+      // A promise is passed on as it is: `replyOf` spares each request another.
+      return isThenable(result) ? (result as Promise<never>) : reply(id, "ok", result ?? "");
     },
     onError(error, context, { id }) {
       const { code } = (error ?? {}) as { readonly code?: unknown };
@@ -171,4 +175,5 @@ export function defineRpcService<State = undefined, Env = undefined, As extends 
       return GOODBYE;
     },
   });
+  return { ...service, replyOf: (payload, { id }) => reply(id, "ok", (payload as RpcPayload | undefined) ?? "") };
 }

@@ -391,7 +391,7 @@ test("a goodbye tells the client to send no more; what it had sent by then is an
   assert.equal(harness.closed, "peer-closed");
 });
 
-test("a client that does not close is closed after `farewell`, once nothing is in flight", async () => {
+test("a client that does not close, or sends on, is closed after `farewell`, once nothing is in flight", async () => {
   const idle = open();
   idle.harness.drain();
   idle.harness.tick(900);
@@ -407,6 +407,18 @@ test("a client that does not close is closed after `farewell`, once nothing is i
   await busy.answer("a");
   assert.deepEqual(busy.sent(), ["goodbye", "1 ok a"]);
   assert.equal(busy.harness.closed, "drain");
+
+  const insistent = open();
+  insistent.request("a", { id: 1 });
+  insistent.harness.drain();
+  insistent.request("sync", { id: 2 });
+  insistent.harness.tick(1_100);
+  insistent.request("sync", { id: 3 });
+  insistent.request("b", { id: 4 });
+  assert.deepEqual(insistent.sent(), ["goodbye", "2 ok sync"]);
+  await insistent.answer("a");
+  assert.deepEqual(insistent.sent(), ["1 ok a"]);
+  assert.deepEqual([insistent.harness.closed, insistent.begun], ["drain", ["a", "sync"]]);
 
   const curt = open({ farewell: "off" });
   curt.harness.drain();
@@ -470,6 +482,8 @@ test("what is wrong with a definition is named", () => {
   wrong({ onRequest, codec: {} }, /codec: unknown/);
   wrong({ onRequest, as: "text" }, /as: "text" is unknown; allowed: bytes, borrowed/);
   wrong({ onRequest, onError: 5 }, /onError: not a function/);
+  wrong({ onRequest, use: onRequest }, /use: not a list of functions/);
+  wrong(null as never, /expects an object with onRequest/);
   wrong({ onRequest, farewell: "soon" }, /farewell/);
   wrong({ onRequest, concurrency: "wild" }, /concurrency: "wild" is unknown/);
   wrong({ onRequest, limits: { frames: 5 } }, /limits\.frames: unknown/);
