@@ -140,7 +140,7 @@ test("a server that stands still: every caller hears of its deadline in time; it
       const begun = performance.now();
       await assert.rejects(client.call("x", { timeoutMs: 100 }), { code: /deadline-exceeded|connect-failed/ });
       const ms = performance.now() - begun;
-      assert.ok(ms < 140, `${ms} ms`);
+      assert.ok(ms < 150, `${ms} ms`);
     }
   } finally {
     process.kill(pid, "SIGCONT");
