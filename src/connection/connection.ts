@@ -935,7 +935,9 @@ export class ServedConnection<State = unknown, Out = unknown>
       return;
     }
     this.#land(context);
-    this.#finished(context.place, outcome, value, context);
+    const { replyOf } = this.endpoint.service;
+    const reply: unknown = replyOf && outcome === "reply" ? replyOf(value, context.message) : value;
+    this.#finished(context.place, outcome, reply, context);
   }
 
   /** A plain reply behind unfinished ones: encoded now, because a borrowed message is gone when its turn comes. */

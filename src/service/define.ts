@@ -185,6 +185,8 @@ export interface Service<State = unknown, In = unknown, Out = unknown, Env = unk
   readonly missed: number;
   /** 0: a connection that has said goodbye waits for nobody. */
   readonly farewellMs: number;
+  /** Makes the reply of what a handler's promise has given, which is the reply itself without it. */
+  readonly replyOf?: (value: unknown, message: In) => Out;
   readonly topics: Required<TopicOptions>;
   readonly pools: readonly Pool<never>[];
   readonly [SERVICE]: typeof CONTRACT;

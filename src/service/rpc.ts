@@ -141,7 +141,7 @@ export function defineRpcService<State = undefined, Env = undefined, As extends 
   const failures = new FailureLog();
   const codec = (as === "borrowed" ? rpc({ as }) : rpc()) as unknown as Codec<In, RpcSent>;
 
-  return defineService<In, RpcSent, State, Env>({
+  const service = defineService<In, RpcSent, State, Env>({
     ...common,
     codec,
     concurrency: concurrency ?? "unordered",
@@ -150,8 +150,8 @@ export function defineRpcService<State = undefined, Env = undefined, As extends 
     onMessage(message, context) {
       const { id, payload } = message as Request;
       const result = handle(payload, context);
-      if (!isThenable(result)) return reply(id, "ok", result ?? "");
-      return Promise.resolve(result).then((value) => reply(id, "ok", value ?? ""));
+      // A promise is passed on as it is: `replyOf` spares each request another.
+      return isThenable(result) ? (result as Promise<never>) : reply(id, "ok", result ?? "");
     },
     onError(error, context, { id }) {
       const { code } = (error ?? {}) as { readonly code?: unknown };
@@ -171,4 +171,5 @@ export function defineRpcService<State = undefined, Env = undefined, As extends 
       return GOODBYE;
     },
   });
+  return { ...service, replyOf: (payload, { id }) => reply(id, "ok", (payload as RpcPayload | undefined) ?? "") };
 }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { INPUT_RECORDS } from "#src/engine/layout.js";
 import { WORKER_FIELDS } from "#src/os/scoreboard.js";
-import { accept, openLoopback } from "../support/loopback.js";
+import { accept, openEngine, openLoopback } from "../support/loopback.js";
 import { openPeer } from "../support/peer.js";
 import { until } from "../support/until.js";
 
@@ -135,4 +135,15 @@ test("no spinning: an engine with connections that do nothing has no rounds", as
   const before = loopback.totals[ROUNDS] as number;
   await new Promise((resolve) => setTimeout(resolve, 150));
   assert.ok((loopback.totals[ROUNDS] as number) - before <= 5);
+});
+
+test("the clock read anew is ahead of the engine's, and never far", async (t) => {
+  const engine = openEngine(t);
+  for (let round = 0; round < 20; round++) {
+    const [before, now] = [engine.now, engine.clock()];
+    assert.ok(now >= before && engine.clock() >= now);
+    await until("the engine's clock has moved", () => engine.now > before);
+  }
+  const [hrtime, now] = [Number(process.hrtime.bigint()) / 1e6, engine.clock()];
+  assert.ok(now >= hrtime && now < hrtime + 1_000);
 });

@@ -1,13 +1,19 @@
 /** rpc over real sockets: deadlines and cancels that reach the threads, overload, TCP that holds who sends too much. */
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { RpcPayload } from "#src/codec/rpc.js";
 import { defineRpcService } from "#src/service/rpc.js";
 import { definePool, type Pool } from "#src/tasks/define.js";
+import { makeFolder } from "../support/folder.js";
 import { openRpcClient, requestBytes } from "../support/rpc-client.js";
 import { openServing, type Serving, type ServingOptions } from "../support/serving.js";
 import { until } from "../support/until.js";
 import { move } from "../worker/moving.js";
+
+/** Where a busy machine must not make a server shed. */
+const CALM = { queueDelay: "off", loopDelay: "off" } as const;
 
 type Work = typeof import("../tasks/work.js");
 
@@ -26,7 +32,8 @@ async function open(t: TestContext, options: ServingOptions = {}) {
     onRequest(payload, context): RpcPayload | Promise<RpcPayload> {
       const text = payload.toString();
       if (text === "wait") return new Promise((resolve) => waiting.push(() => resolve(text)));
-      const [verb, forMs] = text.split(" ");
+      const [verb = "", forMs = ""] = text.split(" ");
+      if (verb === "hold") return context.run(pool, "hold", forMs).then(() => text);
       if (verb !== "spin" && verb !== "later") return payload;
       const spin = (): Promise<unknown> => context.run(pool, "spin", Number(forMs));
       return (verb === "spin" ? spin() : new Promise(setImmediate).then(spin)).then(
@@ -42,11 +49,13 @@ async function open(t: TestContext, options: ServingOptions = {}) {
   const release = (): void => {
     for (const each of waiting.splice(0)) each();
   };
-  /** Keeps the only thread busy. */
-  const occupy = async (forMs: number): Promise<void> => {
+  /** Keeps the only thread busy until what it returns is called. */
+  const occupy = async (): Promise<() => void> => {
     const client = await openRpcClient(t, serving.port);
-    client.send(`spin ${forMs}`);
+    const path = join(makeFolder(t), "release");
+    client.send(`hold ${path}`);
     await until("it runs", () => serving.figure("inFlight") === 1 && pool.waiting === 0);
+    return () => writeFileSync(path, "");
   };
   return { ...serving, service, pool, errors, release, occupy };
 }
@@ -75,35 +84,37 @@ test("the client hears `deadline` in time, however long or short it was", async 
 });
 
 test("a deadline takes the tasks of its request out of the queue, and drops the result of one that runs", async (t) => {
-  const { port, pool, errors, figure, occupy } = await open(t);
+  const { port, pool, errors, figure, occupy } = await open(t, { shed: CALM });
   const client = await openRpcClient(t, port);
-  await occupy(400);
-  const id = client.send("spin 1", { deadlineMs: 60 });
+  const vacate = await occupy();
+  const id = client.send("spin 1", { deadlineMs: 500 });
   await until("it waits", () => pool.waiting === 1);
   assert.equal(await client.reply(id), "deadline");
   assert.deepEqual([pool.waiting, errors], [0, ["deadline-exceeded"]]);
+  vacate();
   await until("the thread is free", () => figure("inFlight") === 0);
   assert.equal(await client.ask("spin 100", { deadlineMs: 50 }), "deadline");
   assert.equal(await client.ask("still there"), "ok still there");
 });
 
 test("a cancel takes them out too, and nobody else's", async (t) => {
-  const { port, pool, errors, figure, occupy } = await open(t);
+  const { port, pool, errors, figure, occupy } = await open(t, { shed: CALM });
   const client = await openRpcClient(t, port);
-  await occupy(300);
+  const vacate = await occupy();
   const [first, second] = [client.send("spin 1"), client.send("spin 2")];
   await until("they wait", () => pool.waiting === 2);
   client.cancel(first);
   await until("one waits", () => pool.waiting === 1);
+  vacate();
   assert.equal(await client.reply(second), "ok spin 2");
   assert.equal(client.has(first), false);
   assert.deepEqual([errors, figure("cancelled")], [["request-cancelled"], 1]);
 });
 
 test("a client that leaves takes its tasks along, also those begun later than its handler returned", async (t) => {
-  const { port, pool, figure, occupy } = await open(t, { shed: { queueDelay: "off" } });
+  const { port, pool, figure, occupy } = await open(t, { shed: CALM });
   const client = await openRpcClient(t, port);
-  await occupy(800);
+  await occupy();
   for (const verb of ["spin", "later", "spin", "later", "later"]) client.send(`${verb} 1`);
   await until("they wait", () => pool.waiting === 5);
   client.socket.resetAndDestroy();
@@ -143,13 +154,14 @@ test("past limits.inFlightPerWorker: busy, the lowest priority first", async (t)
 });
 
 test("priorities reach the pool: a high one overtakes, and takes the place of a low one", async (t) => {
-  const { port, pool, occupy } = await open(t, { tasks: { queue: 2 }, shed: { queueDelay: "off" } });
+  const { port, pool, occupy } = await open(t, { tasks: { queue: 2 }, shed: CALM });
   const client = await openRpcClient(t, port);
-  await occupy(200);
+  const vacate = await occupy();
   const [low, normal] = [client.send("spin 1", { priority: "low" }), client.send("spin 2")];
   await until("they wait", () => pool.waiting === 2);
   const high = client.send("spin 3", { priority: "high" });
   assert.equal(await client.reply(low), "busy");
+  vacate();
   await Promise.all([client.reply(normal), client.reply(high)]);
   assert.deepEqual(client.order, [low, high, normal]);
 });
@@ -174,8 +186,8 @@ test("wrong bytes end their own connection only, with a reason of the protocol's
 });
 
 test("connections move between workers under requests: every one is answered, none twice", async (t) => {
-  const a = await open(t);
-  const b = await openServing(t, a.service, { beside: a });
+  const a = await open(t, { shed: CALM });
+  const b = await openServing(t, a.service, { beside: a, shed: CALM });
   const workers: [Serving, Serving] = [a, b];
   const clients = await Promise.all(Array.from({ length: 10 }, () => openRpcClient(t, a.port)));
   let stop = false;

@@ -1,4 +1,5 @@
 /** A module of tasks, as a user may write one: some are good, some are not. */
+import { existsSync } from "node:fs";
 import { threadId } from "node:worker_threads";
 
 export const notATask = 7;
@@ -15,6 +16,12 @@ export function spin(forMs: number): number {
   const until = performance.now() + forMs;
   while (performance.now() < until);
   return threadId;
+}
+
+/** Keeps its thread until the file is there. */
+export function hold(path: string): void {
+  const cell = new Int32Array(new SharedArrayBuffer(4));
+  while (!existsSync(path)) Atomics.wait(cell, 0, 0, 2);
 }
 
 export async function later(value: string): Promise<string> {
