@@ -6,7 +6,7 @@
 import type { Bench, Load } from "../generator.ts";
 import { type LoadSample, measureLoad } from "../measure.ts";
 import type { Codec, Options } from "../options.ts";
-import type { Peer } from "../peers.ts";
+import { type Peer, RIVALS, VARIANTS } from "../peers.ts";
 import type { Column, Scenario } from "../scenario.ts";
 import { figure } from "../table.ts";
 import { CLIENT_SHARE, LATENCY, loadRemarks, SERVER_SHARE } from "./load-columns.ts";
@@ -52,7 +52,7 @@ export function echoScenarios(options: Options, peers: readonly Peer[], bench: B
         title: describe(load, rate === undefined ? "closed loop" : `open loop at ${figure(rate)}/s`),
         connections: count,
         peers: comparedPeers(codec, peers),
-        against: ["c", "go", "node-net", "headrace-frame"],
+        against: [...RIVALS, ...VARIANTS, "headrace-frame"],
         metric: CPU,
         columns: [RATE, CPU, ...LATENCY, SERVER_SHARE, CLIENT_SHARE],
         judged: sizeBytes === JUDGED_BYTES && pipeline === 1 && rate === undefined && codec !== "rpc",
