@@ -197,6 +197,11 @@ test("retries: none by default, none without leave, one with it, and only within
   assert.equal(await outcomeOf(some.call("nothing left", { idempotent: true })), "connection-closed");
   const { retried, retriesRefused } = some.stats().counts;
   assert.deepEqual([retried, retriesRefused], [1, 1]);
+  const idle = lineClient(t, { targets: [downstream.target], retries: "100%" });
+  await Promise.all([idle.call("a"), idle.call("b")]);
+  left = 1;
+  assert.equal(await idle.call("on the other one", { idempotent: true }), "on the other one");
+  assert.equal(idle.stats().counts.opened, 2);
   const many = lineClient(t, { targets: [downstream.target], retries: "100%" });
   for (let i = 0; i < 10; i++) await many.call("a");
   left = 2;
