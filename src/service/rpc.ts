@@ -107,6 +107,10 @@ function checkShape(given: Readonly<Record<string, unknown>>): void {
     if (given[name] !== undefined && typeof given[name] !== "function")
       throw invalid(name, "not a function", "a function");
   }
+  const use = given.use ?? [];
+  if (!Array.isArray(use) || use.some((middleware) => typeof middleware !== "function")) {
+    throw invalid("use", "not a list of functions", "(payload, context, next) => payload");
+  }
   if (given.as !== undefined && given.as !== "bytes" && given.as !== "borrowed") {
     throw invalid("as", `"${String(given.as)}" is unknown`, "bytes, borrowed");
   }
@@ -133,8 +137,8 @@ export function defineRpcService<State = undefined, Env = undefined, As extends 
     ...common
   } = definition;
   type In = RpcRequest<Received<As>> | RpcCancel;
+  // A message that `cancels` takes reaches none of the other hooks.
   type Request = RpcRequest<Received<As>>;
-  // What `cancels` names never reaches the other hooks.
   const handle = wrapHandler<Received<As>, RpcPayload, Context<State, RpcSent, Env>>(use, (payload, context) =>
     definition.onRequest(payload, context),
   );

@@ -470,6 +470,8 @@ test("what is wrong with a definition is named", () => {
   wrong({ onRequest, codec: {} }, /codec: unknown/);
   wrong({ onRequest, as: "text" }, /as: "text" is unknown; allowed: bytes, borrowed/);
   wrong({ onRequest, onError: 5 }, /onError: not a function/);
+  wrong({ onRequest, use: onRequest }, /use: not a list of functions/);
+  wrong(null as never, /expects an object with onRequest/);
   wrong({ onRequest, farewell: "soon" }, /farewell/);
   wrong({ onRequest, concurrency: "wild" }, /concurrency: "wild" is unknown/);
   wrong({ onRequest, limits: { frames: 5 } }, /limits\.frames: unknown/);
