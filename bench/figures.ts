@@ -4,7 +4,7 @@
  */
 import type { PeerId } from "./peers.ts";
 
-export type SuiteName = "echo" | "idle" | "churn" | "flood";
+export type SuiteName = "echo" | "idle" | "churn" | "flood" | "tls";
 
 interface Figure {
   suite: SuiteName;
@@ -38,6 +38,9 @@ const FIGURES: readonly Figure[] = [
   { suite: "echo", against: "node-net", connections: 100, relation: "at most", target: 0.62 },
   { suite: "echo", against: "node-net", connections: 1_000, relation: "at most", target: 0.52 },
   { suite: "echo", against: "node-net", connections: 10_000, relation: "at most", target: 0.62 },
+  // The same over TLS 1.3.
+  { suite: "tls", against: "go", relation: "at most", target: 1.0, bound: 1.05 },
+  { suite: "tls", against: "node-net", relation: "at most", target: 0.55 },
   // Lines echoed per server CPU second.
   { suite: "flood", against: "go", connections: 10_000, relation: "at least", target: 4 },
   // Connections per server CPU second.

@@ -48,6 +48,8 @@ export interface Load {
   mode: "closed" | "flood" | "churn" | "hold";
   pipeline?: number;
   rate?: number;
+  /** Over TLS: with a handshake for each connection, or with the session of the first. */
+  tls?: "full" | "resume";
 }
 
 interface Window {
@@ -90,6 +92,7 @@ export function loadArguments(load: Load, window: Window, machine: Machine): str
   return [
     ...["--codec", load.codec, "--size", String(load.sizeBytes), "--connections", String(load.connections)],
     ...(load.mode === "closed" ? [] : [`--${load.mode}`]),
+    ...(load.tls === undefined ? [] : [load.tls === "full" ? "--tls" : "--tls-resume"]),
     ...(pipeline === 1 ? [] : ["--pipeline", String(pipeline)]),
     ...(rate === undefined ? [] : ["--rate", String(rate)]),
     ...(load.mode === "hold"

@@ -27,6 +27,7 @@ import { churnScenarios } from "./suites/churn.ts";
 import { echoScenarios } from "./suites/echo.ts";
 import { floodScenarios } from "./suites/flood.ts";
 import { idleObstacle, idleScenarios } from "./suites/idle.ts";
+import { tlsIdleScenario, tlsObstacle, tlsScenarios } from "./suites/tls.ts";
 
 /** Of a run, for starting, connecting and ending. */
 const BESIDE_SECONDS = 2;
@@ -64,6 +65,8 @@ function introduce({ suites }: Options, peers: readonly Peer[], absent: readonly
   for (const { id, reason } of absent) print(`\nMISSING ${id}: ${reason}`);
   const obstacle = suites.includes("idle") ? idleObstacle(bench) : undefined;
   if (obstacle !== undefined) print(`\nSKIPPED idle: ${obstacle}`);
+  const noTls = suites.includes("tls") ? tlsObstacle() : undefined;
+  if (noTls !== undefined) print(`\nSKIPPED tls: ${noTls}`);
   print("");
 }
 
@@ -109,6 +112,12 @@ function playsOf(suite: SuiteName, options: Options, peers: readonly Peer[], ben
       return churnScenarios(options, peers, bench).map((scenario) => play(scenario, runs));
     case "flood":
       return floodScenarios(options, peers, bench).map((scenario) => play(scenario, runs));
+    case "tls":
+      if (tlsObstacle() !== undefined) return [];
+      return [
+        ...tlsScenarios(options, peers, bench).map((scenario) => play(scenario, runs)),
+        play(tlsIdleScenario(peers, bench), runs),
+      ];
   }
 }
 

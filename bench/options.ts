@@ -30,13 +30,14 @@ export interface Options {
 
 export class UsageError extends Error {}
 
-export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [options]
+export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [tls] [options]
 
   echo     one message there and back per connection: rate, server CPU per message, latency
   idle     memory per idle connection
   churn    connect, one message, close: connections per server CPU second
   flood    5-byte lines without waiting for answers: lines echoed per server CPU second
-  (none)   all four
+  tls      over TLS: server CPU per message, handshakes per server CPU second, memory per idle connection
+  (none)   all but tls
 
   client: calls through a client's pool; "npm run bench -- client --help"
   overload: goodput and latency past capacity; "npm run bench -- overload --help"
@@ -46,7 +47,7 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [options]
   --runs N               rounds; every peer runs once in each (5)
   --seconds N            measured in each run (5)
   --warmup N             seconds before that (1)
-  --connections N,N      echo: 100,1000,10000; churn: 100; flood: 10000
+  --connections N,N      echo: 100,1000,10000; churn: 100; flood: 10000; tls: 100,1000
   --codec line,frame     echo: both; rpc: headrace alone, beside its own plain frames
   --peers A,B            of ${PEER_IDS.join(", ")} (the first four)
   --size N               echo: bytes of payload (64)
@@ -56,7 +57,8 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [options]
   --json FILE            raw data of every run
   --generator "COMMAND"  instead of headrace bench, same contract`;
 
-const SUITES: readonly SuiteName[] = ["echo", "idle", "churn", "flood"];
+const SUITES: readonly SuiteName[] = ["echo", "idle", "churn", "flood", "tls"];
+const USUAL: readonly SuiteName[] = SUITES.filter((suite) => suite !== "tls");
 const CODECS: readonly Codec[] = ["line", "frame", "rpc"];
 
 const SYNTAX = {
@@ -119,7 +121,7 @@ export function parseOptions(args: readonly string[]): Options | undefined {
   const quick = values.quick ?? false;
   const suites = members("suite", positionals, SUITES);
   const options: Options = {
-    suites: suites.length === 0 ? SUITES : suites,
+    suites: suites.length === 0 ? USUAL : suites,
     peers: values.peers === undefined ? ["headrace", ...RIVALS] : members("--peers", values.peers.split(","), PEER_IDS),
     runs: integer("--runs", values.runs ?? (quick ? "3" : "5")),
     seconds: number("--seconds", values.seconds ?? (quick ? "1" : "5"), 0.1),

@@ -7,6 +7,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { firstLine, type Machine } from "./machine.ts";
+import { identityFiles, writeTlsConfig } from "./tls-files.ts";
 
 export const PEER_IDS = ["headrace", "c", "go", "node-net", "headrace-off", "headrace-all"] as const;
 export type ChosenId = (typeof PEER_IDS)[number];
@@ -17,10 +18,13 @@ export const RIVALS: readonly ChosenId[] = ["c", "go", "node-net"];
 /** What headrace's protection costs: the same with what can be off off, and with all of it on. */
 export const VARIANTS: readonly ChosenId[] = ["headrace-off", "headrace-all"];
 
-/** What is asked of a peer. `line-flush10` is Go's way to answer a flood; the others have one way for all lines. */
-export type Duty = "line" | "frame" | "rpc" | "line-flush10";
+/**
+ * What is asked of a peer. `line-flush10` is Go's way to answer a flood; the others have one way for all lines.
+ * `tls-line`: lines over TLS.
+ */
+export type Duty = "line" | "frame" | "rpc" | "line-flush10" | "tls-line";
 
-const SERVICES: Readonly<Record<Duty, string>> = {
+const SERVICES: Readonly<Record<Exclude<Duty, "tls-line">, string>> = {
   line: "echo-line",
   frame: "echo-frame",
   rpc: "echo-rpc",
@@ -98,14 +102,9 @@ function headrace(
     id,
     name,
     argv: (duty) => [
-      process.execPath,
-      HEADRACE_MAIN,
-      "run",
-      SERVICES[duty],
-      "--listen",
-      "127.0.0.1:0",
-      "--workers",
-      "1",
+      ...[process.execPath, HEADRACE_MAIN, "run"],
+      ...(duty === "tls-line" ? ["--config", writeTlsConfig()] : [SERVICES[duty], "--listen", "127.0.0.1:0"]),
+      ...["--workers", "1"],
     ],
     env: { HEADRACE_LIMITS_CONNECTIONS: String(HEADRACE_CONNECTIONS), ...settings },
     runsNode: true,
@@ -131,7 +130,9 @@ function go(machine: Machine): Peer | Absentee {
   const binary = build("echo-go", "go", "build", "-o", "OUTPUT", join(SOURCES, "echo.go"));
   // On one core more than one running thread only costs switches: Go would not choose it there either.
   const env = machine.pinning === undefined ? undefined : { GOMAXPROCS: "1" };
-  return { id: "go", name: "Go net", argv: (duty) => [binary, duty, "0"], env: env ?? {}, runsNode: false };
+  const argv = (duty: Duty): string[] =>
+    duty === "tls-line" ? [binary, "line", "0", ...identityFiles()] : [binary, duty, "0"];
+  return { id: "go", name: "Go net", argv, env: env ?? {}, runsNode: false };
 }
 
 function nodeNet(): Peer {
@@ -139,7 +140,10 @@ function nodeNet(): Peer {
   return {
     id: "node-net",
     name: "node:net",
-    argv: (duty) => [process.execPath, script, duty === "frame" ? "frame" : "line", "0"],
+    argv: (duty) => [
+      ...[process.execPath, script, duty === "frame" ? "frame" : "line", "0"],
+      ...(duty === "tls-line" ? identityFiles() : []),
+    ],
     env: {},
     runsNode: true,
   };

@@ -5,12 +5,13 @@
 //	              without the second rule a client that waits for its answer would wait for ever
 //	frame         4-byte big-endian length prefix, one write per frame
 //
-// Usage: echo MODE PORT (0 lets the kernel choose). Prints one line when it listens. SIGWINCH collects garbage and
+// Usage: echo MODE PORT [CERTIFICATE KEY] (port 0 lets the kernel choose; with a certificate over TLS). Prints one line when it listens. SIGWINCH collects garbage and
 // returns free memory to the system: the memory suite asks every peer with a collector to do so.
 package main
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -119,8 +120,8 @@ func main() {
 	modes := map[string]func(net.Conn) error{
 		"line": echoLines, "line-flush10": echoLinesFlush10, "frame": echoFrames,
 	}
-	if len(os.Args) != 3 || modes[os.Args[1]] == nil {
-		fail(fmt.Errorf("usage: echo line|line-flush10|frame PORT"))
+	if len(os.Args) != 3 && len(os.Args) != 5 || modes[os.Args[1]] == nil {
+		fail(fmt.Errorf("usage: echo line|line-flush10|frame PORT [CERTIFICATE KEY]"))
 	}
 	raiseDescriptorLimit()
 	serve := modes[os.Args[1]]
@@ -128,8 +129,17 @@ func main() {
 	if err != nil {
 		fail(err)
 	}
+	address := listener.Addr().String()
+	if len(os.Args) == 5 {
+		identity, err := tls.LoadX509KeyPair(os.Args[3], os.Args[4])
+		if err != nil {
+			fail(err)
+		}
+		// Session tickets are on by default; TCP_NODELAY is too, beneath as well.
+		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{identity}})
+	}
 	go collectOnSignal()
-	fmt.Printf("{\"msg\":\"ready\",\"listeners\":[{\"name\":\"echo\",\"address\":%q}]}\n", listener.Addr().String())
+	fmt.Printf("{\"msg\":\"ready\",\"listeners\":[{\"name\":\"echo\",\"address\":%q}]}\n", address)
 	for {
 		conn, err := listener.Accept() // TCP_NODELAY is on by default in Go.
 		if err != nil {

@@ -2,8 +2,11 @@
 // has, so it cuts real lines or frames out of the stream, keeps the incomplete end for the next chunk, hands each
 // message to a handler and sends the replies of one chunk in one write. Reading pauses while the peer does not read.
 //
-// Usage: node node-net.mjs line|frame PORT (0 lets the kernel choose). Prints one line when it listens.
+// Usage: node node-net.mjs line|frame PORT [CERTIFICATE KEY] (port 0 lets the kernel choose; with a certificate over
+// TLS, by node:tls). Prints one line when it listens.
+import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { createServer as createTlsServer } from "node:tls";
 
 const NEWLINE = 10;
 const PREFIX_BYTES = 4;
@@ -56,9 +59,18 @@ function serve(socket, cut) {
 }
 
 const cut = { line: cutLines, frame: cutFrames }[process.argv[2]];
-if (cut === undefined) throw new Error("usage: node-net.mjs line|frame PORT");
+if (cut === undefined) throw new Error("usage: node-net.mjs line|frame PORT [CERTIFICATE KEY]");
 
-const server = createServer({ noDelay: true }, (socket) => serve(socket, cut));
+/** The cipher suite that the others agree on too, which is cheaper than Node's first choice. */
+const CIPHERS = "TLS_AES_128_GCM_SHA256:ECDHE-ECDSA-AES128-GCM-SHA256";
+const [certificate, key] = process.argv.slice(4);
+const server =
+  certificate === undefined
+    ? createServer({ noDelay: true }, (socket) => serve(socket, cut))
+    : createTlsServer(
+        { noDelay: true, cert: readFileSync(certificate), key: readFileSync(key), ciphers: CIPHERS },
+        (socket) => serve(socket, cut),
+      );
 server.listen({ host: "127.0.0.1", port: Number(process.argv[3]), backlog: 65_535 }, () => {
   const { address, port } = server.address();
   console.log(JSON.stringify({ msg: "ready", listeners: [{ name: "echo", address: `${address}:${port}` }] }));

@@ -75,12 +75,13 @@ async function weigh(server: Server): Promise<number> {
 /** Opens connections beside those that are there, keeps them while `use` runs, and gives back what it returns. */
 async function holding<T>(
   count: number,
+  tls: Load["tls"],
   server: Server,
   bench: Bench,
   faults: string[],
   use: () => Promise<T>,
 ): Promise<T> {
-  const load: Load = { mode: "hold", codec: "line", sizeBytes: 64, connections: count };
+  const load: Load = { mode: "hold", codec: "line", sizeBytes: 64, connections: count, ...(tls ? { tls } : {}) };
   const generator = await startGenerator(server.address, load, bench);
   try {
     faults.push(...loadFaults(await generator.result, load));
@@ -90,21 +91,28 @@ async function holding<T>(
   }
 }
 
-async function weighTwice(peer: Peer, server: Server, bench: Bench): Promise<IdleSample> {
+/** How many, and whether over TLS. */
+interface Crowd {
+  few: number;
+  many: number;
+  tls?: "full";
+}
+
+async function weighTwice(peer: Peer, server: Server, bench: Bench, { few, many, tls }: Crowd): Promise<IdleSample> {
   const faults: string[] = [];
   if (peer.runsNode) {
     const deaf = server.pids.filter((pid) => !catchesSignal(pid, SIGWINCH)).length;
     if (deaf > 0) faults.push(`${deaf} of ${server.pids.length} processes cannot be asked to collect`);
   }
-  return await holding(FEW, server, bench, faults, async () => {
+  return await holding(few, tls, server, bench, faults, async () => {
     const fewBytes = await weigh(server);
-    const manyBytes = await holding(MANY - FEW, server, bench, faults, async () => {
+    const manyBytes = await holding(many - few, tls, server, bench, faults, async () => {
       const bytes = await weigh(server);
       const sockets = countSockets(server.pids);
-      if (sockets < MANY) faults.push(`only ${sockets} sockets open at the end`);
+      if (sockets < many) faults.push(`only ${sockets} sockets open at the end`);
       return bytes;
     });
-    const kibPerConnection = (manyBytes - fewBytes) / KIB / (MANY - FEW);
+    const kibPerConnection = (manyBytes - fewBytes) / KIB / (many - few);
     return { faults, kibPerConnection, fewBytes, manyBytes };
   });
 }
@@ -118,25 +126,34 @@ export function idleObstacle(bench: Bench): string | undefined {
     : undefined;
 }
 
+/** The scenario for a crowd; `suite` judges it, if it has a figure for it. */
+export function idleScenario(
+  suite: "idle" | "tls",
+  crowd: Crowd,
+  peers: readonly Peer[],
+  bench: Bench,
+): Scenario<IdleSample> {
+  const { few, many, tls } = crowd;
+  return {
+    suite,
+    title: `${suite}: memory (PSS, all processes) from ${few} to ${many} connections, one line each, after a collection`,
+    connections: many,
+    peers,
+    against: ["go", "node-net"], // C keeps nothing in the process for a connection: no ratio to that.
+    metric: SLOPE,
+    columns: [
+      SLOPE,
+      mebibytes(`MiB at ${few}`, (sample) => sample.fewBytes),
+      mebibytes(`MiB at ${many}`, (sample) => sample.manyBytes),
+    ],
+    judged: suite === "idle",
+    measure: (peer) =>
+      withServer(startServer(peer, tls ? "tls-line" : "line", bench.machine, { collectable: true }), (server) =>
+        weighTwice(peer, server, bench, crowd),
+      ),
+  };
+}
+
 export function idleScenarios(peers: readonly Peer[], bench: Bench): Scenario<IdleSample>[] {
-  return [
-    {
-      suite: "idle",
-      title: `idle: memory (PSS, all processes) from ${FEW} to ${MANY} connections, one line each, after a collection`,
-      connections: MANY,
-      peers,
-      against: ["go", "node-net"], // C keeps nothing in the process for a connection: no ratio to that.
-      metric: SLOPE,
-      columns: [
-        SLOPE,
-        mebibytes(`MiB at ${FEW}`, (sample) => sample.fewBytes),
-        mebibytes(`MiB at ${MANY}`, (sample) => sample.manyBytes),
-      ],
-      judged: true,
-      measure: (peer) =>
-        withServer(startServer(peer, "line", bench.machine, { collectable: true }), (server) =>
-          weighTwice(peer, server, bench),
-        ),
-    },
-  ];
+  return [idleScenario("idle", { few: FEW, many: MANY }, peers, bench)];
 }

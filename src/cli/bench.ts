@@ -26,6 +26,7 @@ Examples:
   $ headrace bench 127.0.0.1:9000 --connections 1000 --rate 50000 --duration 30s
   $ headrace bench 127.0.0.1:9001 --codec frame --size 1KiB --connections 100 --pipeline 16
   $ headrace bench 127.0.0.1:9000 --churn --connections 100 --source 127.0.0.2,127.0.0.3
+  $ headrace bench 127.0.0.1:9443 --tls --connections 1000
   $ headrace bench 127.0.0.1:9000 --hold --connections 10000 --connect-rate 5000`;
 
 export function addBench(program: Command): void {
@@ -42,6 +43,8 @@ export function addBench(program: Command): void {
     .option("--flood", "send as much as the sockets take")
     .option("--churn", "connect, one message, close, over and over")
     .option("--hold", "connect, one message, then stay idle until the input is closed")
+    .option("--tls", "over TLS; the server's certificate is not looked at")
+    .option("--tls-resume", "with --churn, over TLS: all connections but the first take up its session")
     .option("--close <how>", "how connections end: fin or reset (default: fin)")
     .option("--duration <time>", "length of the measured window (default: 5s)")
     .option("--warmup <time>", "load before the window (default: 1s)")

@@ -3,6 +3,7 @@
  * byte for byte where it lies in the input arena, and tells the traffic of every right reply. Per message it allocates
  * nothing. A wrong byte ends it: what follows could not be told apart.
  */
+import { constants } from "node:os";
 import { isPeerReset, type SlotOwner } from "../engine/engine.ts";
 import type { Load } from "./load.ts";
 
@@ -79,6 +80,7 @@ export class Client implements SlotOwner {
     if (this.phase === "closed") return;
     const { engine, tally } = this.#load;
     const connected = this.phase === "open";
+    if (connected) this.#load.encryption?.keep(this.#slot, this.#generation);
     this.phase = "closed";
     tally.lost += this.sent - this.received;
     if (how === "finish" && connected) engine.close(this.#slot, this.#generation, FLUSH_MS);
@@ -87,6 +89,17 @@ export class Client implements SlotOwner {
   }
 
   onOpen(): void {
+    const { encryption } = this.#load;
+    if (encryption) encryption.begin(this.#slot, this.#generation);
+    else this.#opened();
+  }
+
+  onSecured(): void {
+    if (this.#load.encryption?.secured(this.#slot, this.#generation)) this.#opened();
+    else this.onError(constants.errno.EPROTO);
+  }
+
+  #opened(): void {
     this.phase = "open";
     this.#load.tally.opened += 1;
     this.#load.opened(this);

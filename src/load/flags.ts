@@ -9,7 +9,7 @@ import { HeadraceError } from "../base/errors.ts";
 import { HEADER_BYTES } from "../codec/rpc-header.ts";
 import { choice, numeric, Wrong } from "../config/kinds.ts";
 import { COUNT, DURATION, SIZE } from "../config/units.ts";
-import { LOAD_CODECS, type LoadCodec, type LoadMode, type LoadOptions } from "./options.ts";
+import { LOAD_CODECS, type LoadCodec, type LoadMode, type LoadOptions, type LoadTls } from "./options.ts";
 
 /** As commander gives them; absent when not given. */
 export interface LoadFlags {
@@ -22,6 +22,8 @@ export interface LoadFlags {
   readonly flood?: boolean;
   readonly churn?: boolean;
   readonly hold?: boolean;
+  readonly tls?: boolean;
+  readonly tlsResume?: boolean;
   readonly close?: string;
   readonly duration?: string;
   readonly warmup?: string;
@@ -104,6 +106,13 @@ function readMode(flags: LoadFlags): LoadMode {
   return mode;
 }
 
+/** Only there a connection ends, and leaves its session, before the next one begins. */
+function readTls({ tls, tlsResume }: LoadFlags, mode: LoadMode): LoadTls {
+  if (tlsResume && mode !== "churn")
+    throw usage("--tls-resume", "is for --churn: it takes up sessions of connections that are over");
+  return tlsResume ? "resume" : tls ? "full" : "off";
+}
+
 function readSize(codec: LoadCodec, given: string | undefined): number {
   // A line of its "\n" alone could not be told from another.
   const least = codec === "line" ? 2 : 1;
@@ -145,6 +154,7 @@ export function readLoad(target: string, flags: LoadFlags): LoadOptions {
     mode,
     connections,
     pipeline: read("--pipeline", flags.pipeline, DEPTHS, 1),
+    tls: readTls(flags, mode),
     close: read("--close", flags.close, choice(["fin", "reset"]), "fin") === "fin" ? "finish" : "reset",
     warmupMs: readWarmup(flags.warmup),
     durationMs: read("--duration", flags.duration, DURATIONS, 5_000),

@@ -10,6 +10,7 @@ import { Client } from "./client.ts";
 import { RoundClock } from "./clock.ts";
 import { ClosedLoop } from "./closed-loop.ts";
 import { Connector } from "./connector.ts";
+import { Encryption } from "./encryption.ts";
 import { Flood } from "./flood.ts";
 import { Hold } from "./hold.ts";
 import { Latencies } from "./latency.ts";
@@ -39,6 +40,7 @@ export class Generator implements Load {
   readonly latencies: Latencies = new Latencies();
   readonly clock: RoundClock = new RoundClock();
   readonly traffic: Traffic;
+  readonly encryption: Encryption | undefined;
   readonly #clients: readonly Client[];
   readonly #opening: Opening;
   readonly #connector: Connector;
@@ -46,12 +48,13 @@ export class Generator implements Load {
   #arrivedAt = 0;
   #arrivedBytes = 0;
 
-  /** Throws `usage` when the descriptors do not suffice. */
+  /** Throws `usage` when the descriptors do not suffice, `tls-unavailable` where this Node has no TLS. */
   constructor(share: LoadShare) {
     checkDescriptors(share);
     this.share = share;
     this.payload = new Payload(share.codec, share.sizeBytes);
     this.engine = new Engine({ totals: this.clock.totals });
+    this.encryption = share.tls === "off" ? undefined : new Encryption(this.engine, share);
     this.#connector = new Connector(this);
     const count = share.mode === "churn" ? 0 : share.connections;
     this.#clients = Array.from({ length: count }, (_, index) => new Client(this, share.first + index, index));

@@ -2,6 +2,7 @@
 import type { Engine } from "../engine/engine.ts";
 import type { Client } from "./client.ts";
 import type { RoundClock } from "./clock.ts";
+import type { Encryption } from "./encryption.ts";
 import type { Latencies } from "./latency.ts";
 import type { LoadShare } from "./options.ts";
 import type { Payload } from "./payload.ts";
@@ -15,7 +16,9 @@ export interface Load {
   readonly latencies: Latencies;
   readonly clock: RoundClock;
   readonly traffic: Traffic;
-  /** The connect succeeded. */
+  /** Of a load over TLS. */
+  readonly encryption: Encryption | undefined;
+  /** The connect succeeded, and the handshake. */
   opened(client: Client): void;
   /** The connection is over, for whatever reason; it has been counted. */
   gone(client: Client): void;

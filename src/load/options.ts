@@ -19,6 +19,9 @@ export type LoadCodec = (typeof LOAD_CODECS)[number];
  */
 export type LoadMode = "closed" | "open" | "flood" | "churn" | "hold";
 
+/** `full`: every connection makes a handshake of its own; `resume`: all but the first take up its session. */
+export type LoadTls = "off" | "full" | "resume";
+
 export interface LoadOptions {
   /** IP literal. */
   readonly host: string;
@@ -35,6 +38,7 @@ export interface LoadOptions {
   readonly messagesPerSecond?: number;
   /** New connections per second at most. Absent: as fast as they are accepted. */
   readonly connectsPerSecond?: number;
+  readonly tls: LoadTls;
   /** How a connection ends: FIN, or RST. */
   readonly close: "finish" | "reset";
   readonly warmupMs: number;

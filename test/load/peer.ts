@@ -56,6 +56,7 @@ const SHORT: Omit<LoadOptions, "port"> = {
   host: "127.0.0.1",
   codec: "line",
   sizeBytes: 64,
+  tls: "off",
   mode: "closed",
   connections: 4,
   pipeline: 1,
