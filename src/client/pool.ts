@@ -136,6 +136,7 @@ export class ConnectionPool implements Pool {
       else if (eviction === "closing") this.settle(call, "client-closed", closedError(this.name));
       else this.settle(call, error.code === "reply-invalid" ? "reply-invalid" : "connection-lost", error);
     }
+    if (this.#waiting.first?.again) this.#serveWaiting();
     this.#demand();
   }
 
@@ -147,14 +148,10 @@ export class ConnectionPool implements Pool {
 
   tick(engine: Engine): void {
     for (const target of this.#targets) target.reap(engine.now);
+    if (this.#waiting.size === 0) return;
     // A connection that was unsure may be fit by now, and a target's pause over.
-    for (let call = this.#waiting.first; call; call = this.#waiting.first) {
-      const connection = choose(this.#targets, hasRoom)?.take();
-      if (!connection) break;
-      this.#feed(connection);
-      if (call === this.#waiting.first) break;
-    }
-    if (this.#waiting.size > 0) this.#demand();
+    this.#serveWaiting();
+    this.#demand();
   }
 
   /** The worker has stopped: what is under way is lost. */
@@ -230,6 +227,15 @@ export class ConnectionPool implements Pool {
     }
   }
 
+  /** Calls that wait get whatever room there is. */
+  #serveWaiting(): void {
+    for (let call = this.#waiting.first; call; call = this.#waiting.first) {
+      const connection = choose(this.#targets, hasRoom)?.take();
+      if (connection) this.#feed(connection);
+      if (call === this.#waiting.first) return;
+    }
+  }
+
   /** Opens as many connections as the calls that wait need. When there will be none, they fail. */
   #demand(): void {
     if (this.#ending) return;
@@ -289,6 +295,7 @@ export class ConnectionPool implements Pool {
     if (this.#ending) return "fails";
     if (eviction === "goodbye") {
       this.counters.moved += 1;
+      call.again = true;
       return "again";
     }
     if (call.again || call.options.idempotent !== true || this.settings.retryShare === 0) return "fails";

@@ -11,6 +11,9 @@ import { echo, lineClient, openDownstream, outcomeOf, stop, unusedPort } from ".
 import { openPeer } from "../support/peer.js";
 import { until } from "../support/until.js";
 
+/** What a busy machine may add to a deadline that is kept. */
+const LATE_MS = 100;
+
 /** Does what the line says. */
 function obey(text: string, socket: Socket): void {
   const [order = "", number] = text.split(" ");
@@ -46,8 +49,8 @@ test("late: the caller hears of its deadline in time, and nobody ever gets that 
   const client = lineClient(t, { targets: [downstream.target] });
   await client.call("a");
   const begun = performance.now();
-  await assert.rejects(client.call("late 120", { timeoutMs: 50 }), /no reply from 127\.0\.0\.1:\d+ within 50 ms/);
-  assert.ok(performance.now() - begun < 70);
+  await assert.rejects(client.call("late 200", { timeoutMs: 50 }), /no reply from 127\.0\.0\.1:\d+ within 50 ms/);
+  assert.ok(performance.now() - begun < 50 + LATE_MS);
   for (let i = 0; i < 30; i++) {
     assert.equal(await client.call(`b${i}`), `b${i}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -73,7 +76,7 @@ test("hang: every caller hears of its own deadline, and the server is told by RS
   );
   for (const outcome of outcomes) {
     assert.ok(
-      typeof outcome === "object" && outcome.code === "deadline-exceeded" && outcome.late < 20,
+      typeof outcome === "object" && outcome.code === "deadline-exceeded" && outcome.late < LATE_MS,
       String(outcome),
     );
   }
@@ -147,7 +150,7 @@ test("unreachable: nobody answers the SYN, so a call fails after timeouts.connec
   const begun = performance.now();
   await assert.rejects(client.call("a"), /no answer within 150 ms \(127\.0\.0\.1\)/);
   const ms = performance.now() - begun;
-  assert.ok(ms >= 149 && ms < 190, `${ms} ms`);
+  assert.ok(ms >= 149 && ms < 150 + LATE_MS, `${ms} ms`);
   assert.equal(client.stats().counts.connectFaults.timeout, 1);
   const patient = lineClient(t, { targets: [`127.0.0.1:${port}`], timeouts: { connect: "10s" } });
   await assert.rejects(patient.call("a", { timeoutMs: 60 }), /no connection had room and none came about within 60 ms/);
@@ -194,6 +197,11 @@ test("retries: none by default, none without leave, one with it, and only within
   assert.equal(await outcomeOf(some.call("nothing left", { idempotent: true })), "connection-closed");
   const { retried, retriesRefused } = some.stats().counts;
   assert.deepEqual([retried, retriesRefused], [1, 1]);
+  const idle = lineClient(t, { targets: [downstream.target], retries: "100%" });
+  await Promise.all([idle.call("a"), idle.call("b")]);
+  left = 1;
+  assert.equal(await idle.call("on the other one", { idempotent: true }), "on the other one");
+  assert.equal(idle.stats().counts.opened, 2);
   const many = lineClient(t, { targets: [downstream.target], retries: "100%" });
   for (let i = 0; i < 10; i++) await many.call("a");
   left = 2;

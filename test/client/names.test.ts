@@ -47,7 +47,7 @@ test("two addresses, one of them a black hole: the other one is tried after a qu
   const begun = performance.now();
   assert.equal(await client.call("a"), "a");
   const ms = performance.now() - begun;
-  assert.ok(ms > 200 && ms < 350, `${ms} ms`);
+  assert.ok(ms > 200 && ms < 500, `${ms} ms`);
   // It is known by now that the first one does not answer.
   const again = performance.now();
   await Promise.all([client.call("b"), client.call("c"), client.call("d")]);

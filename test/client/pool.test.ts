@@ -6,6 +6,9 @@ import { sharedEngine } from "#src/engine/shared.js";
 import { echo, lineClient, openDownstream, outcomeOf } from "../support/downstream.js";
 import { until } from "../support/until.js";
 
+/** What a busy machine may add to a deadline that is kept. */
+const LATE_MS = 100;
+
 /** A downstream's answer for the test to give later. */
 function held(): { answer: (text: string, socket: Socket) => void; release(): void; waiting: number } {
   const waiting: (() => void)[] = [];
@@ -81,7 +84,7 @@ test("a deadline passes while the call waits: it has never been sent, and its pl
   const begun = performance.now();
   await assert.rejects(client.call("second", { timeoutMs: 60 }), /test: no connection had room within 60 ms/);
   const ms = performance.now() - begun;
-  assert.ok(ms >= 60 && ms < 80, `${ms} ms`);
+  assert.ok(ms >= 59 && ms < 60 + LATE_MS, `${ms} ms`);
   const third = client.call("third");
   later.release();
   await first;
