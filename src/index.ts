@@ -20,6 +20,8 @@ export type {
   Connection,
   ConnectionInfo,
   ConnectionTimeouts,
+  ConnectionTls,
+  ConnectionTlsClient,
   Context,
   Duration,
   SendResult,
