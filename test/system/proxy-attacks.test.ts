@@ -91,7 +91,7 @@ timeouts: { proxyHeader: ${DEADLINE_MS}ms, idle: off }
         `ordinary p50 ${p50.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms of ${trips.length}; memory +${Math.round(grown / MiB)} MiB; ` +
           `at most ${peak.prefaces} unfinished headers, ${Math.round(peak.held / 1024)} KiB held`,
       );
-      assert.ok(p99 < 250, `p99 ${p99} ms`);
+      assert.ok(p99 < 1_000, `p99 ${p99} ms`);
     },
   };
 }
