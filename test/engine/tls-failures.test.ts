@@ -32,10 +32,10 @@ for (const [what, bytes, reason] of [
   ["a line", "hello, is this thing on?\n", /wrong version number/],
   [
     "a record that is too long",
-    "\x16\x03\x01\xff\xff" + "x".repeat(66_000),
+    `\x16\x03\x01\xff\xff${"x".repeat(66_000)}`,
     /packet length too long|data length too long|wrong/,
   ],
-  ["a client hello that is none", "\x16\x03\x01\x00\x10\x01\x00\x00\x0c" + "\xff".repeat(12), /./],
+  ["a client hello that is none", `\x16\x03\x01\x00\x10\x01\x00\x00\x0c${"\xff".repeat(12)}`, /./],
 ] as const) {
   test(`${what} instead of a handshake: EPROTO, a reason, and a FIN, not a reset`, async (t) => {
     const loopback = openSecure(t, serverContext());

@@ -130,3 +130,18 @@ for (const [what, fault] of Object.entries({
     assert.match(reports.join("\n"), new RegExp(what));
   });
 }
+
+test("planted in the TLS addon and reported: heap-buffer-overflow", (t) => {
+  const copy = sanitizedPackage(t, {
+    file: join("tls", "context.c"),
+    text: "self->alpn = malloc(length)",
+    by: "self->alpn = malloc(length - 1)",
+  });
+  const source = `
+    import { tlsAddon } from ${JSON.stringify(join(copy, "dist", "os", "tls-addon.js"))};
+    const options = { side: "client", certificates: [], verify: "none", alpn: ["rpc/1"], minVersion: "TLSv1.2" };
+    tlsAddon().context({ ...options, sessionIdContext: "" });
+  `;
+  const { reports } = sanitized(copy, ["--input-type=module", "--eval", source]);
+  assert.match(reports.join("\n"), /heap-buffer-overflow/);
+});
