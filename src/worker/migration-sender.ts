@@ -28,7 +28,8 @@ const WINDOW = 256;
 /** Of one batch. */
 const BATCH_CONNECTIONS = 64;
 const BATCH_BYTES: number = 1 << 20;
-const IN_FLIGHT = "requests were in flight for so long that its shared state could not be handed off";
+const IN_FLIGHT =
+  "requests were in flight, or connections not served yet, for so long that its shared state could not be handed off";
 /** The part of all the time there is in which a service with `handOff` must have answered what is in flight. */
 const QUIET_PART = 0.8;
 /** How long the other side has to say hello, ms. */
@@ -115,6 +116,8 @@ export class MoveSender {
   #gone = false;
   /** Connections of these that are still in their preface move when they are through. */
   readonly #expected = new Set<Endpoint>();
+  /** The same of services that are about to hand off: all of theirs have to be there first. */
+  readonly #gathering = new Map<Endpoint, (connection: ServedConnection | undefined) => void>();
   /** An answer was not understood: whom it was about cannot be known. */
   #deaf = false;
 
@@ -192,29 +195,40 @@ export class MoveSender {
     this.#handOffs += 1;
     let handed = false;
     const quiet = new Deferred();
+    const asked = [...connections];
     const busy = new Set<ServedConnection>();
+    const isQuiet = (): boolean => busy.size === 0 && endpoint.prefaces === 0;
     const onQuiet = (connection: ServedConnection): void => {
       if (handed) this.#goOnWith(connection);
-      else if (connection.standing !== "busy" && busy.delete(connection) && busy.size === 0) quiet.resolve();
+      else if (connection.standing !== "busy" && busy.delete(connection) && isQuiet()) quiet.resolve();
     };
-    await inSlices(connections, (connection) => {
+    const ask = (connection: ServedConnection): void => {
       if (connection.leave(onQuiet) && connection.standing === "busy") busy.add(connection);
+    };
+    this.#gathering.set(endpoint, (connection) => {
+      if (connection) {
+        asked.push(connection);
+        ask(connection);
+      }
+      if (isQuiet()) quiet.resolve();
     });
-    if (busy.size > 0) {
+    await inSlices(connections, ask);
+    if (!isQuiet()) {
       const enough = setTimeout(quiet.resolve, QUIET_PART * this.#options.withinMs);
       await quiet.promise;
       clearTimeout(enough);
     }
     await nextTurn();
     // What a request does to the shared state after it was handed off would be lost, although it was answered.
-    const problem = busy.size > 0 ? IN_FLIGHT : await this.#handOffTo(endpoint, index);
+    const problem = isQuiet() ? await this.#handOffTo(endpoint, index) : IN_FLIGHT;
     await nextTurn();
+    this.#gathering.delete(endpoint);
     if (problem === undefined && !this.#closing) {
       handed = true;
-      this.#ready = this.#ready.concat(connections);
+      this.#ready = this.#ready.concat(asked);
     } else {
       if (problem !== undefined) endpoint.log.warn({ problem }, "connections of this service do not move");
-      await inSlices(connections, (connection) => connection.stay());
+      await inSlices(asked, (connection) => connection.stay());
     }
     this.#handOffs -= 1;
     this.#schedule();
@@ -263,7 +277,9 @@ export class MoveSender {
     this.#finish();
   }
 
+  /** One that was accepted before the move is through its preface now, or has ended in it. */
   #goOnWithLate(endpoint: Endpoint, connection: ServedConnection | undefined): void {
+    this.#gathering.get(endpoint)?.(connection);
     if (!this.#expected.has(endpoint)) return;
     if (connection && !this.#closing) this.#candidates.push(connection);
     this.#schedule();

@@ -108,3 +108,38 @@ test("a few connections that move to a new worker are not held up by them", asyn
   assert.equal((await move(a, b, { most: 1, handOff: false })).moved, 1);
   assert.ok(performance.now() - began < 1_000);
 });
+
+/** Numbers the lines of all its connections, and hands the number off. */
+const counting: AnyService = defineService({
+  codec: line(),
+  timeouts: { firstByte: "off" },
+  env: () => ({ lines: 0 }),
+  onMessage: (_text, { env }) => String(++env.lines),
+  handOff: ({ lines }) => Buffer.from(String(lines)),
+  takeOver(env, bytes) {
+    env.lines += Number(Buffer.from(bytes).toString());
+  },
+});
+
+for (const finishes of [true, false]) {
+  test(`shared state is handed off when all are through${finishes ? "" : ", and not at all when one is not in time"}`, async (t) => {
+    const options = { ...PROXIED, timeouts: { proxyHeader: 10_000 } } as const;
+    const a = await openServing(t, counting, options);
+    const b = await openServing(t, counting, { ...options, beside: a });
+    const [served, late] = [await openPeer(t, a.port), await openPeer(t, a.port)];
+    served.write(Buffer.concat([v1(), Buffer.from("x\n")]));
+    late.write(v2().subarray(0, 20));
+    await served.receives(2);
+    await until("the late one", () => a.figure("prefaces") === 1);
+    const moving = move(a, b, { withinMs: finishes ? 5_000 : 500 });
+    await until("the first is told to leave", () => a.server.connections()[0]?.standing === "quiet");
+    if (finishes) late.write(Buffer.concat([v2().subarray(20), Buffer.from("x\n")]));
+    assert.equal((await moving).moved, finishes ? 2 : 0);
+    if (!finishes) late.write(Buffer.concat([v2().subarray(20), Buffer.from("x\n")]));
+    await late.receives(2);
+    served.write("x\n");
+    await served.receives(4);
+    assert.deepEqual([served.text, late.text], ["1\n3\n", "2\n"]);
+    assert.equal((finishes ? b : a).figure("active"), 2);
+  });
+}
