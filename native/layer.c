@@ -106,7 +106,6 @@ void layer_linger(engine *self, slot *conn, double linger_ms) {
   conn->state = SLOT_CLOSING;
   conn->close_ms = 0;
   conn->close_end = self->now;
-  conn->flags |= FLAG_READABLE;
   engine_watch_closing(self, conn, self->now + linger_ms);
   engine_enqueue(self, conn);
 }

@@ -15,7 +15,7 @@ export type TlsContext = { readonly tlsContext: unique symbol };
 /** Ticket keys in memory that several processes share. */
 export type TicketMemory = { readonly ticketMemory: unique symbol };
 
-export interface TlsCertificate {
+interface TlsCertificate {
   /** PEM: the certificate itself, then those between it and the root. */
   readonly chain: string;
   /** PEM, not encrypted. */

@@ -1,5 +1,7 @@
 /** How a secured connection ends: close_notify and FIN, from either side, in order; and without them. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { test } from "node:test";
 import { Engine } from "#src/engine/engine.js";
 import { openDescriptors, sameDescriptors } from "../support/census.js";
@@ -48,6 +50,22 @@ for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
     assert.equal(peer.error, undefined);
   });
 }
+
+test("the end is announced: a client that insists on close_notify gets it", async (t) => {
+  const loopback = openSecure(t, serverContext());
+  const client = spawn("openssl", ["s_client", "-connect", `127.0.0.1:${loopback.port}`, "-quiet"]);
+  t.after(() => client.kill());
+  let said = "";
+  for (const stream of [client.stdout, client.stderr]) stream.on("data", (bytes: Buffer) => (said += bytes));
+  const exited = once(client, "exit");
+  const served = await loopback.nth(0);
+  await secured(served);
+  served.send("bye\n");
+  served.close();
+  await exited;
+  assert.match(said, /bye/);
+  assert.doesNotMatch(said, /unexpected eof|errno/);
+});
 
 test("finish ends one direction only", async (t) => {
   const loopback = openSecure(t, serverContext());

@@ -66,7 +66,7 @@ export function echo(recorder: Recorder): Recorder {
   return recorder;
 }
 
-export const TRUSTING = { ca: authority.certificate, servername: "localhost", host: "127.0.0.1" } as const;
+const TRUSTING = { ca: authority.certificate, servername: "localhost", host: "127.0.0.1" } as const;
 
 export interface SecurePeer extends Peer {
   readonly socket: TLSSocket;
@@ -90,7 +90,7 @@ export async function openSecurePeer(
   return peer;
 }
 
-export const isSecured = (recorder: Recorder): boolean => recorder.count("secured") > 0;
+const isSecured = (recorder: Recorder): boolean => recorder.count("secured") > 0;
 
 export function secured(recorder: Recorder): Promise<true> {
   return until("the handshake", () => {
