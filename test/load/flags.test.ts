@@ -33,6 +33,7 @@ test("without flags: one connection, a closed loop, lines of 64 bytes", () => {
     durationMs: 5_000,
     timeoutMs: 10_000,
     sources: [],
+    tls: "off",
     processes: 1,
   });
 });
@@ -67,6 +68,7 @@ test("every flag is read in its unit", () => {
     durationMs: 120_000,
     timeoutMs: 500,
     sources: ["::1", "::2"],
+    tls: "off",
     processes: 2,
   });
 });
