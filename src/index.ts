@@ -52,6 +52,8 @@ export type {
   Connection,
   ConnectionInfo,
   ConnectionTimeouts,
+  ConnectionTls,
+  ConnectionTlsClient,
   Context,
   Duration,
   SendResult,

@@ -262,10 +262,10 @@ export const DEFAULT_SHED: Readonly<Shed> = {
 
 /** Whether clients are asked for a certificate, and whether they must have one. */
 export const CLIENT_CERTIFICATE = ["none", "optional", "required"] as const;
-export type ClientCertificate = (typeof CLIENT_CERTIFICATE)[number];
+type ClientCertificate = (typeof CLIENT_CERTIFICATE)[number];
 
 export const TLS_VERSIONS = ["TLSv1.2", "TLSv1.3"] as const;
-export type TlsVersion = (typeof TLS_VERSIONS)[number];
+type TlsVersion = (typeof TLS_VERSIONS)[number];
 
 /** What a TLS listener does where nothing else is said. Files have no defaults. */
 export interface TlsDefaults {

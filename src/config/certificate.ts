@@ -12,7 +12,7 @@ import type { CertificateFiles, GivenFile, TlsConfig } from "./config.ts";
 import type { Finding } from "./finding.ts";
 
 /** What may be shown of a certificate. */
-export interface CertificateFacts {
+interface CertificateFacts {
   readonly file: string;
   readonly names: readonly string[];
   /** ISO 8601. */
@@ -26,7 +26,7 @@ export interface Examined {
   readonly warnings: readonly Warning[];
 }
 
-export interface Warning {
+interface Warning {
   readonly message: string;
   /** A command, or what to do. */
   readonly repair: string;
@@ -41,8 +41,8 @@ export interface TlsFiles {
   readonly digest: string;
 }
 
-/** One that ends sooner should have been replaced by now. */
-const SOON_MS: number = 7 * 24 * 3_600_000;
+/** One that ends sooner should have been replaced by now, ms. */
+export const SOON_MS: number = 7 * 24 * 3_600_000;
 const OTHERS_READ = 0o004;
 const CERTIFICATE_BLOCK =
   /-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[^-]+-----END (?:TRUSTED |X509 )?CERTIFICATE-----/g;

@@ -17,7 +17,7 @@ import {
 import type { ProxyInfo } from "../codec/proxy-header.ts";
 import { COUNTER } from "../engine/layout.ts";
 import { LISTENER_CLOSED, WORKER_FIELDS } from "../os/scoreboard.ts";
-import type { Connection } from "../service/connection.ts";
+import type { Connection, ConnectionTls } from "../service/connection.ts";
 import type { Service } from "../service/define.ts";
 import { ALARM_TICK_MS } from "./alarm.ts";
 import { BufferMemory } from "./buffer-memory.ts";
@@ -42,6 +42,8 @@ export interface TestConnectionOptions<Env> {
    * one would have brought; `remote` is the client that it names.
    */
   readonly proxy?: ProxyInfo;
+  /** What TLS would have said. Such a connection does not move. */
+  readonly tls?: ConnectionTls;
   readonly peer?: { readonly host: string; readonly port: number };
   readonly log?: Logger;
 }
@@ -175,8 +177,9 @@ function open<State, In, Out, Env>(
     // Now the other worker would be told; what came meanwhile is heard after that.
     connection.begin();
   } else {
-    const { peer, proxy } = options;
-    if (peer || proxy) connection.comesFrom({ ...(peer ? { peer } : {}), ...(proxy ? { proxy } : {}) });
+    const { peer, proxy, tls } = options;
+    const origin = { ...(peer ? { peer } : {}), ...(proxy ? { proxy } : {}), ...(tls ? { tls } : {}) };
+    if (peer || proxy || tls) connection.comesFrom(origin);
     connection.onOpen();
   }
 

@@ -6,7 +6,7 @@
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { TlsSecrets } from "../base/tls-material.ts";
-import { type Examined, examine, filesOf, readTlsFiles, type TlsFiles } from "../config/certificate.ts";
+import { type Examined, examine, filesOf, readTlsFiles, SOON_MS, type TlsFiles } from "../config/certificate.ts";
 import type { Config, ListenerConfig, TlsConfig } from "../config/config.ts";
 import { type Finding, refuse } from "../config/finding.ts";
 import { listenerKey } from "../config/listener-key.ts";
@@ -158,6 +158,18 @@ export class Certificates {
     held.loadedAt = now();
     delete held.problem;
     return "new";
+  }
+
+  /** Says again which of them end soon, or have ended: whoever was to renew them may have forgotten it. */
+  remind(at: number): void {
+    for (const { examined } of this.#held.values()) {
+      for (const { file, notAfter } of examined.facts) {
+        const left = Date.parse(notAfter) - at;
+        if (left < 0) this.#log.error({ file, notAfter }, `the certificate in ${file} has expired on ${notAfter}`);
+        else if (left < SOON_MS)
+          this.#log.warn({ file, notAfter }, `the certificate in ${file} expires on ${notAfter}`);
+      }
+    }
   }
 
   #warn({ warnings }: Examined): void {

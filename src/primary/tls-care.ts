@@ -1,6 +1,6 @@
 /**
  * What TLS needs while a server runs, from when this primary is the main one until it stops or has handed over: its
- * certificate files are watched, and the keys of session tickets change. Both are nothing where nobody uses TLS.
+ * certificate files are watched, their end is thought of, and the keys of session tickets change.
  */
 import type { Logger } from "../base/log.ts";
 import { CertificateWatch } from "./certificate-watch.ts";
@@ -8,6 +8,7 @@ import type { Primary } from "./primary.ts";
 
 /** How often the age of the ticket keys is looked at: not a timer of hours, because machines sleep. */
 const TICKETS_MS = 60_000;
+const REMIND_MS: number = 12 * 3_600_000;
 
 export function careForTls(primary: Primary, log: Logger): void {
   const { certificates, crew, stopSignal } = primary;
@@ -21,8 +22,10 @@ export function careForTls(primary: Primary, log: Logger): void {
   };
   rotate();
   const rotation = setInterval(rotate, TICKETS_MS).unref();
+  const reminder = setInterval(() => certificates.remind(Date.now()), REMIND_MS).unref();
   const end = (): void => {
     clearInterval(rotation);
+    clearInterval(reminder);
     watch.end();
   };
   if (stopSignal.aborted) end();

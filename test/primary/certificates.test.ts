@@ -125,6 +125,19 @@ test("files that are put back as they were are no change, and no problem any mor
   assert.equal(certificates.status(config)[0]?.problem, undefined);
 });
 
+test("of one that ends soon, or has, one is reminded", (t) => {
+  const { certificates, logged } = open(t);
+  const DAY_MS = 24 * 3_600_000;
+  const said = (at: number): string[] => {
+    const before = logged.length;
+    certificates.remind(at);
+    return logged.slice(before).map(({ level, msg }) => `${level} ${msg.replace(/^.*c\.pem/, "")}`);
+  };
+  assert.deepEqual(said(Date.now()), []);
+  assert.match(said(Date.now() + 25 * DAY_MS)[0] ?? "", /^40 {2}expires on \d{4}-/);
+  assert.match(said(Date.now() + 31 * DAY_MS)[0] ?? "", /^50 {2}has expired on \d{4}-/);
+});
+
 test("what no configuration names any more is forgotten", (t) => {
   const { certificates, config } = open(t);
   certificates.keepOnly({ listeners: config.listeners.slice(2) });

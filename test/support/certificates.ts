@@ -1,7 +1,7 @@
 /** Certificates for tests, made by the openssl that is installed: an authority, and whoever it signs. */
 import { execFileSync } from "node:child_process";
 import { X509Certificate } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 export interface Issued {
@@ -72,11 +72,6 @@ export class Authority {
     openssl("x509", "-req", "-in", request, ...by, "-days", `${days}`, "-copy_extensions", "copy", "-out", certificate);
     return { certificate, key };
   }
-}
-
-/** Puts `issued` where `at` names its files, each in one step, the certificate first. */
-export function replaceFiles(at: Issued, issued: Issued): void {
-  for (const part of ["certificate", "key"] as const) renameSync(issued[part], at[part]);
 }
 
 /** No two certificates have the same. */
