@@ -4,13 +4,13 @@
  */
 import { parseArgs } from "node:util";
 import type { SuiteName } from "./figures.ts";
-import { HEADRACE_CONNECTIONS, PEER_IDS, type PeerId } from "./peers.ts";
+import { HEADRACE_CONNECTIONS, PEER_IDS } from "./peers.ts";
 
 export type Codec = "line" | "frame";
 
 export interface Options {
   suites: readonly SuiteName[];
-  peers: readonly PeerId[];
+  peers: readonly (typeof PEER_IDS)[number][];
   runs: number;
   seconds: number;
   warmupSeconds: number;
@@ -39,6 +39,7 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [options]
   (none)   all four
 
   overload: goodput and latency past capacity; "npm run bench -- overload --help"
+  udp: datagrams beside C and node:dgram; "npm run bench -- udp --help"
   handover, migrate, respawn: what clients see while a server changes; "npm run bench -- handover --help"
   reject                 what it costs to turn a newcomer away; "npm run bench -- reject --help"
 

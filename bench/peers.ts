@@ -9,10 +9,12 @@ import { join } from "node:path";
 import { firstLine, type Machine } from "./machine.ts";
 
 export const PEER_IDS = ["headrace", "c", "go", "node-net"] as const;
-export type PeerId = (typeof PEER_IDS)[number];
+type TcpPeerId = (typeof PEER_IDS)[number];
+/** The last two echo datagrams (udp/peers.ts). */
+export type PeerId = TcpPeerId | "c-udp" | "node-dgram";
 
 /** What is asked of a peer. `line-flush10` is Go's way to answer a flood; the others have one way for all lines. */
-export type Duty = "line" | "frame" | "line-flush10";
+export type Duty = "line" | "frame" | "line-flush10" | "datagram";
 
 export interface Peer {
   id: PeerId;
@@ -70,10 +72,15 @@ function headrace(): Peer | Absentee {
   };
 }
 
-/** Path of the compiled C echo; undefined without a compiler. */
-export function buildEcho(): string | undefined {
+/** Path of a compiled peer; undefined without a compiler. */
+export function buildProgram(name: string): string | undefined {
   if (firstLine("cc", "--version") === undefined) return undefined;
-  return build("echo-c", "cc", "-std=c11", "-O2", "-o", "OUTPUT", join(SOURCES, "echo.c"));
+  return build(`${name}-c`, "cc", "-std=c11", "-O2", "-o", "OUTPUT", join(SOURCES, `${name}.c`));
+}
+
+/** The C echo. */
+export function buildEcho(): string | undefined {
+  return buildProgram("echo");
 }
 
 function c(): Peer | Absentee {
@@ -104,7 +111,7 @@ function nodeNet(): Peer {
 }
 
 /** Compiles what must be. In the order asked for. */
-export function preparePeers(ids: readonly PeerId[], machine: Machine): { peers: Peer[]; absent: Absentee[] } {
+export function preparePeers(ids: readonly TcpPeerId[], machine: Machine): { peers: Peer[]; absent: Absentee[] } {
   const make = { headrace, c, go: () => go(machine), "node-net": nodeNet };
   const all = ids.map((id) => make[id]());
   return {
