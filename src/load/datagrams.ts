@@ -4,7 +4,7 @@
  * and the next one takes its place; in the open loop messages leave when they are due, whatever comes back.
  */
 import { HeadraceError } from "../base/errors.ts";
-import { endWords } from "../connection/datagram-source.ts";
+import { endWords } from "../engine/datagram-end.ts";
 import { Engine } from "../engine/engine.ts";
 import { TICK_MS } from "../engine/layout.ts";
 import { addon } from "../os/addon.ts";

@@ -52,7 +52,6 @@ test("TypeScript is loaded where Node can, else the error says which Node can", 
     "const answer: number = 42;\nexport default defineService({ codec: line(), onMessage: () => String(answer) });";
   const path = writeService(makeFolder(t), body, "service.ts");
   const { features } = process as { features: { typescript?: unknown } };
-  if (features.typescript)
-    assert.equal((await loadService({ kind: "module", path, given: path })).name, "line");
+  if (features.typescript) assert.equal((await loadService({ kind: "module", path, given: path })).name, "line");
   else assert.match((await refusal(path)).message, /TypeScript needs Node 22\.18 or later \(this is \d+\./);
 });
