@@ -4,13 +4,13 @@
  */
 import { parseArgs } from "node:util";
 import type { SuiteName } from "./figures.ts";
-import { HEADRACE_CONNECTIONS, PEER_IDS } from "./peers.ts";
+import { HEADRACE_CONNECTIONS, PEER_IDS, RIVALS, type TcpPeerId } from "./peers.ts";
 
 export type Codec = "line" | "frame";
 
 export interface Options {
   suites: readonly SuiteName[];
-  peers: readonly (typeof PEER_IDS)[number][];
+  peers: readonly TcpPeerId[];
   runs: number;
   seconds: number;
   warmupSeconds: number;
@@ -48,7 +48,7 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [options]
   --warmup N             seconds before that (1)
   --connections N,N      echo: 100,1000,10000; churn: 100; flood: 10000
   --codec line,frame     echo: both
-  --peers A,B            of ${PEER_IDS.join(", ")} (all)
+  --peers A,B            of ${PEER_IDS.join(", ")} (the first four)
   --size N               echo: bytes of payload (64)
   --pipeline N           echo: messages in flight per connection (1)
   --rate N               echo: open loop at N messages/s in all, timed from the intended send
@@ -120,7 +120,7 @@ export function parseOptions(args: readonly string[]): Options | undefined {
   const suites = members("suite", positionals, SUITES);
   const options: Options = {
     suites: suites.length === 0 ? SUITES : suites,
-    peers: values.peers === undefined ? PEER_IDS : members("--peers", values.peers.split(","), PEER_IDS),
+    peers: values.peers === undefined ? ["headrace", ...RIVALS] : members("--peers", values.peers.split(","), PEER_IDS),
     runs: integer("--runs", values.runs ?? (quick ? "3" : "5")),
     seconds: number("--seconds", values.seconds ?? (quick ? "1" : "5"), 0.1),
     warmupSeconds: number("--warmup", values.warmup ?? (quick ? "0.5" : "1"), 0),

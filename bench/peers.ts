@@ -8,10 +8,15 @@ import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { firstLine, type Machine } from "./machine.ts";
 
-export const PEER_IDS = ["headrace", "c", "go", "node-net"] as const;
-type TcpPeerId = (typeof PEER_IDS)[number];
+export const PEER_IDS = ["headrace", "c", "go", "node-net", "headrace-off", "headrace-all"] as const;
+/** Those that serve connections. */
+export type TcpPeerId = (typeof PEER_IDS)[number];
 /** The last two echo datagrams (udp/peers.ts). */
 export type PeerId = TcpPeerId | "c-udp" | "node-dgram";
+/** Without headrace under other settings. */
+export const RIVALS: readonly TcpPeerId[] = ["c", "go", "node-net"];
+/** What headrace's protection costs: the same with what can be off off, and with all of it on. */
+export const VARIANTS: readonly TcpPeerId[] = ["headrace-off", "headrace-all"];
 
 /** What is asked of a peer. `line-flush10` is Go's way to answer a flood; the others have one way for all lines. */
 export type Duty = "line" | "frame" | "line-flush10" | "datagram";
@@ -52,11 +57,40 @@ function build(output: string, program: string, ...args: string[]): string {
   return binary;
 }
 
-function headrace(): Peer | Absentee {
-  if (!existsSync(HEADRACE_MAIN)) return { id: "headrace", reason: "dist/cli/main.js is missing: npm run build" };
+/** No deadline runs, nothing is shed, no mark is ever reached. */
+const ALL_OFF = {
+  HEADRACE_TIMEOUTS_FIRST_BYTE: "off",
+  HEADRACE_TIMEOUTS_FRAME: "off",
+  HEADRACE_TIMEOUTS_IDLE: "off",
+  HEADRACE_TIMEOUTS_WRITE_STALL: "off",
+  HEADRACE_TIMEOUTS_HANG: "off",
+  HEADRACE_SHED_QUEUE_DELAY: "off",
+  HEADRACE_SHED_LOOP_DELAY: "off",
+  HEADRACE_LIMITS_HIGH_WATER: "1GiB",
+  HEADRACE_LIMITS_BUFFERED: "1GiB",
+  HEADRACE_LIMITS_BUFFER_MEMORY: "1024GiB",
+};
+
+/** Also what is off as shipped; the client's one address stays below the limits. */
+const ALL_ON = {
+  HEADRACE_LIMITS_CONNECTIONS_PER_ADDRESS: String(HEADRACE_CONNECTIONS),
+  HEADRACE_LIMITS_CONNECT_RATE: "1000000",
+  HEADRACE_LIMITS_CONNECT_BURST: "1000000",
+  HEADRACE_ADMISSION_DENY: "192.0.2.0/24,2001:db8::/32",
+  HEADRACE_TIMEOUTS_AGE: "1h",
+  HEADRACE_TIMEOUTS_REQUEST: "10s",
+  HEADRACE_SHED_MEMORY: "8GiB",
+};
+
+function headrace(
+  id: PeerId = "headrace",
+  name = "headrace",
+  settings: Readonly<Record<string, string>> = {},
+): Peer | Absentee {
+  if (!existsSync(HEADRACE_MAIN)) return { id, reason: "dist/cli/main.js is missing: npm run build" };
   return {
-    id: "headrace",
-    name: "headrace",
+    id,
+    name,
     argv: (duty) => [
       process.execPath,
       HEADRACE_MAIN,
@@ -67,7 +101,7 @@ function headrace(): Peer | Absentee {
       "--workers",
       "1",
     ],
-    env: { HEADRACE_LIMITS_CONNECTIONS: String(HEADRACE_CONNECTIONS) },
+    env: { HEADRACE_LIMITS_CONNECTIONS: String(HEADRACE_CONNECTIONS), ...settings },
     runsNode: true,
   };
 }
@@ -112,7 +146,14 @@ function nodeNet(): Peer {
 
 /** Compiles what must be. In the order asked for. */
 export function preparePeers(ids: readonly TcpPeerId[], machine: Machine): { peers: Peer[]; absent: Absentee[] } {
-  const make = { headrace, c, go: () => go(machine), "node-net": nodeNet };
+  const make = {
+    headrace: () => headrace(),
+    c,
+    go: () => go(machine),
+    "node-net": nodeNet,
+    "headrace-off": () => headrace("headrace-off", "headrace, all off", ALL_OFF),
+    "headrace-all": () => headrace("headrace-all", "headrace, all on", ALL_ON),
+  };
   const all = ids.map((id) => make[id]());
   return {
     peers: all.filter((peer) => "argv" in peer),

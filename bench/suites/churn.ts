@@ -5,7 +5,7 @@
 import type { Bench, Load } from "../generator.ts";
 import { type LoadSample, measureLoad } from "../measure.ts";
 import type { Options } from "../options.ts";
-import type { Peer } from "../peers.ts";
+import { type Peer, RIVALS, VARIANTS } from "../peers.ts";
 import type { Column, Scenario } from "../scenario.ts";
 import { figure } from "../table.ts";
 import { CLIENT_SHARE, LATENCY, loadRemarks, SERVER_SHARE } from "./load-columns.ts";
@@ -33,7 +33,7 @@ export function churnScenarios(options: Options, peers: readonly Peer[], bench: 
       title: `churn: connect, one line of ${load.sizeBytes} bytes, close; ${connections} at a time`,
       connections,
       peers,
-      against: ["c", "go", "node-net"],
+      against: [...RIVALS, ...VARIANTS],
       metric: PER_CPU_SECOND,
       columns: [RATE, PER_CPU_SECOND, ...LATENCY, SERVER_SHARE, CLIENT_SHARE],
       judged: true,

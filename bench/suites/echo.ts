@@ -6,7 +6,7 @@
 import type { Bench, Load } from "../generator.ts";
 import { type LoadSample, measureLoad } from "../measure.ts";
 import type { Options } from "../options.ts";
-import type { Peer } from "../peers.ts";
+import { type Peer, RIVALS, VARIANTS } from "../peers.ts";
 import type { Column, Scenario } from "../scenario.ts";
 import { figure } from "../table.ts";
 import { CLIENT_SHARE, LATENCY, loadRemarks, SERVER_SHARE } from "./load-columns.ts";
@@ -45,7 +45,7 @@ export function echoScenarios(options: Options, peers: readonly Peer[], bench: B
         title: describe(load, rate === undefined ? "closed loop" : `open loop at ${figure(rate)}/s`),
         connections: count,
         peers,
-        against: ["c", "go", "node-net"],
+        against: [...RIVALS, ...VARIANTS],
         metric: CPU,
         columns: [RATE, CPU, ...LATENCY, SERVER_SHARE, CLIENT_SHARE],
         judged: sizeBytes === JUDGED_BYTES && pipeline === 1 && rate === undefined,

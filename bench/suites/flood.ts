@@ -6,7 +6,7 @@
 import type { Bench, Load } from "../generator.ts";
 import { type LoadSample, measureLoad } from "../measure.ts";
 import type { Options } from "../options.ts";
-import type { Peer } from "../peers.ts";
+import { type Peer, RIVALS, VARIANTS } from "../peers.ts";
 import type { Column, Scenario } from "../scenario.ts";
 import { figure } from "../table.ts";
 import { CLIENT_SHARE, loadRemarks, SERVER_SHARE } from "./load-columns.ts";
@@ -39,7 +39,7 @@ export function floodScenarios(options: Options, peers: readonly Peer[], bench: 
       title: `flood: lines of ${LINE_BYTES} bytes over ${connections} connections; Go flushes every 10`,
       connections,
       peers,
-      against: ["c", "go", "node-net"],
+      against: [...RIVALS, ...VARIANTS],
       metric: PER_CPU_SECOND,
       columns: [RATE, PER_CPU_SECOND, SERVER_SHARE, CLIENT_SHARE],
       judged: true,

@@ -2,8 +2,8 @@
  * How published messages get from one worker to the others: a memfd that all workers of a machine share, those of both
  * generations of an upgrade too. Each worker process has a ring of its own, at its column of the admission table, and
  * writes only there; everyone reads everybody's, each with cursors of its own. A writer never waits: it overwrites what
- * is oldest, and a reader that was too slow for that notices, counts a loss and goes on with what comes next. A worker
- * that dies leaves a ring that nobody adds to, until the next holder of its column goes on there.
+ * is oldest, and a reader that was too slow for that notices, counts a loss and goes on with what is still there: what
+ * was written last is never lost. A worker that dies leaves a ring that nobody adds to, until the next holder of its column goes on there.
  *
  * A ring counts its bytes in units, modulo 2^32. `reserved` is ahead of `written` while a record is being written; a
  * reader copies first and then looks whether `reserved` has come round to what it copied. Atomics order the rest.
@@ -125,19 +125,23 @@ export class TopicRings {
   /** What the others have written since the last time, but no more than `most` messages. True when there is more. */
   read(reader: TopicReader, most: number): boolean {
     let count = 0;
+    let more = false;
     for (let column = 0; column < ADMISSION_COLUMNS; column++) {
       if (column === this.#column) continue;
       const end = this.#load(column, RING.written);
       while (this.#cursors[column] !== end) {
         if (count === most) return true;
         count += 1;
-        this.#next(column, end, reader);
+        if (this.#next(column, end, reader)) continue;
+        more = true;
+        break;
       }
     }
-    return false;
+    return more;
   }
 
-  #next(column: number, end: number, reader: TopicReader): void {
+  /** False when it was lost, and the cursor is ahead of `end` perhaps. */
+  #next(column: number, end: number, reader: TopicReader): boolean {
     const cursor = this.#cursors[column] as number;
     const index = cursor & (UNITS - 1);
     const offset = index * UNIT;
@@ -153,11 +157,18 @@ export class TopicRings {
     const reserved = Atomics.add(this.#header, wordOf(column, RING.reserved), 0);
     if (!fits || ((reserved - cursor) | 0) > UNITS) {
       this.lost += 1;
-      this.#cursors[column] = end;
-      return;
+      this.#catchUp(column, cursor);
+      return false;
     }
     this.#cursors[column] = (cursor + units) | 0;
     if (copy) reader(copy.toString("utf8", 0, length), copy.subarray(length));
+    return true;
+  }
+
+  /** To the last record that begins a ring, since records never cross its end. Never back. */
+  #catchUp(column: number, cursor: number): void {
+    const begin = (this.#load(column, RING.written) - 1) & ~(UNITS - 1);
+    if (((begin - cursor) | 0) > 0) this.#cursors[column] = begin;
   }
 
   #load(column: number, word: number): number {

@@ -63,9 +63,9 @@ async function nothingLeft(rig: Rig, crowd: Crowd, table: AdmissionTable): Promi
 }
 
 for (const event of ["a death", "an upgrade"] as const) {
-  test(`8 processes at once against a cap: reached, never passed, also through ${event}`, async (t) => {
-    const cap = 300;
-    const { rig, crowd, table } = await startCrowd(t, { connections: cap }, { wanted: 60, cap });
+  test(`8 processes at once against a cap of 10,000: reached, never passed, also through ${event}`, async (t) => {
+    const cap = 10_000;
+    const { rig, crowd, table } = await startCrowd(t, { connections: cap }, { wanted: 1_600, cap });
     await fillUp(crowd, () => crowd.held() === cap);
     if (event === "a death") await killWorker(rig, crowd);
     else await rig.command("upgrade", "--wait");
