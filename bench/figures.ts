@@ -4,7 +4,7 @@
  */
 import type { PeerId } from "./peers.ts";
 
-export type SuiteName = "echo" | "idle" | "churn" | "flood" | "tls";
+export type SuiteName = "echo" | "idle" | "churn" | "flood" | "tls" | "udp";
 
 interface Figure {
   suite: SuiteName;
@@ -45,6 +45,9 @@ const FIGURES: readonly Figure[] = [
   { suite: "flood", against: "go", connections: 10_000, relation: "at least", target: 4 },
   // Connections per server CPU second.
   { suite: "churn", against: "c", relation: "at least", target: 0.85 },
+  // Server CPU per datagram, 64 bytes.
+  { suite: "udp", against: "c-udp", relation: "at most", target: 1.15 },
+  { suite: "udp", against: "node-dgram", relation: "at most", target: 0.5 },
   // KiB per idle connection.
   { suite: "idle", relation: "at most", target: 1 },
 ];

@@ -42,7 +42,8 @@ export interface LoadResult {
 }
 
 export interface Load {
-  codec: Codec;
+  /** `datagram`: over UDP, where connections are flows. */
+  codec: Codec | "datagram";
   sizeBytes: number;
   connections: number;
   mode: "closed" | "flood" | "churn" | "hold";
@@ -90,7 +91,8 @@ export function loadArguments(load: Load, window: Window, machine: Machine): str
   const processes = Math.min(machine.clientCores, load.connections);
   const milliseconds = (seconds: number): string => `${Math.round(seconds * 1000)}ms`;
   return [
-    ...["--codec", load.codec, "--size", String(load.sizeBytes), "--connections", String(load.connections)],
+    ...(load.codec === "datagram" ? [] : ["--codec", load.codec]),
+    ...["--size", String(load.sizeBytes), "--connections", String(load.connections)],
     ...(load.mode === "closed" ? [] : [`--${load.mode}`]),
     ...(load.tls === undefined ? [] : [load.tls === "full" ? "--tls" : "--tls-resume"]),
     ...(pipeline === 1 ? [] : ["--pipeline", String(pipeline)]),

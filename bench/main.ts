@@ -5,7 +5,7 @@
  * promised), report.ts. peers.ts and server.ts start the servers, generator.ts the load, process/ reads /proc.
  * handover/ is a comparison of another kind: what clients see while a server changes. reject/ is about headrace alone,
  * and overload/ compares it with itself: asked for more than it can do, with shedding and without. client/ is about its
- * clients: calls through their pool, and with a connection each.
+ * clients: calls through their pool, and with a connection each. udp/ is about datagrams.
  *
  * Exit codes: 0 all runs were sound (whatever the verdicts), 1 some were not, 2 usage.
  */
@@ -28,6 +28,7 @@ import { echoScenarios } from "./suites/echo.ts";
 import { floodScenarios } from "./suites/flood.ts";
 import { idleObstacle, idleScenarios } from "./suites/idle.ts";
 import { tlsIdleScenario, tlsObstacle, tlsScenarios } from "./suites/tls.ts";
+import { measureUdp, parseUdp, UDP_USAGE } from "./udp/udp.ts";
 
 /** Of a run, for starting, connecting and ending. */
 const BESIDE_SECONDS = 2;
@@ -118,6 +119,9 @@ function playsOf(suite: SuiteName, options: Options, peers: readonly Peer[], ben
         ...tlsScenarios(options, peers, bench).map((scenario) => play(scenario, runs)),
         play(tlsIdleScenario(peers, bench), runs),
       ];
+    case "udp":
+      // A comparison of its own: runUdp.
+      return [];
   }
 }
 
@@ -206,12 +210,29 @@ async function runClient(args: readonly string[]): Promise<boolean> {
   return sound;
 }
 
+async function runUdp(args: readonly string[]): Promise<boolean> {
+  const options = parseUdp(args);
+  if (options === undefined) {
+    print(UDP_USAGE);
+    return true;
+  }
+  const machine = readMachine();
+  pinSelf(machine);
+  print(`# headrace ${headraceVersion()}, udp, ${new Date().toISOString()}\n`);
+  print(`${describeFacts(machine.facts)}\n`);
+  const { text, sound } = await measureUdp(options, machine, progress);
+  print(text);
+  return sound;
+}
+
 const [word, ...others] = process.argv.slice(2);
 try {
   if (word === "reject") {
     process.exitCode = (await runReject(others)) ? 0 : 1;
   } else if (isHandoverSuite(word)) {
     process.exitCode = (await runHandover(word, others)) ? 0 : 1;
+  } else if (word === "udp") {
+    process.exitCode = (await runUdp(others)) ? 0 : 1;
   } else if (word === "overload") {
     process.exitCode = (await runOverload(others)) ? 0 : 1;
   } else if (word === "client") {
@@ -223,7 +244,7 @@ try {
   }
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
-  const own: Readonly<Record<string, string>> = { overload: OVERLOAD_USAGE, client: CLIENT_USAGE };
+  const own: Readonly<Record<string, string>> = { overload: OVERLOAD_USAGE, client: CLIENT_USAGE, udp: UDP_USAGE };
   const usage = isHandoverSuite(word) ? HANDOVER_USAGE : (own[word ?? ""] ?? USAGE);
   progress(`${error.message}\n\n${usage}`);
   process.exitCode = 2;

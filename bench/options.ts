@@ -41,6 +41,7 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [tls] [opti
 
   client: calls through a client's pool; "npm run bench -- client --help"
   overload: goodput and latency past capacity; "npm run bench -- overload --help"
+  udp: datagrams beside C and node:dgram; "npm run bench -- udp --help"
   handover, migrate, respawn: what clients see while a server changes; "npm run bench -- handover --help"
   reject                 what it costs to turn a newcomer away; "npm run bench -- reject --help"
 

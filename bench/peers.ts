@@ -11,8 +11,8 @@ import { identityFiles, writeTlsConfig } from "./tls-files.ts";
 
 export const PEER_IDS = ["headrace", "c", "go", "node-net", "headrace-off", "headrace-all"] as const;
 export type ChosenId = (typeof PEER_IDS)[number];
-/** `headrace-frame`: headrace again, beside itself. */
-export type PeerId = ChosenId | "headrace-frame";
+/** `headrace-frame`: headrace again, beside itself. The last two echo datagrams (udp/peers.ts). */
+export type PeerId = ChosenId | "headrace-frame" | "c-udp" | "node-dgram";
 /** Without headrace under other settings. */
 export const RIVALS: readonly ChosenId[] = ["c", "go", "node-net"];
 /** What headrace's protection costs: the same with what can be off off, and with all of it on. */
@@ -22,13 +22,14 @@ export const VARIANTS: readonly ChosenId[] = ["headrace-off", "headrace-all"];
  * What is asked of a peer. `line-flush10` is Go's way to answer a flood; the others have one way for all lines.
  * `tls-line`: lines over TLS.
  */
-export type Duty = "line" | "frame" | "rpc" | "line-flush10" | "tls-line";
+export type Duty = "line" | "frame" | "rpc" | "line-flush10" | "tls-line" | "datagram";
 
 const SERVICES: Readonly<Record<Exclude<Duty, "tls-line">, string>> = {
   line: "echo-line",
   frame: "echo-frame",
   rpc: "echo-rpc",
   "line-flush10": "echo-line",
+  datagram: "echo-udp",
 };
 
 export interface Peer {
@@ -111,10 +112,15 @@ function headrace(
   };
 }
 
-/** Path of the compiled C echo; undefined without a compiler. */
-export function buildEcho(): string | undefined {
+/** Path of a compiled peer; undefined without a compiler. */
+export function buildProgram(name: string): string | undefined {
   if (firstLine("cc", "--version") === undefined) return undefined;
-  return build("echo-c", "cc", "-std=c11", "-O2", "-o", "OUTPUT", join(SOURCES, "echo.c"));
+  return build(`${name}-c`, "cc", "-std=c11", "-O2", "-o", "OUTPUT", join(SOURCES, `${name}.c`));
+}
+
+/** The C echo. */
+export function buildEcho(): string | undefined {
+  return buildProgram("echo");
 }
 
 function c(): Peer | Absentee {

@@ -39,6 +39,7 @@ typedef struct {
 typedef struct {
   int fd; /* -1: not in use */
   uint8_t listener;
+  bool tells_local; /* with each datagram comes where it came to */
 } receiver;
 
 typedef struct {
@@ -136,7 +137,6 @@ static int grow(struct datagrams *all, int number) {
 /* On a machine with several addresses an answer has to come from the one that was asked. A socket
  * that is bound to one of them needs no telling. */
 static int tell_local(int fd) {
-  if (!udp_is_wildcard(fd)) return 0;
   int family = 0, on = 1;
   socklen_t length = sizeof family;
   if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length) != 0) return -errno;
@@ -150,14 +150,16 @@ int datagram_receive(engine *self, int number, int listener, int fd) {
   if (!all || !is_listener(listener) || !all->senders[listener].rule.counters) return -EINVAL;
   if (number < 0 || number >= WATCHES_MAX) return -EINVAL;
   if (receiver_at(self, number)) return -EBUSY;
+  bool wildcard = udp_is_wildcard(fd);
   int error = grow(all, number);
-  if (!error) error = tell_local(fd);
+  if (!error && wildcard) error = tell_local(fd);
   if (error) return error;
   /* Exclusive, because several workers may receive from one socket (listener.c). */
   struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE,
                               .data.u64 = LISTENER_BIT | DATAGRAM_BIT | (uint64_t)number};
   if (epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) return -errno;
-  all->receivers[number] = (receiver){.fd = fd, .listener = (uint8_t)listener};
+  all->receivers[number] =
+      (receiver){.fd = fd, .listener = (uint8_t)listener, .tells_local = wildcard};
   return 0;
 }
 
@@ -325,8 +327,8 @@ static int receive_batch(engine *self, const receiver *from, uint32_t stride, in
     in->parts[i] = (struct iovec){.iov_base = at + sizeof(datagram_end), .iov_len = length};
     struct msghdr *header = &in->messages[i].msg_hdr;
     header->msg_namelen = sizeof(name);
-    header->msg_control = &in->controls[i];
-    header->msg_controllen = CONTROL_BYTES;
+    header->msg_control = from->tells_local ? &in->controls[i] : NULL;
+    header->msg_controllen = from->tells_local ? CONTROL_BYTES : 0;
   }
   int count = recvmmsg(from->fd, in->messages, (unsigned)most, MSG_DONTWAIT, NULL);
   self->memory.totals[TOTAL_RECEIVES]++;

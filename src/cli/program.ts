@@ -41,7 +41,7 @@ Exit codes: 0 done, 1 failed, 2 bad configuration or usage, 75 busy (try again).
 
 function createProgram(context: CommandContext): Command {
   const program = new Command("headrace")
-    .description("A TCP server on many processes: one port, N workers, and the kernel spreads the connections.")
+    .description("A TCP and UDP server on many processes: one port, N workers, and the kernel spreads the clients.")
     .version(context.version, "-V, --version", "print the version")
     .helpOption("-h, --help", "print this help")
     .addHelpText("after", EXAMPLES)

@@ -6,10 +6,10 @@
 import { pino } from "pino";
 import type { Logger } from "../base/log.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMEOUTS, type Limits, type Timeouts } from "../base/settings.ts";
+import { endWords } from "../engine/datagram-end.ts";
 import { DATAGRAM_FIELDS, type DatagramField, LISTENER_DATAGRAMS } from "../os/scoreboard.ts";
 import type { UdpService, UdpSocket } from "../service/udp.ts";
 import { EarlySocket } from "./datagram-socket.ts";
-import { endWords } from "./datagram-source.ts";
 import { DatagramEndpoint } from "./datagrams.ts";
 import { FakeDatagrams, type Sent } from "./fake-datagrams.ts";
 import { Gate } from "./gate.ts";

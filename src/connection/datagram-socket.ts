@@ -3,9 +3,10 @@
  * sent by it.
  */
 import { HeadraceError } from "../base/errors.ts";
+import { endWords } from "../engine/datagram-end.ts";
 import type { SendResult } from "../service/connection.ts";
 import type { DatagramSource, UdpSocket } from "../service/udp.ts";
-import { endWords, Source } from "./datagram-source.ts";
+import { Source } from "./datagram-source.ts";
 import type { DatagramEndpoint } from "./datagrams.ts";
 
 export class EarlySocket implements UdpSocket {

@@ -4,8 +4,7 @@
  * words of its own. Its text is made when somebody reads it.
  */
 import { HeadraceError } from "../base/errors.ts";
-import { parseCidr } from "../config/cidr.ts";
-import { canonicalHost } from "../config/conflicts.ts";
+import { hostOfEnd } from "../engine/datagram-end.ts";
 import { END } from "../engine/layout.ts";
 import type { SendResult } from "../service/connection.ts";
 import type { DatagramSource } from "../service/udp.ts";
@@ -18,10 +17,6 @@ export interface SourceOwner {
 }
 
 const PORT_MASK = 0xffff;
-const ADDRESS_BYTES = 16;
-const MAPPED_WORD = 0xffff_0000 | 0;
-const WORD_MASK = 0xffff_ffffn;
-const MOST_PORT = 65_535;
 
 const EXPIRED =
   "a datagram's `from` is valid until its handler returns; keep `from.keep()` instead, or return a promise";
@@ -29,41 +24,6 @@ const EXPIRED =
 /** Words of its own: those of `at` and after, copied. */
 function copyOf(words: Int32Array, at: number): Int32Array {
   return words.slice(at, at + END.words);
-}
-
-/** An IPv4-mapped address ends with the IPv4 one; little-endian, as both machines that Node runs on here are. */
-function isMapped(words: Int32Array, at: number): boolean {
-  return words[at] === 0 && words[at + 1] === 0 && words[at + 2] === MAPPED_WORD;
-}
-
-function textOf(words: Int32Array, at: number): string {
-  const bytes = Buffer.from(words.buffer, words.byteOffset + at * words.BYTES_PER_ELEMENT, ADDRESS_BYTES);
-  if (isMapped(words, at)) return bytes.subarray(12).join(".");
-  const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(index * 2).toString(16));
-  const scope = words[at + END.scope] as number;
-  return canonicalHost(groups.join(":")) + (scope === 0 ? "" : `%${scope}`);
-}
-
-/** The words of an address. Throws `address-unavailable` for what is none. */
-export function endWords(host: string, port: number, listener: number): Int32Array {
-  const range = typeof host === "string" && !host.includes("/") ? parseCidr(host) : "";
-  const fits = Number.isInteger(port) && port >= 1 && port <= MOST_PORT;
-  if (typeof range === "string" || !fits) {
-    const given = `${host} ${port}`;
-    const allowed = `an IP address and a port from 1 to ${MOST_PORT}`;
-    throw new HeadraceError("address-unavailable", `${given} is not where a datagram can go; allowed: ${allowed}`, {
-      given,
-      allowed,
-    });
-  }
-  const words = new Int32Array(END.words);
-  const bytes = Buffer.from(words.buffer);
-  for (let word = 0; word < 4; word++) {
-    bytes.writeUInt32BE(Number((range.from >> BigInt(32 * (3 - word))) & WORD_MASK), word * 4);
-  }
-  words[END.port] = port | (listener << 16);
-  words[END.source] = -1;
-  return words;
 }
 
 export class Source implements DatagramSource {
@@ -107,7 +67,7 @@ export class Source implements DatagramSource {
 
   get host(): string {
     this.check();
-    this.#host ??= textOf(this.words, this.at);
+    this.#host ??= hostOfEnd(this.words, this.at);
     return this.#host;
   }
 

@@ -4,7 +4,7 @@
  * and the next one takes its place; in the open loop messages leave when they are due, whatever comes back.
  */
 import { HeadraceError } from "../base/errors.ts";
-import { endWords } from "../connection/datagram-source.ts";
+import { endWords } from "../engine/datagram-end.ts";
 import { Engine } from "../engine/engine.ts";
 import { TICK_MS } from "../engine/layout.ts";
 import { addon } from "../os/addon.ts";
@@ -20,7 +20,7 @@ import type { LoadReport } from "./report.ts";
 import { type Snapshot, Tally } from "./tally.ts";
 
 /** Listeners of one engine, each with a socket to send by. */
-export const FLOWS_MOST = 64;
+const FLOWS_MOST = 64;
 /** An answer that takes longer is lost, ms. */
 const LOST_MS = 1_000;
 /** Sleep only when nothing is due for this long: a timer may be late by as much, ms. */

@@ -93,7 +93,7 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   // Shapes
   [
     "limits: 5",
-    "headrace.yaml:1: limits: 5 is not a group of options; allowed: connections, onLimit, connectionsPerAddress, connectRate, connectBurst, ipv6Prefix, frame, inFlight, inFlightPerWorker, highWater, lowWater, buffered, minRate, proxyHeader, bufferMemory, handshakes",
+    "headrace.yaml:1: limits: 5 is not a group of options; allowed: connections, onLimit, connectionsPerAddress, connectRate, connectBurst, ipv6Prefix, frame, inFlight, inFlightPerWorker, highWater, lowWater, buffered, minRate, proxyHeader, datagram, datagramRate, datagramBurst, amplification, bufferMemory, handshakes",
   ],
   [
     "- 1",
@@ -108,19 +108,19 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   // Listeners
   [
     "listeners:\n  - service: echo-line\n",
-    "headrace.yaml:2: listeners[0].address: is missing; allowed: IP address and port: 127.0.0.1:9000, [::]:9000, localhost:9000; port 0: any free one",
+    "headrace.yaml:2: listeners[0].address: is missing; allowed: IP address and port: 127.0.0.1:9000, [::]:9000, localhost:9000, udp://127.0.0.1:9000; port 0: any free one",
   ],
   [
     "listeners: [{ address: 9000, service: echo-line }]",
-    'headrace.yaml:1: listeners[0].address: 9000 is not an address; allowed: "127.0.0.1:9000", "[::]:9000", "localhost:9000"',
+    'headrace.yaml:1: listeners[0].address: 9000 is not an address; allowed: "127.0.0.1:9000", "[::]:9000", "localhost:9000", "udp://127.0.0.1:9000"',
   ],
   [
     "listeners: [{ address: 'udp://0.0.0.0:1', service: echo-line }]",
-    'headrace.yaml:1: listeners[0].address: "udp://" is not supported; allowed: "127.0.0.1:9000", "[::]:9000", "localhost:9000"',
+    "headrace.yaml:1: listeners[0].address: udp://0.0.0.0:1 is for datagrams, and echo-line serves connections; allowed: echo-udp, or a module made by defineUdpService",
   ],
   [
     "listeners: [{ address: '127.0.0.1:1', service: ecko-line }]",
-    'headrace.yaml:1: listeners[0].service: "ecko-line" is not a service; did you mean echo-line?; allowed: echo-line, echo-frame, echo-raw, echo-rpc, hash-line, hash-frame, or a module\'s path (./service.js)',
+    'headrace.yaml:1: listeners[0].service: "ecko-line" is not a service; did you mean echo-line?; allowed: echo-line, echo-frame, echo-raw, echo-rpc, hash-line, hash-frame, echo-udp, or a module\'s path (./service.js)',
   ],
   [
     one(", name: 9"),

@@ -4,10 +4,26 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { REJECT_REASONS } from "#src/base/reasons.js";
 import { ON_LIMIT } from "#src/base/settings.js";
-import { COUNTER, HEADER, INPUT, OUTPUT, PEEKED, RULE, TOTAL_CLOCK, TOTALS } from "#src/engine/layout.js";
+import {
+  COUNTER,
+  DATAGRAM_MOST,
+  DATAGRAMS_WAITING,
+  END,
+  END_BYTES,
+  HEADER,
+  INPUT,
+  OUTPUT,
+  PEEKED,
+  RULE,
+  SOURCE,
+  SOURCE_ENTRIES,
+  SOURCE_VERIFIED,
+  TOTAL_CLOCK,
+  TOTALS,
+} from "#src/engine/layout.js";
 import { packageRoot } from "#src/os/addon.js";
 import { ADDRESSES, ADMISSION_COLUMNS, ADMISSION_HEADER, ADMISSION_ROWS } from "#src/os/admission-table.js";
-import { ROWS, SEATS, SLOTS_MAX, WORKER_FIELDS, WORKER_REJECTED } from "#src/os/scoreboard.js";
+import { DATAGRAM_FIELDS, ROWS, SEATS, SLOTS_MAX, WORKER_FIELDS, WORKER_REJECTED } from "#src/os/scoreboard.js";
 import { SOCKET_OPTION_NAMES } from "#src/os/socket.js";
 
 /** Every enumerator and every plain number that a header defines. */
@@ -90,4 +106,20 @@ test("the socket options stand in the order of socket.h", () => {
   for (const [index, name] of SOCKET_OPTION_NAMES.entries()) {
     assert.equal(native.get(`OPTION_${upperSnake(name)}`), index, name);
   }
+});
+
+test("datagrams: bounds, counters and sources as in datagram.h and source.h", () => {
+  const datagrams = constantsOf("datagram.h");
+  assert.equal(datagrams.get("DATAGRAM_MOST"), DATAGRAM_MOST);
+  assert.equal(datagrams.get("DATAGRAMS_WAITING"), DATAGRAMS_WAITING);
+  const native = datagrams.get("DATAGRAM_COUNTERS") ?? 0;
+  for (const [index, name] of DATAGRAM_FIELDS.slice(0, native).entries()) {
+    assert.equal(datagrams.get(`DATAGRAM_${upperSnake(name)}`), index, name);
+  }
+  const sources = constantsOf("source.h");
+  assert.equal(sources.get("SOURCE_ENTRIES"), SOURCE_ENTRIES);
+  assert.equal(sources.get("SOURCE_VERIFIED"), SOURCE_VERIFIED);
+  for (const [name, value] of Object.entries(SOURCE)) assert.equal(sources.get(`SOURCE_${upperSnake(name)}`), value);
+  // A static assertion has the struct's size and where the key of a source ends.
+  assert.deepEqual([END_BYTES, sources.get("SOURCE_KEY_BYTES")], [64, END.source * 4]);
 });

@@ -123,6 +123,20 @@ test("start: every slot's socket is stored under its name, then READY, once all 
   assert.equal((await server.command("stop", "--wait")).code, 0);
 });
 
+test("a UDP socket is kept whatever poll(2) says of it: an ICMP error must not have it thrown out", async (t) => {
+  const { manager, server } = await start(t, ["echo-udp", "--listen", "udp://127.0.0.1:0", "--workers", "2"]);
+  const messages = await manager.said(/^READY=1$/);
+  const kept: Expected = [...STORE, "FDPOLL=0"];
+  assertTold(messages, server.pid, [kept, kept, READY]);
+  assert.deepEqual(
+    told(messages)
+      .slice(0, 2)
+      .map((message) => storedSocket(message).key),
+    ["udp|127.0.0.1|0|false|echo-udp", "udp|127.0.0.1|0|false|echo-udp"],
+  );
+  assert.equal((await server.command("stop", "--wait")).code, 0);
+});
+
 test("READY waits for the last worker, and asks for more time meanwhile", async (t) => {
   const gate = join(makeFolder(t), "gate");
   const service = writeService(

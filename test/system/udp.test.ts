@@ -1,8 +1,12 @@
 /** UDP as a server: nothing is lost when workers are replaced, die or hang, and what floods it holds nobody else up. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { describe, type TestContext, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import type { DatagramStatus } from "#src/control/status.js";
 import { openClient } from "../support/client.js";
 import { makeFolder, writeService } from "../support/folder.js";
@@ -271,3 +275,49 @@ test("stop answers what is queued and in flight, then frees the address", async 
   await server.gone();
   await startServer(t, ["echo-udp", "--listen", `udp://127.0.0.1:${port}`]).ready();
 });
+
+/**
+ * A service manager as far as sockets go: binds them, tells their port, waits for a word, and becomes the server. Node
+ * cannot give a child a UDP socket of its own making.
+ */
+const LAUNCH = `
+import os, socket, sys
+kind, main, folder = sys.argv[1:4]
+port, count = 0, 2 if kind == "stored" else 1
+for slot in range(count):
+    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind(("127.0.0.1", port))
+    port = one.getsockname()[1]
+    os.dup2(one.detach(), 20 + slot, True)
+for slot in range(count):
+    os.dup2(20 + slot, 3 + slot, True)
+    os.close(20 + slot)
+print(port, flush=True)
+sys.stdin.readline()
+stored = ":".join(f"slot-{slot}|udp|127.0.0.1|{port}|false" for slot in range(count))
+env = dict(os.environ, RUNTIME_DIRECTORY=folder, LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count),
+           LISTEN_FDNAMES=stored if kind == "stored" else "headrace.socket")
+node = sys.argv[4]
+os.execve(node, [node, main, "run", "echo-udp", "--listen", f"udp://127.0.0.1:{port}", "--workers", "2"], env)
+`;
+
+for (const kind of ["stored", "activated"]) {
+  test(`started with sockets of systemd (${kind}): what came before it was there is answered`, async (t) => {
+    const main = fileURLToPath(import.meta.resolve("#src/cli/main.js"));
+    const args = ["-c", LAUNCH, kind, main, makeFolder(t), process.execPath];
+    const child = spawn("python3", args, { stdio: ["pipe", "pipe", "inherit"] });
+    t.after(() => child.kill("SIGKILL"));
+    const lines: string[] = [];
+    createInterface(child.stdout).on("line", (text) => lines.push(text));
+    const port = Number(await until("the port", () => lines[0]));
+    const clients = await Promise.all(Array.from({ length: 16 }, () => UdpClient.open(t, port)));
+    for (const client of clients) await client.send("early");
+    child.stdin.end("go\n");
+    await until("every answer", () => clients.every(({ got }) => got.length === 1));
+    for (const client of clients) assert.equal((await client.ask("again")).port, port);
+    child.kill("SIGTERM");
+    const [code] = await once(child, "exit");
+    assert.equal(code, 0);
+  });
+}
