@@ -198,7 +198,6 @@ static bool set_rules(SSL_CTX *ssl, tls_context *self, const tls_options *option
   SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
   /* Tickets are the sessions: none is kept here, whose number a client would decide. */
   SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_default_passwd_cb(ssl, no_passphrase);
   if (SSL_CTX_set_min_proto_version(ssl, options->min_version) != 1 ||
       SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) != 1)
     return refuse(error, "versions: %s", reason());

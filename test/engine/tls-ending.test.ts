@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { test } from "node:test";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { type TestContext, test } from "node:test";
 import { Engine } from "#src/engine/engine.js";
 import { openDescriptors, sameDescriptors } from "../support/census.js";
 import { openPeer, type Peer } from "../support/peer.js";
@@ -99,31 +100,59 @@ test("close with megabytes unsent: a slow reader gets all of them, and the end",
   assert.equal(peer.error, undefined);
 });
 
+interface Relay {
+  readonly port: number;
+  /** Towards the server: bytes go no further, or its connections end, as told. */
+  cutOff: boolean;
+  end(): void;
+}
+
+/** A way to `port` on which no FIN travels by itself. */
+async function openRelay(t: TestContext, port: number): Promise<Relay> {
+  const far = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: true }, (near) => {
+    const onward = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    far.add(onward);
+    near.on("data", (chunk) => relay.cutOff || onward.write(chunk));
+    onward.on("data", (chunk) => near.write(chunk));
+    for (const socket of [near, onward]) {
+      socket.on("error", () => {});
+      t.after(() => socket.destroy());
+    }
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  const relay: Relay = {
+    port: (server.address() as AddressInfo).port,
+    cutOff: false,
+    end() {
+      for (const socket of far) socket.end();
+    },
+  };
+  return relay;
+}
+
+test("close_notify is an end, also where no FIN follows", async (t) => {
+  const loopback = openSecure(t, serverContext());
+  const relay = await openRelay(t, loopback.port);
+  const peer = await openSecurePeer(t, relay.port);
+  const served = await loopback.nth(0);
+  peer.socket.end("the last");
+  await until("the end", () => served.ended);
+  assert.deepEqual(served.events, ["open", "secured", "data", "end"]);
+});
+
 test("an end without close_notify is an end", async (t) => {
   const loopback = openSecure(t, serverContext());
-  let cutOff = false;
-  const sockets: { end(): void }[] = [];
-  const net = await import("node:net");
-  const relay = net.createServer({ allowHalfOpen: true }, (near) => {
-    const far = net.connect({ port: loopback.port, host: "127.0.0.1", allowHalfOpen: true });
-    sockets.push(far);
-    near.on("data", (chunk) => cutOff || far.write(chunk));
-    far.on("data", (chunk) => near.write(chunk));
-    for (const socket of [near, far]) socket.on("error", () => {});
-    t.after(() => {
-      near.destroy();
-      far.destroy();
-    });
-  });
-  await new Promise<void>((resolve) => relay.listen(0, "127.0.0.1", resolve));
-  t.after(() => relay.close());
-  const peer = await openSecurePeer(t, (relay.address() as { port: number }).port);
+  const relay = await openRelay(t, loopback.port);
+  const peer = await openSecurePeer(t, relay.port);
   const served = await loopback.nth(0);
   await secured(served);
   peer.write("whole");
   await until("the message", () => served.text === "whole");
-  cutOff = true;
-  for (const socket of sockets) socket.end();
+  relay.cutOff = true;
+  relay.end();
   await until("the end", () => served.ended);
   assert.equal(served.errno, 0);
 });

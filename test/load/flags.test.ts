@@ -28,6 +28,7 @@ test("without flags: one connection, a closed loop, lines of 64 bytes", () => {
     mode: "closed",
     connections: 1,
     pipeline: 1,
+    tls: "off",
     close: "finish",
     warmupMs: 1_000,
     durationMs: 5_000,
@@ -46,6 +47,7 @@ test("every flag is read in its unit", () => {
     connectRate: "5000/s",
     rate: "20000",
     pipeline: "4",
+    tls: true,
     close: "reset",
     duration: "2m",
     warmup: "0s",
@@ -63,6 +65,7 @@ test("every flag is read in its unit", () => {
     messagesPerSecond: 20_000,
     connectsPerSecond: 5_000,
     pipeline: 4,
+    tls: "full",
     close: "reset",
     warmupMs: 0,
     durationMs: 120_000,
@@ -74,6 +77,7 @@ test("every flag is read in its unit", () => {
 });
 
 test("flags that contradict each other are refused, and both are named", () => {
+  refused({ tlsResume: true }, "--tls-resume", /is for --churn/);
   refused({ rate: "10", flood: true }, "--flood", /contradicts --rate/);
   refused({ churn: true, hold: true }, "--hold", /contradicts --churn/);
   refused({ flood: true, pipeline: "2" }, "--pipeline", /contradicts --flood/);
