@@ -48,7 +48,7 @@ export async function showEffective(config: Config): Promise<string> {
   for (const listener of config.listeners) {
     const service = await loadServiceWithin(listener.service);
     await tryPools(service, config);
-    const { limits, timeouts } = resolveSettings(listener, service);
+    const { limits, timeouts } = resolveSettings(listener, service, config);
     // Shown where it says something: a cap of the listener's own, below that of the server.
     const cap = listener.limits.connections ?? service.limits.connections ?? config.connections;
     const { connections: _, ...others } = limits;

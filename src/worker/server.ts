@@ -119,7 +119,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   await startPools(pools);
   const prepared = await Promise.all(
     options.listeners.map(async ({ config, service, row }) => {
-      const settings = resolveSettings(config, service);
+      const settings = resolveSettings(config, service, { bufferMemory: options.bufferMemory });
       const serviceLog = log.child({ listener: config.name });
       const publish = (topic: string, message: unknown): void => {
         topics.publish(service, topic, message, settings.limits.frame);
@@ -227,7 +227,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     const changed = options.listeners.map((served) => {
       const key = listenerKey(served.config);
       const now = config.listeners.find((listener) => listenerKey(listener) === key) ?? served.config;
-      return { ...served, config: now, settings: resolveSettings(now, served.service) };
+      return { ...served, config: now, settings: resolveSettings(now, served.service, config) };
     });
     for (const [index, { settings, config: listener }] of changed.entries()) {
       const endpoint = endpoints[index];
