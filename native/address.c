@@ -65,20 +65,32 @@ typedef struct {
   uint64_t tag;       /* the key, unmarked */
 } address_set;
 
+/* An address as far as it tells clients apart. */
+static void copy_client(uint8_t bytes[ADDRESS_BYTES], const address_rule *rule,
+                        const uint8_t address[ADDRESS_BYTES]) {
+  static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+  memcpy(bytes, address, ADDRESS_BYTES);
+  if (memcmp(address, mapped, sizeof mapped) == 0) return;
+  for (int i = 0; i < ADDRESS_BYTES; i++) {
+    int bits = rule->prefix - i * 8;
+    if (bits < 8) bytes[i] &= bits <= 0 ? 0 : (uint8_t)(0xff00 >> bits);
+  }
+}
+
+bool address_is_same(const address_rule *rule, const uint8_t a[ADDRESS_BYTES],
+                     const uint8_t b[ADDRESS_BYTES]) {
+  uint8_t clients[2][ADDRESS_BYTES];
+  copy_client(clients[0], rule, a);
+  copy_client(clients[1], rule, b);
+  return memcmp(clients[0], clients[1], ADDRESS_BYTES) == 0;
+}
+
 /* Key and set together hold all bits of the hash: two addresses are taken for one once in 2^64. */
 static address_set set_of(const address_table *self, const address_rule *rule,
                           const uint8_t address[ADDRESS_BYTES]) {
-  static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
   uint8_t named[sizeof rule->space + ADDRESS_BYTES];
-  uint8_t *bytes = named + sizeof rule->space;
   memcpy(named, &rule->space, sizeof rule->space);
-  memcpy(bytes, address, ADDRESS_BYTES);
-  if (memcmp(address, mapped, sizeof mapped) != 0) {
-    for (int i = 0; i < ADDRESS_BYTES; i++) {
-      int bits = rule->prefix - i * 8;
-      if (bits < 8) bytes[i] &= bits <= 0 ? 0 : (uint8_t)(0xff00 >> bits);
-    }
-  }
+  copy_client(named + sizeof rule->space, rule, address);
   uint64_t hash = siphash(self->hash_key, named, sizeof named);
   int32_t first = (int32_t)(hash % (ADDRESS_ENTRIES / ADDRESS_WAYS)) * ADDRESS_WAYS;
   uint64_t tag = hash & ~MARKS;

@@ -26,7 +26,7 @@
 
 /* The layout: keep in step with src/os/admission-table.ts. Keys, clocks, then a column per worker.
  */
-#define ADDRESS_OFFSET 524288
+#define ADDRESS_OFFSET 1310720
 #define ADDRESS_WAYS 16
 #define ADDRESS_ENTRIES 262144
 #define ADDRESS_COLUMN_BYTES 1048576
@@ -79,6 +79,10 @@ int32_t address_force(address_table *self, const address_rule *rule,
                       const uint8_t address[ADDRESS_BYTES]);
 
 void address_leave(address_table *self, int32_t entry);
+
+/* Whether the rule takes both for the same client. */
+bool address_is_same(const address_rule *rule, const uint8_t a[ADDRESS_BYTES],
+                     const uint8_t b[ADDRESS_BYTES]);
 
 /* Frees the memory of `columns` columns from `first` on, which then are 0: of dead workers. */
 int address_clear(int fd, int32_t first, int32_t columns);

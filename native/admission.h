@@ -22,10 +22,14 @@
 /* Row 0 is the server's total, row 1 + n is listener n's. */
 #define ADMISSION_ROWS 65
 #define ADMISSION_LISTENERS (ADMISSION_ROWS - 1)
-#define ADMISSION_WORDS (ADMISSION_HEADER_WORDS + ADMISSION_ROWS * ADMISSION_COLUMNS)
+/* Behind the rows, as many stamps of two words: who waits for a place of the row, since when. */
+#define ADMISSION_STAMPS (ADMISSION_HEADER_WORDS + ADMISSION_ROWS * ADMISSION_COLUMNS)
+#define ADMISSION_WORDS (ADMISSION_STAMPS + 2 * ADMISSION_ROWS * ADMISSION_COLUMNS)
 
 /* A sum that was disturbed by moves this often refuses. */
 #define ADMISSION_SUM_ATTEMPTS 16
+/* A stamp that was not renewed for so long is nobody's: its worker has died, or stands still. */
+#define ADMISSION_STAMP_MS 150
 
 enum {
   ADMISSION_VERSION,
@@ -97,15 +101,45 @@ admission_verdict admission_name(admission *self, int listener, const uint8_t *a
 /* Counts one connection of `listener` that is there already, whatever the limits. */
 int32_t admission_force(admission *self, int listener, const uint8_t *address);
 
+/* The client of a connection that is counted at `entry`, which was `before`, is `address` from now
+ * on. One that counts as the same client stays where it is. */
+admission_verdict admission_rename(admission *self, int listener, const uint8_t *before,
+                                   const uint8_t *address, int32_t *entry);
+
+/* Counts one that is there already by the rule of now, and no longer at `entry`. Returns the new
+ * one. */
+int32_t admission_recount(admission *self, int listener, const uint8_t *address, int32_t entry);
+
 /* Takes back what was counted. */
 void admission_leave(admission *self, int listener, int32_t entry);
 
 /* The same for a connection that another column may have taken over. */
 void admission_hand_over(admission *self, int listener, int32_t entry);
 
-/* Announces that this worker waits for a place; whether there is one for `listener` is to be asked
- * afterwards, or it could be missed. */
+/* ---- who waits for a place ----
+ *
+ * Workers that wait take turns: a place is for who has waited longest. Each says in its own column
+ * since when it waits, and says it again all the time; whoever finds an older stamp that is fresh
+ * leaves the place to it. So a stamp is no lock: that of a worker which has died, or stands still,
+ * is out of date after ADMISSION_STAMP_MS, and nobody has to clear it. Times are ms of
+ * CLOCK_MONOTONIC, cut to 32 bits; 0 is none. */
+
+/* Announces that this worker waits for a place; whether there is one is to be asked afterwards, or
+ * it could be missed. */
 void admission_await(admission *self);
-bool admission_has_room(const admission *self, int listener);
+
+/* The row in which a newcomer of `listener` that waits since `since` has to wait on: one that is
+ * full, or in which somebody has waited for longer. ADMISSION_NO_ROW: it may come in. */
+int admission_row_to_await(const admission *self, int listener, uint32_t since, uint32_t now);
+#define ADMISSION_NO_ROW (-1)
+
+/* Whether nobody has waited longer for a place that `listener` needs. */
+bool admission_is_turn(const admission *self, int listener, uint32_t since, uint32_t now);
+
+/* Waits since `since` for a place of `row`; 0: no longer. */
+void admission_stamp(admission *self, int row, uint32_t since, uint32_t now);
+
+/* The own stamp in `row` is gone: if there is a place, the next one is to look for it. */
+void admission_pass_on(admission *self, int row);
 
 #endif

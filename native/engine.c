@@ -282,14 +282,16 @@ int engine_admit(engine *self, uint32_t index, uint32_t generation, const socket
   uint8_t address[ADDRESS_BYTES];
   if (!conn || conn->state != SLOT_OPEN) return -EBADF;
   if (!socket_address_bytes(client, address)) return -EINVAL;
-  int32_t entry;
-  admission_verdict verdict = admission_name(&self->admission, conn->listener, address, &entry);
+  socket_address peer;
+  uint8_t bytes[ADDRESS_BYTES];
+  engine_peer(conn, &peer);
+  const uint8_t *before = socket_address_bytes(&peer, bytes) ? bytes : NULL;
+  admission_verdict verdict =
+      admission_rename(&self->admission, conn->listener, before, address, &conn->entry);
   if (verdict != ADMITTED) {
     engine_count_rejected(self, verdict);
     return (int)verdict;
   }
-  address_leave(&self->admission.addresses, conn->entry);
-  conn->entry = entry;
   remember_peer(conn, client);
   return ADMITTED;
 }
@@ -304,18 +306,21 @@ int engine_share(engine *self, int fd, int wake_fd) {
 
 int engine_rule(engine *self, int listener, const address_rule *rule, int on_limit) {
   if (listener < 0 || listener >= LISTENERS_MAX) return -EINVAL;
+  address_rule before = self->admission.rules[listener];
+  bool other = before.space != rule->space || before.prefix != rule->prefix;
   self->admission.rules[listener] = *rule;
   self->admission.on_limit[listener] = (uint8_t)on_limit;
-  if (!address_is_limited(rule)) return 0;
+  listener_wake(self);
+  if (!other && !address_is_limited(rule)) return 0;
   for (uint32_t index = 0; index < self->used; index++) {
     slot *conn = &self->slots[index];
-    if (conn->state == SLOT_FREE || conn->listener != listener || conn->entry != ADDRESS_NONE)
-      continue;
+    if (conn->state == SLOT_FREE || conn->listener != listener) continue;
+    if (!(conn->flags & FLAG_COUNTED) || (conn->entry != ADDRESS_NONE && !other)) continue;
     socket_address peer;
     uint8_t address[ADDRESS_BYTES];
     engine_peer(conn, &peer);
-    if ((conn->flags & FLAG_COUNTED) && socket_address_bytes(&peer, address))
-      conn->entry = address_force(&self->admission.addresses, rule, address);
+    if (socket_address_bytes(&peer, address))
+      conn->entry = admission_recount(&self->admission, listener, address, conn->entry);
   }
   return 0;
 }
@@ -531,7 +536,7 @@ void engine_flush(engine *self) {
 
 void engine_tick(engine *self) {
   advance_clock(self);
-  if (self->watches_stopped > 0) listener_tick(self);
+  if (self->watches_stopped > 0 || self->watches_queued > 0) listener_tick(self);
   for (int32_t index = self->closing.first; index != NONE;) {
     slot *conn = &self->slots[index];
     index = conn->close_after;

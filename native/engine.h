@@ -208,7 +208,9 @@ typedef struct {
    */
   enum { WATCH_ACCEPTING, WATCH_RESTING, WATCH_WAITING } state;
   double resume_at;
-  int32_t rests; /* in a row, without an accept in between */
+  int32_t rests;  /* in a row, without an accept in between */
+  uint32_t since; /* waits for a place, as in admission.h; 0: not, or it has had its turn */
+  int32_t row;    /* of the admission table, in which it waits */
 } watch;
 
 typedef struct {
@@ -228,6 +230,7 @@ typedef struct {
   double now;
   watch *watches;                        /* by number */
   int32_t watches_size, watches_stopped; /* stopped: resting or waiting */
+  int32_t watches_queued;                /* with `since` */
   int spare_fd;         /* given up for a moment to shed one client when no descriptor is left */
   uint32_t accept_turn; /* who of those that are ready comes first */
   int32_t linger_ms[LISTENERS_MAX]; /* of each listener's next connections */
@@ -317,8 +320,9 @@ int engine_admit(engine *self, uint32_t index, uint32_t generation, const socket
  * hears of free places by the eventfd `wake_fd`, which must stay open. */
 int engine_share(engine *self, int fd, int wake_fd);
 
-/* How `listener` limits its clients from now on. Those that are open and were not counted by their
- * address until now are. */
+/* How `listener` limits its clients from now on. Those that are open are counted by their address
+ * as it says, and no longer as the last rule did; those that wait and need not any more are turned
+ * away. */
 int engine_rule(engine *self, int listener, const address_rule *rule, int on_limit);
 
 /* Puts a layer on an open slot, whose own it is from then on. It begins in the next round, as soon

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -8,6 +9,8 @@
 
 /* The first table of watches; it doubles. */
 #define WATCHES_LEAST 64
+/* Who has the turn takes so many places, if there are, before it looks who else waits. */
+#define PLACES_PER_TURN 8
 
 /* Exclusive, because several workers may accept from one socket (epoll_ctl(2)). While this epoll
  * hangs in libuv's, the kernel wakes them all even so: it takes only a thread that waits in this
@@ -38,6 +41,51 @@ static int grow(engine *self, int number) {
   return 0;
 }
 
+/* ---- the turn of those that wait for a place (admission.h) ---- */
+
+static uint32_t wait_clock(const engine *self) {
+  uint32_t now = (uint32_t)(int64_t)self->now;
+  return now ? now : 1;
+}
+
+/* A worker's stamp in a row is that of its watch which has waited longest there. */
+static void stamp(engine *self, int row) {
+  uint32_t eldest = 0;
+  for (int32_t number = 0; number < self->watches_size; number++) {
+    const watch *from = &self->watches[number];
+    if (from->since == 0 || from->row != row) continue;
+    if (eldest == 0 || (int32_t)(from->since - eldest) < 0) eldest = from->since;
+  }
+  admission_stamp(&self->admission, row, eldest, wait_clock(self));
+}
+
+static void renew_stamps(engine *self) {
+  bool renewed[ADMISSION_ROWS] = {false};
+  for (int32_t number = 0; self->watches_queued > 0 && number < self->watches_size; number++) {
+    const watch *from = &self->watches[number];
+    if (from->since == 0 || renewed[from->row]) continue;
+    stamp(self, from->row);
+    renewed[from->row] = true;
+  }
+}
+
+static void set_wait(engine *self, watch *from, int row, uint32_t since) {
+  int32_t before = from->row;
+  bool moves = from->since != 0 && before != row;
+  self->watches_queued += (since != 0) - (from->since != 0);
+  from->row = row;
+  from->since = since;
+  if (moves) stamp(self, before);
+  stamp(self, row);
+}
+
+/* Others may have left it a place that it does not need any more. */
+static void end_wait(engine *self, watch *from) {
+  if (from->since == 0) return;
+  set_wait(self, from, from->row, 0);
+  admission_pass_on(&self->admission, from->row);
+}
+
 static bool is_open(const engine *self, int number) {
   return number >= 0 && number < self->watches_size && self->watches[number].fd >= 0;
 }
@@ -59,6 +107,7 @@ int listener_open(engine *self, int number, int listener, int fd, int32_t linger
 
 int listener_close(engine *self, int number) {
   if (!is_open(self, number)) return -EINVAL;
+  end_wait(self, &self->watches[number]);
   if (self->watches[number].state == WATCH_ACCEPTING) {
     end_watch(self, number);
   } else {
@@ -94,14 +143,35 @@ static void accept_again(engine *self, int number) {
 static void rest(engine *self, int number) {
   stop_accepting(self, number, WATCH_RESTING);
   watch *from = &self->watches[number];
+  end_wait(self, from);
   int32_t ms = ACCEPT_PAUSE_MS << from->rests;
   if (ms < ACCEPT_PAUSE_MOST_MS) from->rests++;
   from->resume_at = self->now + ms;
 }
 
-static bool may_go_on(const engine *self, const watch *from) {
+static bool has_queue(const watch *from) {
+  struct pollfd queue = {.fd = from->fd, .events = POLLIN};
+  return poll(&queue, 1, 0) != 0;
+}
+
+/* Whether one that waits may accept; where it may not, its stamp says so. Who has nobody to accept
+ * holds nobody up. */
+static bool has_turn(engine *self, watch *from) {
+  bool waits = self->admission.on_limit[from->listener] == ON_LIMIT_WAIT;
+  uint32_t now = wait_clock(self), since = from->since ? from->since : now;
+  int row = waits ? admission_row_to_await(&self->admission, from->listener, since, now)
+                  : ADMISSION_NO_ROW;
+  if (row != ADMISSION_NO_ROW) {
+    if (from->since == 0 || from->row != row) set_wait(self, from, row, since);
+    return false;
+  }
+  if (!waits || !has_queue(from)) end_wait(self, from);
+  return true;
+}
+
+static bool may_go_on(engine *self, watch *from) {
   if (from->state == WATCH_RESTING) return self->now >= from->resume_at;
-  return from->state == WATCH_WAITING && admission_has_room(&self->admission, from->listener);
+  return from->state == WATCH_WAITING && has_turn(self, from);
 }
 
 static bool is_waiting(const engine *self) {
@@ -111,15 +181,21 @@ static bool is_waiting(const engine *self) {
 }
 
 /* Who waits says so before it looks, so that a place that becomes free meanwhile is not missed. */
-void listener_tick(engine *self) {
+void listener_wake(engine *self) {
+  if (self->watches_stopped == 0) return;
   if (is_waiting(self)) admission_await(&self->admission);
   for (int32_t number = 0; self->watches_stopped > 0 && number < self->watches_size; number++)
     if (self->watches[number].fd >= 0 && may_go_on(self, &self->watches[number]))
       accept_again(self, number);
 }
 
-void listener_wake(engine *self) {
-  if (self->watches_stopped > 0) listener_tick(self);
+/* Who has had its turn for a round or more, and did not use it, found its queue empty: another
+ * process was quicker. */
+void listener_tick(engine *self) {
+  for (int32_t number = 0; self->watches_queued > 0 && number < self->watches_size; number++)
+    if (self->watches[number].state == WATCH_ACCEPTING) end_wait(self, &self->watches[number]);
+  renew_stamps(self);
+  listener_wake(self);
 }
 
 static void wait_for_place(engine *self, int number) {
@@ -130,9 +206,11 @@ static void wait_for_place(engine *self, int number) {
 
 /* ---- admitting ---- */
 
+/* `onLimit` is about places; who is not wanted, or cannot be held, gets what costs least. */
 static void reject(engine *self, uint8_t listener, int fd, admission_verdict verdict) {
   engine_count_rejected(self, verdict);
-  if (self->admission.on_limit[listener] != ON_LIMIT_CLOSE) socket_make_reset(fd);
+  bool no_place = verdict == REJECT_CONNECTIONS || verdict == REJECT_LISTENER;
+  if (!no_place || self->admission.on_limit[listener] != ON_LIMIT_CLOSE) socket_make_reset(fd);
   close(fd);
 }
 
@@ -212,6 +290,15 @@ static void shed(engine *self, const watch *from) {
   self->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+/* Before a client that may have to wait is accepted: a place for it, when it is its turn. */
+static bool take_place(engine *self, const watch *from, bool look) {
+  admission *gate = &self->admission;
+  uint32_t now = wait_clock(self);
+  if (look && !admission_is_turn(gate, from->listener, from->since ? from->since : now, now))
+    return false;
+  return admission_reserve(gate, from->listener) == ADMITTED;
+}
+
 void listener_accept(engine *self, int number, int most) {
   if (!is_open(self, number) || self->watches[number].state != WATCH_ACCEPTING) return;
   watch *from = &self->watches[number];
@@ -219,11 +306,12 @@ void listener_accept(engine *self, int number, int most) {
   bool waits = self->admission.on_limit[from->listener] == ON_LIMIT_WAIT;
   for (int i = 0; i < most && has_room(self); i++) {
     socket_address peer;
-    if (waits && admission_reserve(&self->admission, from->listener) != ADMITTED) {
+    if (waits && !take_place(self, from, i % PLACES_PER_TURN == 0)) {
       wait_for_place(self, number);
       return;
     }
     int fd = accept_next(from, &peer);
+    end_wait(self, from);
     if (fd >= 0) {
       from->rests = 0;
       admit(self, from->listener, fd, &peer, waits);

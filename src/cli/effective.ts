@@ -66,7 +66,7 @@ export async function showEffective(config: Config): Promise<string> {
     const service = await loadServiceWithin(listener.service);
     checkProtocol(listener, service);
     await tryPools(service, config);
-    const { limits, timeouts } = resolveSettings(listener, service);
+    const { limits, timeouts } = resolveSettings(listener, service, config);
     // Shown where it says something: a cap of the listener's own, below that of the server.
     const cap = listener.limits.connections ?? service.limits.connections ?? config.connections;
     const { connections: _, ...others } = limits;

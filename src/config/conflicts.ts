@@ -1,23 +1,33 @@
 /** Options that are right by themselves and wrong together. Pure: load.ts and resolve.ts word the errors. */
 import type { Address } from "../base/address.ts";
-import type { Limits } from "../base/settings.ts";
+import type { Limits, ServerLimits } from "../base/settings.ts";
 
-type Mark = "lowWater" | "highWater" | "buffered";
+type Mark = "lowWater" | "highWater" | "buffered" | "frame" | "bufferMemory";
 
 export interface Conflict {
-  readonly option: Mark;
-  readonly relation: "must be below" | "must not be above";
+  readonly option: Exclude<Mark, "bufferMemory">;
+  readonly relation: "must be below" | "must not be above" | "must not be above a third of";
   readonly other: Mark;
 }
 
+/**
+ * A frame that is not there yet may have a buffer of twice its size, and at three quarters of the budget reading pauses
+ * until half is free: one that needs more than that never gets whole.
+ */
+const FRAMES_OF_BUDGET = 3;
+
 /** Conflicts among the limits that are set. */
-export function limitConflicts({ lowWater, highWater, buffered }: Partial<Pick<Limits, Mark>>): Conflict[] {
+export function limitConflicts(limits: Partial<Pick<Limits & ServerLimits, Mark>>): Conflict[] {
+  const { lowWater, highWater, buffered, frame, bufferMemory } = limits;
   const conflicts: Conflict[] = [];
   if (lowWater !== undefined && highWater !== undefined && lowWater >= highWater) {
     conflicts.push({ option: "lowWater", relation: "must be below", other: "highWater" });
   }
   if (highWater !== undefined && buffered !== undefined && highWater > buffered) {
     conflicts.push({ option: "highWater", relation: "must not be above", other: "buffered" });
+  }
+  if (frame !== undefined && bufferMemory !== undefined && frame * FRAMES_OF_BUDGET > bufferMemory) {
+    conflicts.push({ option: "frame", relation: "must not be above a third of", other: "bufferMemory" });
   }
   return conflicts;
 }

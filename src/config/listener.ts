@@ -11,7 +11,7 @@ import {
   type ServerTimeouts,
   type Timeouts,
 } from "../base/settings.ts";
-import { LIMIT_KINDS } from "./bounds.ts";
+import { LIMIT_KINDS, SERVER_LIMIT_KINDS } from "./bounds.ts";
 import { BUILTIN_SERVICES, type ListenerConfig, type ServiceRef, UDP_SERVICES } from "./config.ts";
 import { limitConflicts, overlap } from "./conflicts.ts";
 import type { Finding } from "./finding.ts";
@@ -66,13 +66,12 @@ function limitsOf(layers: readonly Layer<Limits>[], own: Partial<Limits> | undef
 }
 
 function checkLimits(layers: readonly Layer<Limits>[], findings: Finding[]): void {
-  const limits = merge(layers);
+  // Those at the top are the server's, too.
+  const limits: Partial<Limits & ServerLimits> = merge(layers);
+  const kinds = { ...LIMIT_KINDS, ...SERVER_LIMIT_KINDS };
   for (const { option, relation, other } of limitConflicts(limits)) {
     const place = placeOf(layers, option);
-    const [value, bound] = [
-      LIMIT_KINDS[option].write(limits[option] ?? 0),
-      LIMIT_KINDS[other].write(limits[other] ?? 0),
-    ];
+    const [value, bound] = [kinds[option].write(limits[option] ?? 0), kinds[other].write(limits[other] ?? 0)];
     if (place) findings.push({ place, given: value, problem: `${value} ${relation} limits.${other} (${bound})` });
   }
 }

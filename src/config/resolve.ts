@@ -2,8 +2,15 @@
  * A listener's complete limits and timeouts. The worker calls this once it has loaded the service, whose own
  * values stand between the defaults and the configuration.
  */
-import { DEFAULT_LIMITS, DEFAULT_TIMEOUTS, type Limits, type Timeouts } from "../base/settings.ts";
-import { LIMIT_KINDS, TIMEOUT_KINDS } from "./bounds.ts";
+import {
+  DEFAULT_LIMITS,
+  DEFAULT_SERVER_LIMITS,
+  DEFAULT_TIMEOUTS,
+  type Limits,
+  type ServerLimits,
+  type Timeouts,
+} from "../base/settings.ts";
+import { LIMIT_KINDS, SERVER_LIMIT_KINDS, TIMEOUT_KINDS } from "./bounds.ts";
 import type { ListenerConfig } from "./config.ts";
 import { limitConflicts } from "./conflicts.ts";
 import { refuse } from "./finding.ts";
@@ -49,11 +56,20 @@ function originOf(option: keyof Limits, listener: ListenerConfig, service: Servi
 }
 
 /** Throws for the first pair of limits that do not fit, naming where each is from. */
-function checkTogether(limits: Limits, listener: ListenerConfig, service: ServiceDefaults): void {
-  for (const { option, relation, other } of limitConflicts(limits)) {
-    const described = (name: typeof option): string =>
-      `${LIMIT_KINDS[name].write(limits[name])} (${originOf(name, listener, service)})`;
-    const configured = listener.limits[option] !== undefined || listener.limits[other] !== undefined;
+function checkTogether(
+  limits: Limits,
+  { bufferMemory }: Pick<ServerLimits, "bufferMemory">,
+  listener: ListenerConfig,
+  service: ServiceDefaults,
+): void {
+  const isSet = (name: keyof Limits | "bufferMemory"): boolean =>
+    name === "bufferMemory" ? bufferMemory !== DEFAULT_SERVER_LIMITS.bufferMemory : listener.limits[name] !== undefined;
+  for (const { option, relation, other } of limitConflicts({ ...limits, bufferMemory })) {
+    const described = (name: typeof other): string =>
+      name === "bufferMemory"
+        ? SERVER_LIMIT_KINDS[name].write(bufferMemory)
+        : `${LIMIT_KINDS[name].write(limits[name])} (${originOf(name, listener, service)})`;
+    const configured = isSet(option) || isSet(other);
     const place = {
       label: `listener ${listener.name}, service ${serviceName(listener)}: limits.${option}`,
       code: configured ? "config-invalid" : "service-invalid",
@@ -67,11 +83,15 @@ function checkTogether(limits: Limits, listener: ListenerConfig, service: Servic
  * Defaults, over them the service's own, over those what the user set.
  * Throws `service-invalid` or `config-invalid`, whoever is at fault, naming service and option.
  */
-export function resolveSettings(listener: ListenerConfig, service: ServiceDefaults): Settings {
+export function resolveSettings(
+  listener: ListenerConfig,
+  service: ServiceDefaults,
+  server: Pick<ServerLimits, "bufferMemory"> = DEFAULT_SERVER_LIMITS,
+): Settings {
   const name = serviceName(listener);
   checkDeclared(name, "limits", service.limits, LIMIT_KINDS);
   checkDeclared(name, "timeouts", service.timeouts, TIMEOUT_KINDS);
   const limits = { ...DEFAULT_LIMITS, ...service.limits, ...listener.limits };
-  checkTogether(limits, listener, service);
+  checkTogether(limits, server, listener, service);
   return { limits, timeouts: { ...DEFAULT_TIMEOUTS, ...service.timeouts, ...listener.timeouts } };
 }

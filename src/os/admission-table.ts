@@ -15,7 +15,7 @@ import { addon } from "./addon.ts";
 import { check } from "./errno.ts";
 import { ROWS, SEATS } from "./scoreboard.ts";
 
-const VERSION = 2;
+const VERSION = 3;
 const HALVES = 2;
 
 /** Int32 words of the header. */
@@ -31,13 +31,15 @@ export const ADMISSION_HEADER = {
 export const ADMISSION_COLUMNS: number = HALVES * SEATS;
 export const ADMISSION_ROWS: number = 1 + ROWS;
 
-const WORDS = ADMISSION_HEADER.words + ADMISSION_ROWS * ADMISSION_COLUMNS;
+/** Word at which the stamps of those that wait begin, two words for each counter; only engines use them. */
+export const ADMISSION_STAMPS: number = ADMISSION_HEADER.words + ADMISSION_ROWS * ADMISSION_COLUMNS;
+const WORDS = ADMISSION_STAMPS + 2 * ADMISSION_ROWS * ADMISSION_COLUMNS;
 /** Of what is mapped here. */
 const ROWS_SIZE = WORDS * Int32Array.BYTES_PER_ELEMENT;
 const HASH_KEY_WORDS = 4;
 
 /** Entries of the table of addresses, and where it begins. An entry is a key, a clock, and a count in each column. */
-export const ADDRESSES = { offset: 524_288, entries: 262_144, ways: 16, columnBytes: 1_048_576 } as const;
+export const ADDRESSES = { offset: 1_310_720, entries: 262_144, ways: 16, columnBytes: 1_048_576 } as const;
 const ENTRY_BYTES = 2 * BigUint64Array.BYTES_PER_ELEMENT;
 /** Of the whole memory. */
 const SIZE = ADDRESSES.offset + ADDRESSES.entries * ENTRY_BYTES + ADMISSION_COLUMNS * ADDRESSES.columnBytes;

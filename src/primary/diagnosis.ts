@@ -3,8 +3,9 @@
  * the findings, and a start says the problems. A *problem* is a configuration that cannot hold; a *hint* costs
  * something under load and nothing else.
  */
+import { DEFAULT_LIMITS } from "../base/settings.ts";
 import type { Config } from "../config/config.ts";
-import type { Machine } from "./machine.ts";
+import type { BufferSizes, Machine } from "./machine.ts";
 
 export interface Finding {
   readonly severity: "problem" | "hint";
@@ -20,6 +21,8 @@ const OTHER_DESCRIPTORS = 256;
 const UNEVEN = 1.25;
 /** A worker process without a connection. */
 const WORKER_BYTES = 80 * 1024 ** 2;
+/** A thread of a pool, before the service's own code. */
+const THREAD_BYTES = 10 * 1024 ** 2;
 /** What a connection costs outside of its buffers, in the process and in the kernel. */
 const CONNECTION_BYTES = 4096;
 /** Oldest kernel with everything that is used: SO_DETACH_REUSEPORT_BPF, pidfd, memfd seals. */
@@ -103,30 +106,98 @@ function portFindings({ listeners }: Config, { localPorts, reservedPorts }: Mach
   });
 }
 
-function memoryFindings({ workers, connections, bufferMemory }: Config, machine: Machine): Finding[] {
-  const { tcpMemory, leastBuffers, memory } = machine;
-  const found: Finding[] = [];
-  if (tcpMemory && leastBuffers) {
-    const needed = connections * (leastBuffers[0] + leastBuffers[1]);
-    const pages = Math.ceil(needed / 4096);
-    if (needed > tcpMemory[1]) {
-      found.push({
-        severity: "problem",
-        message: `the kernel's smallest buffers for ${many(connections)} connections take ${mebibytes(needed)}; TCP is short of memory from ${mebibytes(tcpMemory[1])} on (net.ipv4.tcp_mem)`,
-        repair: `sysctl -w net.ipv4.tcp_mem="${pages} ${Math.ceil(pages * 1.5)} ${pages * 2}"`,
-      });
-    }
+type SocketBuffer = "receiveBuffer" | "sendBuffer";
+
+/** The two buffers of a connection in the kernel, of the listener that has the largest: surely, and at worst. */
+function kernelBuffers({ listeners }: Config, machine: Machine): { surely: number; atWorst: number } | undefined {
+  const sum = { surely: 0, atWorst: 0 };
+  for (const name of ["receiveBuffer", "sendBuffer"] as const satisfies readonly SocketBuffer[]) {
+    const sizes = machine[name];
+    if (!sizes) return undefined;
+    const each = listeners.map(({ socket }) => bufferBytes(socket[name], sizes));
+    sum.surely += Math.max(...each.map(({ surely }) => surely));
+    sum.atWorst += Math.max(...each.map(({ atWorst }) => atWorst));
   }
-  const needed = workers * (WORKER_BYTES + bufferMemory) + connections * CONNECTION_BYTES;
+  return sum;
+}
+
+/** Whoever asks for a size gets twice as much (socket(7)), and the kernel no longer makes it smaller or larger. */
+function bufferBytes(
+  asked: number | "off",
+  { least, most, mostAsked }: BufferSizes,
+): { surely: number; atWorst: number } {
+  if (asked === "off") return { surely: least, atWorst: most };
+  const given = Math.max(least, 2 * Math.min(asked, mostAsked));
+  return { surely: given, atWorst: given };
+}
+
+function tcpFindings(config: Config, machine: Machine): Finding[] {
+  const { connections } = config;
+  const { tcpMemory, pageBytes } = machine;
+  const buffers = kernelBuffers(config, machine);
+  if (!tcpMemory || !buffers) return [];
+  const [, pressure, high] = tcpMemory;
+  const [surely, atWorst] = [connections * buffers.surely, connections * buffers.atWorst];
+  const pages = Math.ceil(surely / pageBytes);
+  if (surely > pressure) {
+    return [
+      {
+        severity: "problem",
+        message: `the kernel's buffers for ${many(connections)} connections take ${mebibytes(surely)} at least; TCP is short of memory from ${mebibytes(pressure)} on (net.ipv4.tcp_mem)`,
+        repair: `sysctl -w net.ipv4.tcp_mem="${pages} ${Math.ceil(pages * 1.5)} ${pages * 2}"`,
+      },
+    ];
+  }
+  if (atWorst <= high) return [];
+  const fits = Math.floor(pressure / connections / 4 / 1024);
+  return [
+    {
+      severity: "hint",
+      message: `the kernel's buffers of ${many(connections)} connections may grow to ${mebibytes(atWorst)}; at ${mebibytes(high)} TCP drops what it cannot hold (net.ipv4.tcp_mem)`,
+      repair:
+        fits >= 4
+          ? `socket: { receiveBuffer: ${fits}KiB, sendBuffer: ${fits}KiB }   (in the configuration: none grows any more)`
+          : "fewer connections, or more net.ipv4.tcp_mem",
+    },
+  ];
+}
+
+/** Threads of one pool in each worker, where a service may have one. */
+function poolThreads({ listeners, tasks, workers }: Config, { cpus }: Machine): number {
+  const pooled = listeners.some(({ service }) => service.kind === "module" || service.name === "hash-frame");
+  if (!pooled) return 0;
+  return typeof tasks.threads === "number" ? tasks.threads : Math.max(1, Math.floor(cpus / workers));
+}
+
+function memoryFindings(config: Config, machine: Machine): Finding[] {
+  const { workers, connections, bufferMemory, listeners } = config;
+  const { memory, tcpMemory } = machine;
+  const found: Finding[] = [];
+  const threads = poolThreads(config, machine);
+  const worker = WORKER_BYTES + threads * THREAD_BYTES;
+  const kernel = Math.min(
+    connections * (kernelBuffers(config, machine)?.surely ?? 0),
+    tcpMemory?.[2] ?? Number.POSITIVE_INFINITY,
+  );
+  const needed = workers * (worker + bufferMemory) + connections * CONNECTION_BYTES + kernel;
   if (needed > memory) {
-    const fits = Math.floor((memory - connections * CONNECTION_BYTES) / workers - WORKER_BYTES);
+    const fits = Math.floor((memory - connections * CONNECTION_BYTES - kernel) / workers - worker);
+    const pool = threads > 0 ? `, ${threads} pool thread${threads === 1 ? "" : "s"} each` : "";
     found.push({
       severity: "problem",
-      message: `${workers} workers with limits.bufferMemory ${mebibytes(bufferMemory)} and ${many(connections)} connections may take ${mebibytes(needed)}; there are ${mebibytes(memory)}`,
+      message: `${workers} workers with limits.bufferMemory ${mebibytes(bufferMemory)}${pool}, and ${many(connections)} connections with the kernel's buffers may take ${mebibytes(needed)}; there are ${mebibytes(memory)}`,
       repair:
         fits >= 1024 ** 2
           ? `limits: { bufferMemory: ${Math.floor(fits / 1024 ** 2)}MiB }   (in the configuration), or fewer workers`
           : "fewer workers or connections, or more memory",
+    });
+  }
+  const buffered = Math.max(...listeners.map(({ limits }) => limits.buffered ?? DEFAULT_LIMITS.buffered));
+  if (buffered > bufferMemory * 0.75) {
+    found.push({
+      severity: "hint",
+      message: `limits.buffered ${mebibytes(buffered)} is out of reach: at three quarters of limits.bufferMemory ${mebibytes(bufferMemory)} whoever holds most is closed (memory-pressure)`,
+      repair: `limits: { bufferMemory: ${Math.ceil((buffered * 2) / 1024 ** 2)}MiB }   (in the configuration), or less buffered`,
     });
   }
   return found;
@@ -167,6 +238,7 @@ export function diagnose(config: Config, machine: Machine): Finding[] {
   const found = [
     ...kernelFindings(config, machine),
     ...descriptorFindings(config, machine),
+    ...tcpFindings(config, machine),
     ...memoryFindings(config, machine),
     ...queueFindings(config, machine),
     ...portFindings(config, machine),

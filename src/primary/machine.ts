@@ -27,12 +27,22 @@ export interface Machine {
   readonly reservedPorts: string;
   /** net.ipv4.tcp_mem, in bytes: low, pressure, high. */
   readonly tcpMemory: readonly [number, number, number] | undefined;
-  /** Smallest receive and send buffer of a connection (tcp_rmem, tcp_wmem), bytes. */
-  readonly leastBuffers: readonly [number, number] | undefined;
+  /** What a connection's receive buffer may be. */
+  readonly receiveBuffer: BufferSizes | undefined;
+  readonly sendBuffer: BufferSizes | undefined;
   /** net.netfilter.nf_conntrack_max; undefined where connections are not tracked. */
   readonly trackedConnections: number | undefined;
-  /** Bytes: of the control group if it has a limit, else of the machine. */
+  /** Bytes: of the control group, or a group around it, if one has a limit; else of the machine. */
   readonly memory: number;
+  /** Of one page of memory. */
+  readonly pageBytes: number;
+}
+
+/** Bytes: as small as the kernel makes it, as large as it lets it grow (tcp_rmem), and the most one may ask for. */
+export interface BufferSizes {
+  readonly least: number;
+  readonly most: number;
+  readonly mostAsked: number;
 }
 
 function text(path: string): string | undefined {
@@ -69,17 +79,47 @@ function tcpMemory(pageBytes: number): [number, number, number] | undefined {
   return low === undefined || pressure === undefined || high === undefined ? undefined : [low, pressure, high];
 }
 
-/** memory.max of the process's own group (cgroup v2), or the machine's memory. */
-function memory(): number {
-  const group = /^0::(.*)$/m.exec(text("/proc/self/cgroup") ?? "")?.[1] ?? "/";
-  const limit = one(`/sys/fs/cgroup${group}/memory.max`);
-  return Math.min(limit ?? Number.POSITIVE_INFINITY, totalmem());
+function bufferSizes(direction: "r" | "w"): BufferSizes | undefined {
+  const [least, , most] = numbers(sysctl(`net.ipv4.tcp_${direction}mem`));
+  const mostAsked = one(sysctl(`net.core.${direction}mem_max`));
+  return least === undefined || most === undefined || mostAsked === undefined ? undefined : { least, most, mostAsked };
 }
 
-const PAGE_BYTES = 4096;
+/**
+ * The least memory.max (cgroup v2) of a group and of all around it: each of them holds. `limitOf`: that of one group;
+ * undefined where it has none, or says "max".
+ */
+export function groupMemory(group: string, limitOf: (group: string) => number | undefined): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (let path = group; ; path = path.slice(0, path.lastIndexOf("/"))) {
+    least = Math.min(least, limitOf(path) ?? least);
+    if (path === "" || path === "/") return least;
+  }
+}
+
+function memory(): number {
+  const group = /^0::(.*)$/m.exec(text("/proc/self/cgroup") ?? "")?.[1] ?? "/";
+  const limit = groupMemory(group, (path) => one(`/sys/fs/cgroup${path}/memory.max`));
+  return Math.min(limit, totalmem());
+}
+
+const USUAL_PAGE_BYTES = 4096;
+/** Of the auxiliary vector (getauxval(3)), whose entries are two words. */
+const AT_PAGESZ = 6n;
+
+function pageBytes(): number {
+  try {
+    const vector = readFileSync("/proc/self/auxv");
+    const words = new BigUint64Array(vector.buffer.slice(vector.byteOffset, vector.byteOffset + vector.length));
+    for (let at = 0; at + 1 < words.length; at += 2) if (words[at] === AT_PAGESZ) return Number(words[at + 1]);
+  } catch {
+    // Hidden, as it may be in a container.
+  }
+  return USUAL_PAGE_BYTES;
+}
 
 export function readMachine(): Machine {
-  const [receive, send] = [one(sysctl("net.ipv4.tcp_rmem")), one(sysctl("net.ipv4.tcp_wmem"))];
+  const page = pageBytes();
   return {
     kernel: release(),
     cpus: availableParallelism(),
@@ -90,9 +130,11 @@ export function readMachine(): Machine {
     synBacklog: one(sysctl("net.ipv4.tcp_max_syn_backlog")),
     localPorts: pair(numbers(sysctl("net.ipv4.ip_local_port_range"))),
     reservedPorts: text(sysctl("net.ipv4.ip_local_reserved_ports")) ?? "",
-    tcpMemory: tcpMemory(PAGE_BYTES),
-    leastBuffers: receive === undefined || send === undefined ? undefined : [receive, send],
+    tcpMemory: tcpMemory(page),
+    receiveBuffer: bufferSizes("r"),
+    sendBuffer: bufferSizes("w"),
     trackedConnections: one(sysctl("net.netfilter.nf_conntrack_max")),
     memory: memory(),
+    pageBytes: page,
   };
 }

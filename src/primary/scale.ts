@@ -4,8 +4,9 @@
  * More: a slot's first worker binds its sockets, everybody gets copies, it accepts; then the others give it a fair
  * share of the connections. Fewer: the kernel is told to prefer the slots that stay (SO_ATTACH_REUSEPORT_CBPF), the
  * last handshakes arrive, the queue is accepted, the last slot's sockets are closed by everybody, and its
- * connections move to those that stay. Slots are removed from the end only: so a slot's number is its place in the
- * kernel's group, which the steering needs.
+ * connections move to those that stay. Where newcomers wait in the queue for a place, and find none in time, the
+ * worker goes all the same: its sockets stay, and siblings serve them. Slots are removed from the end only: so a
+ * slot's number is its place in the kernel's group, which the steering needs.
  */
 import { setTimeout as pause } from "node:timers/promises";
 import { HeadraceError } from "../base/errors.ts";
@@ -31,6 +32,8 @@ export interface ScaleOptions {
 
 /** For a handshake that began before the steering to end: the round trip of a distant client, with a repetition. */
 const SETTLE_MS = 1_000;
+/** How often the queue of a slot that is to go is looked at. */
+const QUEUE_LOOK_MS = 50;
 /** What a worker needs beside connections and listening sockets: channels, the log, the service's own. */
 const RESERVED_DESCRIPTORS = 256;
 
@@ -162,22 +165,45 @@ async function letGo(slot: number, { crew, log, config }: ScaleOptions): Promise
   return passed.moved;
 }
 
+/** Newcomers in the queues of a slot; a socket that all slots share is not its own. */
+function queuedIn(slot: number, { slots }: Crew, { listeners }: Config): number {
+  const own = listeners.filter((listener) => !slots.shared(listener) && slots.has(slot, listener));
+  return own.reduce((sum, listener) => sum + Math.max(0, addon().socketQueue(slots.socket(slot, listener))), 0);
+}
+
+/** Nobody gets into the queues any more. Waits for those who are there to be accepted; false when that takes too long. */
+async function emptied(slot: number, { crew, config, log, onStep }: ScaleOptions, until: number): Promise<boolean> {
+  while (!crew.closed) {
+    const queued = queuedIn(slot, crew, config);
+    if (queued === 0) return true;
+    if (performance.now() >= until) {
+      log.warn({ worker: slot, queued }, `${queued} newcomers wait in slot ${slot}: it stays, and others serve it`);
+      return false;
+    }
+    onStep();
+    await pause(QUEUE_LOOK_MS);
+  }
+  throw new HeadraceError("change-failed", "the server stops");
+}
+
 export async function shrink(to: number, options: ScaleOptions): Promise<number> {
   const { crew, config, onStep } = options;
-  const keep = Math.max(to, crew.slots.least);
+  let keep = Math.max(to, crew.slots.least);
   const removing = crew.slots.count > keep;
   let moved = 0;
   crew.wanted = to;
   try {
     if (removing) steer(crew, config, keep);
     if (removing) await pause(SETTLE_MS);
+    const until = performance.now() + config.drainMs;
     for (let slot = crew.slots.count - 1; slot >= to; slot--) {
       onStep();
+      if (slot >= keep && !(await emptied(slot, options, until))) keep = slot + 1;
       if (slot >= keep) await crew.drop(slot);
       moved += await letGo(slot, options);
     }
   } finally {
-    if (removing) steer(crew, config, "off");
+    if (removing && !crew.closed) steer(crew, config, "off");
   }
   return moved;
 }

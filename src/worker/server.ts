@@ -177,7 +177,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   shareEngine(engine);
   const prepared = await Promise.all(
     options.listeners.map(async ({ config, service, row }) => {
-      const settings = resolveSettings(config, service);
+      const settings = resolveSettings(config, service, { bufferMemory: options.bufferMemory });
       const serviceLog = log.child({ listener: config.name });
       const info = { index: worker, log: serviceLog, signal: stopping.signal };
       const shared = { config, row, settings, log: serviceLog };
@@ -361,7 +361,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     const changed = options.listeners.map((served) => {
       const key = listenerKey(served.config);
       const now = config.listeners.find((listener) => listenerKey(listener) === key) ?? served.config;
-      return { ...served, config: now, settings: resolveSettings(now, served.service) };
+      return { ...served, config: now, settings: resolveSettings(now, served.service, config) };
     });
     const stages = tlsStages(changed, given);
     for (const [index, { settings, config: listener }] of changed.entries()) {

@@ -32,6 +32,15 @@ test("a wildcard covers its family, and [::] both unless it is IPv6 only", () =>
   assert.ok(!bothWays(at("[::]:1", true), at("0.0.0.0:1")));
 });
 
+test("a frame has to fit the memory for all of them, with the buffer that it may need", () => {
+  const MiB = 1024 ** 2;
+  assert.deepEqual(limitConflicts({ frame: MiB }), []);
+  assert.deepEqual(limitConflicts({ frame: MiB, bufferMemory: 3 * MiB }), []);
+  assert.deepEqual(limitConflicts({ frame: MiB + 1, bufferMemory: 3 * MiB }), [
+    { option: "frame", relation: "must not be above a third of", other: "bufferMemory" },
+  ]);
+});
+
 test("water marks: low below high, high at most what may be buffered", () => {
   assert.deepEqual(limitConflicts({}), []);
   assert.deepEqual(limitConflicts({ lowWater: 5 }), []);

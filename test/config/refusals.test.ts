@@ -152,6 +152,14 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
     "headrace.yaml:3: listeners[0].limits.highWater: 1MiB must not be above limits.buffered (64KiB)",
   ],
   [
+    "limits: { bufferMemory: 4MiB, frame: 2MiB }",
+    "headrace.yaml:1: limits.frame: 2MiB must not be above a third of limits.bufferMemory (4MiB)",
+  ],
+  [
+    `limits: { bufferMemory: 4MiB }\n${one(", limits: { frame: 3MiB }")}`,
+    "headrace.yaml:3: listeners[0].limits.frame: 3MiB must not be above a third of limits.bufferMemory (4MiB)",
+  ],
+  [
     one(", limits: { connections: 10001 }"),
     "headrace.yaml:2: listeners[0].limits.connections: 10001 is more than the server's limits.connections (10000)",
   ],

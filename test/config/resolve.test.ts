@@ -69,6 +69,32 @@ test("limits that do not fit together name both, and where each is from", () => 
   );
 });
 
+test("a frame that the worker's memory could not hold is refused, whoever allows it", () => {
+  const refused = (
+    config: ListenerConfig,
+    service: ServiceDefaults,
+    bufferMemory: number,
+    code: string,
+    message: string,
+  ) => assert.throws(() => resolveSettings(config, service, { bufferMemory }), { code, message });
+  const MiB = 1024 ** 2;
+  refused(
+    listener(),
+    {},
+    2 * MiB,
+    "config-invalid",
+    "listener game, service ./game.js: limits.frame: 1MiB (default) must not be above a third of limits.bufferMemory, 2MiB",
+  );
+  refused(
+    listener(),
+    { limits: { frame: 100 * MiB } },
+    256 * MiB,
+    "service-invalid",
+    "listener game, service ./game.js: limits.frame: 100MiB (the service's own) must not be above a third of limits.bufferMemory, 256MiB",
+  );
+  assert.equal(resolveSettings(listener(), {}, { bufferMemory: 3 * MiB }).limits.frame, MiB);
+});
+
 test("nothing that is passed in is changed", () => {
   const service = Object.freeze({ limits: Object.freeze({ frame: 5 }) });
   resolveSettings(Object.freeze(listener()), service).limits.frame = 1;

@@ -261,3 +261,26 @@ test("real sockets: replies that wait for their turn are counted, and not any mo
     await until("nothing waits", () => head[HELD_IN] === 0);
   }
 });
+
+for (const [name, codec] of [
+  ["frame", frame()],
+  ["line", line()],
+] as const) {
+  test(`the largest ${name} that a budget allows gets whole, slowly too`, async (t) => {
+    // As unlucky as can be: its buffer, a power of two, is nearly twice its size.
+    const bufferMemory = 3 * 1_100_000;
+    const size = 1_100_000;
+    const service = defineService<unknown, string | Uint8Array>({ codec: codec as never, onMessage: () => "got it" });
+    const serving = await openServing(t, service, { bufferMemory, limits: { frame: size } });
+    const peer = await openPeer(t, serving.port);
+    const head = Buffer.alloc(4);
+    head.writeUInt32BE(size);
+    const bytes = name === "frame" ? Buffer.concat([head, Buffer.alloc(size)]) : Buffer.alloc(size + 1, "x");
+    if (name === "line") bytes[size] = 10;
+    peer.write(bytes.subarray(0, bytes.length - 1));
+    await until("all but a byte is there", () => serving.scoreboard.block(0).get("bytesReceived") >= bytes.length - 1);
+    peer.write(bytes.subarray(bytes.length - 1));
+    await until("a reply", () => peer.text.includes("got it") || peer.closed);
+    assert.deepEqual(serving.closes(), {});
+  });
+}

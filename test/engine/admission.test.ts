@@ -7,7 +7,14 @@ import { packRanges } from "#src/config/cidr.js";
 import type { ClientRule, Engine } from "#src/engine/engine.js";
 import { ENTRY } from "#src/engine/layout.js";
 import { addon } from "#src/os/addon.js";
-import { ADMISSION_ROWS, AdmissionTable, admissionColumn } from "#src/os/admission-table.js";
+import {
+  ADMISSION_COLUMNS,
+  ADMISSION_HEADER,
+  ADMISSION_ROWS,
+  ADMISSION_STAMPS,
+  AdmissionTable,
+  admissionColumn,
+} from "#src/os/admission-table.js";
 import { WORKER_FIELDS, WORKER_REJECTED } from "#src/os/scoreboard.js";
 import { type Loopback, openEngine, openLoopback, Recorder } from "../support/loopback.js";
 import { openPeer } from "../support/peer.js";
@@ -197,6 +204,19 @@ test("without a table nothing is counted, and nothing has to be given back", asy
   addon().fdClose(again.fd);
 });
 
+/** The two words of a column's stamp: when it was renewed, and since when it waits for a place of the row. */
+function stampOf({ words }: AdmissionTable, row: number, column: number): Int32Array {
+  const at = ADMISSION_STAMPS + (row * ADMISSION_COLUMNS + column) * 2;
+  return words.subarray(at, at + 2);
+}
+
+/** Columns that wait for a place of the row. */
+function waitingColumns(table: AdmissionTable, row: number): number[] {
+  return Array.from({ length: ADMISSION_COLUMNS }, (_, column) => column).filter(
+    (column) => stampOf(table, row, column)[0] !== 0,
+  );
+}
+
 /** Loopback with a shared table, whose listener has this rule. */
 async function openLimited(
   t: TestContext,
@@ -320,4 +340,170 @@ test("behind a proxy nobody is counted or listed before it is named, but everybo
   assert.equal(admit(third, "192.0.2.3"), undefined);
   engine.limit(table, admissionColumn(1, 0), capsOf(3));
   assert.deepEqual(await refused(loopback), [1, 0, 1, 0, 1, 0]);
+});
+
+test("admit: the client that is counted already is itself, not one more", async (t) => {
+  const { loopback, full, served } = await openLimited(t, { connections: 1, rate: 1, burst: 1 });
+  const { engine } = loopback;
+  await served(1);
+  const [first] = loopback.accepted as [Recorder];
+  const admit = (host: string): unknown => engine.admit(first.slot, first.generation, host, 9);
+  assert.equal(admit("127.0.0.1"), undefined);
+  assert.deepEqual(engine.peer(first.slot, first.generation), { host: "127.0.0.1", port: 9 });
+  assert.equal(admit("2001:db8::1"), undefined);
+  assert.equal(admit("2001:db8::2"), undefined, "the same /64");
+  assert.deepEqual(engine.peer(first.slot, first.generation), { host: "2001:db8::2", port: 9 });
+  engine.list(LISTENER, packRanges([{ allow: [], deny: ["2001:db8::3/128"] }]));
+  assert.equal(admit("2001:db8::3"), "denied", "the lists hold for it all the same");
+  engine.rule(LISTENER, { ...full, connections: "off", rate: "off" });
+  first.reset();
+  engine.flush();
+});
+
+test("another prefix, another space: who is there is counted anew, also while there is no limit", async (t) => {
+  const { loopback, full, served } = await openLimited(t, { connections: 2 });
+  const { engine } = loopback;
+  const admit = (of: number, host: string): unknown => {
+    const { slot, generation } = loopback.accepted[of] as Recorder;
+    return engine.admit(slot, generation, host, 1);
+  };
+  for (const [index, host] of ["2001:db8:0:1::1", "2001:db8:0:2::1", "192.0.2.1"].entries()) {
+    await served(index + 1);
+    assert.equal(admit(index, host), undefined);
+  }
+  assert.equal(admit(2, "2001:db8:0:3::1"), undefined);
+  assert.equal(admit(2, "192.0.2.1"), undefined);
+  engine.rule(LISTENER, { ...full, ipv6Prefix: 48 });
+  assert.equal(admit(2, "2001:db8:0:3::1"), "per-address");
+  engine.rule(LISTENER, { ...full, ipv6Prefix: 48, space: 5 });
+  assert.equal(admit(2, "2001:db8:0:3::1"), "per-address");
+  engine.rule(LISTENER, { ...full, connections: "off", space: 5 });
+  engine.rule(LISTENER, full);
+  assert.equal(admit(2, "2001:db8:0:1::2"), undefined, "one of two");
+  for (const each of loopback.accepted) each.reset();
+  engine.flush();
+  // Nothing is left behind under the keys of before.
+  for (const rule of [full, { ...full, ipv6Prefix: 48 }, { ...full, ipv6Prefix: 48, space: 5 }]) {
+    const before = loopback.accepted.length;
+    engine.rule(LISTENER, rule);
+    for (let i = 1; i <= 2; i++) {
+      await served(before + i);
+      assert.equal(admit(before + i - 1, "2001:db8:0:1::1"), undefined);
+    }
+    for (const each of loopback.accepted.slice(before)) each.reset();
+    engine.flush();
+  }
+});
+
+test("waiting ends when a rule no longer has newcomers wait", async (t) => {
+  const table = openTable(t);
+  t.after(() => addon().fdClose(table.wakeFd));
+  const loopback = openLoopback(t);
+  const { engine } = loopback;
+  engine.limit(table, admissionColumn(1, 0), capsOf(1));
+  const rule: ClientRule = {
+    connections: "off",
+    rate: "off",
+    burst: 1,
+    space: 0,
+    ipv6Prefix: 64,
+    onLimit: "wait",
+    namedLater: false,
+  };
+  engine.rule(LISTENER, rule);
+  await openPeer(t, loopback.port);
+  await loopback.nth(0);
+  const second = await openPeer(t, loopback.port);
+  await until("it waits", () => (table.words[ADMISSION_HEADER.waiting] as number) !== 0);
+  engine.rule(LISTENER, { ...rule, onLimit: "close" });
+  await until("it is turned away", () => second.ended);
+});
+
+/** Engines beside each other, as workers are: each with a socket of its own and one place for all of them together. */
+function openWaiting(t: TestContext, engines: number): { table: AdmissionTable; loopbacks: Loopback[] } {
+  const table = openTable(t);
+  t.after(() => addon().fdClose(table.wakeFd));
+  const loopbacks = Array.from({ length: engines }, (_, seat) => {
+    const loopback = openLoopback(t);
+    loopback.engine.limit(table, admissionColumn(1, seat), capsOf(1));
+    loopback.engine.rule(LISTENER, {
+      connections: "off",
+      rate: "off",
+      burst: 1,
+      space: 0,
+      ipv6Prefix: 64,
+      onLimit: "wait",
+      namedLater: false,
+    });
+    return loopback;
+  });
+  return { table, loopbacks };
+}
+
+/** Ends the one connection that is served, and then the next, `count` times; says whose each was. */
+async function turns(loopbacks: readonly Loopback[], count: number): Promise<number[]> {
+  const order: number[] = [];
+  const seen = loopbacks.map(() => 0);
+  while (order.length < count) {
+    const served = await until("the next one", () => {
+      const at = loopbacks.findIndex(({ accepted }, index) => accepted.length > (seen[index] as number));
+      if (at < 0) return undefined;
+      const index = seen[at] ?? 0;
+      seen[at] = index + 1;
+      return { at, connection: loopbacks[at]?.accepted[index] as Recorder };
+    });
+    order.push(served.at);
+    served.connection.reset();
+    served.connection.engine.flush();
+  }
+  return order;
+}
+
+test("who waits for a place: workers take turns, whoever frees it", async (t) => {
+  const { table, loopbacks } = openWaiting(t, 3);
+  await openPeer(t, loopbacks[0]?.port ?? 0);
+  await loopbacks[0]?.nth(0);
+  for (let i = 0; i < 4; i++) for (const { port } of loopbacks) await openPeer(t, port);
+  await until("all three wait", () => waitingColumns(table, 0).length === 3);
+  const [, ...order] = await turns(loopbacks, 13);
+  t.diagnostic(order.join(" "));
+  for (let turn = 3; turn < order.length; turn++) assert.equal(order[turn], order[turn - 3], order.join(" "));
+});
+
+test("who waits and has died, or stands still, holds a place up for a moment only", async (t) => {
+  const { table, loopbacks } = openWaiting(t, 1);
+  const [own] = loopbacks as [Loopback];
+  await openPeer(t, own.port);
+  await own.nth(0);
+  await openPeer(t, own.port);
+  await until("it waits", () => waitingColumns(table, 0).length === 1);
+  // Another worker's, which has waited for longer, and is renewed no more from now on.
+  const now = Math.floor(own.engine.now);
+  stampOf(table, 0, admissionColumn(1, 2)).set([now, now - 10_000]);
+  const began = performance.now();
+  own.accepted[0]?.reset();
+  own.engine.flush();
+  await own.nth(1);
+  const ms = performance.now() - began;
+  assert.ok(ms > 50 && ms < 1_000, `${ms} ms`);
+});
+
+test("an elder that waits for a place elsewhere holds nobody up here", async (t) => {
+  const { table, loopbacks } = openWaiting(t, 1);
+  const [own] = loopbacks as [Loopback];
+  const elder = setInterval(() => {
+    const now = Math.floor(own.engine.now);
+    // Of another listener, which has a cap of its own.
+    stampOf(table, 7, admissionColumn(1, 2)).set([now, now - 10_000]);
+  }, 10);
+  t.after(() => clearInterval(elder));
+  await openPeer(t, own.port);
+  await own.nth(0);
+  await openPeer(t, own.port);
+  await until("it waits", () => waitingColumns(table, 0).length === 1);
+  const began = performance.now();
+  own.accepted[0]?.reset();
+  own.engine.flush();
+  await own.nth(1);
+  assert.ok(performance.now() - began < 45, "at once");
 });

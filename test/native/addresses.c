@@ -247,6 +247,80 @@ static void test_overflow(void) {
   close_memory();
 }
 
+/* What only somebody who has the key could do: 100,000 addresses for a few sets, from each as many
+ * connects as it is let in. Nobody elsewhere notices; who is there already stays itself; and one
+ * connect costs the attacked no more than another does, since a set has an end. */
+#define ATTACKED 16
+#define ATTACKERS 100000
+
+static void test_attack(void) {
+  open_memory(2);
+  address_table own = open_column(0), other = open_column(ADMISSION_SEATS);
+  static address attackers[ATTACKERS];
+  uint64_t key[2];
+  memcpy(key, &header[ADMISSION_HASH_KEY], sizeof key);
+  address bystanders[2 * ATTACKED]; /* two in each set that is attacked */
+  int found[ATTACKED] = {0};
+  size_t count = 0;
+  for (uint32_t number = 1; count < ATTACKERS; number++) {
+    address made = address_of(number);
+    uint8_t named[4 + ADDRESS_BYTES] = {0};
+    memcpy(named + 4, made.bytes, ADDRESS_BYTES);
+    uint64_t set = siphash(key, named, sizeof named) % (ADDRESS_ENTRIES / ADDRESS_WAYS);
+    if (set == 0 || set > ATTACKED) continue;
+    if (found[set - 1] < 2) {
+      bystanders[2 * (set - 1) + (uint64_t)found[set - 1]++] = made;
+    } else {
+      attackers[count++] = made;
+    }
+  }
+  /* One of each pair is there before. */
+  int32_t entry, there[ATTACKED];
+  for (int i = 0; i < ATTACKED; i++)
+    assert(address_enter(&own, &FIVE, bystanders[2 * i].bytes, &there[i]) == ADDRESS_ENTERED);
+  int64_t admitted = 0, tries = 0, began = now_ns();
+  for (size_t i = 0; i < ATTACKERS; i++) {
+    for (int again = 0; again < FIVE.connections + 1; again++, tries++) {
+      address_table *at = again % 2 ? &own : &other;
+      if (address_enter(at, &FIVE, attackers[i].bytes, &entry) == ADDRESS_ENTERED) admitted++;
+    }
+  }
+  double each = (double)(now_ns() - began) / (double)tries;
+  /* As many as the sets have entries left, and the one entry that all others share. */
+  assert(admitted == (ATTACKED * (ADDRESS_WAYS - 1) + 1) * FIVE.connections);
+  /* Who was there has its own limit still, and a stranger in an attacked set shares the last. */
+  for (int i = 0; i < ATTACKED; i++) {
+    for (int more = 1; more < FIVE.connections; more++)
+      assert(address_enter(&other, &FIVE, bystanders[2 * i].bytes, &entry) == ADDRESS_ENTERED &&
+             entry == there[i]);
+    assert(address_enter(&other, &FIVE, bystanders[2 * i].bytes, &entry) == ADDRESS_FULL);
+    assert(address_enter(&own, &FIVE, bystanders[2 * i + 1].bytes, &entry) == ADDRESS_FULL);
+  }
+  /* Everybody else: unharmed, but for those whose set is one of the few. */
+  int refused = 0, ordinary = 20000;
+  began = now_ns();
+  for (uint32_t number = 0; number < (uint32_t)ordinary; number++) {
+    address client = address_of(0x80000000u + number);
+    if (address_enter(&own, &FIVE, client.bytes, &entry) != ADDRESS_ENTERED) refused++;
+  }
+  double ordinary_each = (double)(now_ns() - began) / ordinary;
+  assert(refused < 100);
+  printf("%d addresses for %d sets: %lld of %lld connects let in, %.0f ns each; of %d others %d "
+         "refused, %.0f ns each\n",
+         ATTACKERS, ATTACKED, (long long)admitted, (long long)tries, each, ordinary, refused,
+         ordinary_each);
+  fflush(stdout);
+  assert(each < 20 * ordinary_each);
+  /* They go, and who was refused comes in. */
+  assert(address_clear(memory, 0, ADMISSION_COLUMNS) == 0);
+  for (int i = 0; i < ATTACKED; i++)
+    assert(address_enter(&own, &FIVE, bystanders[2 * i + 1].bytes, &entry) == ADDRESS_ENTERED &&
+           entry != ADDRESS_OVERFLOW);
+  address_close(&own);
+  address_close(&other);
+  close_memory();
+}
+
 /* More than anybody has clients: all have their own entry or the shared one, and the memory stays
  * bounded. */
 static void test_many(void) {
@@ -462,8 +536,10 @@ int main(int argc, char **argv) {
   test_lists();
   test_prefixes();
   test_rate();
+
   test_overflow();
   test_many();
+  test_attack();
   fflush(stdout);
   test_deaths(milliseconds);
   test_moves(milliseconds);

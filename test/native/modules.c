@@ -78,7 +78,7 @@ static void test_memory(void) {
 #define TURNS 50000
 #define CAP 7
 
-static int32_t table[ADMISSION_WORDS];
+static _Alignas(8) int32_t table[ADMISSION_WORDS];
 static int admitted, most;
 
 static int32_t *cell(int row, int column) {
@@ -171,6 +171,69 @@ static void test_moves(void) {
   hand_over(&full, 0, CAP - 1);
 }
 
+static bool flooding;
+
+/* Newcomers of a listener that is full, for ever. */
+static void *flood(void *unused) {
+  admission own = open_column(2, 2, 1);
+  (void)unused;
+  while (__atomic_load_n(&flooding, __ATOMIC_SEQ_CST))
+    assert(!enter(&own, 0));
+  return NULL;
+}
+
+/* A flood at a listener's own cap takes no place from anybody, not for a moment. */
+static void test_flood(void) {
+  pthread_t flooder;
+  admission full = open_column(0, 2, 1), other = open_column(1, 2, 1);
+  assert(enter(&full, 0));
+  flooding = true;
+  pthread_create(&flooder, NULL, flood, NULL);
+  for (int i = 0; i < 10 * TURNS; i++) {
+    assert(enter(&other, 5));
+    leave(&other, 5);
+  }
+  __atomic_store_n(&flooding, false, __ATOMIC_SEQ_CST);
+  pthread_join(flooder, NULL);
+  leave(&full, 0);
+}
+
+static void test_turns(void) {
+  const uint32_t now = 5, long_ago = UINT32_MAX - 1000;
+  admission one = open_column(0, 2, 1), two = open_column(3, 2, 1), none = {0};
+  assert(admission_row_to_await(&none, 0, now, now) == ADMISSION_NO_ROW);
+  assert(admission_is_turn(&none, 0, now, now));
+  admission_stamp(&none, 0, now, now);
+  admission_pass_on(&none, 0);
+  /* Somebody has waited for longer, as long as it says so; the clock may begin anew meanwhile. */
+  admission_stamp(&two, 0, long_ago, now);
+  assert(!admission_is_turn(&one, 5, now, now) && admission_is_turn(&two, 5, long_ago, now));
+  assert(admission_is_turn(&one, 5, long_ago, now) &&
+         admission_is_turn(&one, 5, long_ago - 1, now));
+  assert(admission_row_to_await(&one, 5, now, now) == 0);
+  assert(!admission_is_turn(&one, 5, now, now + ADMISSION_STAMP_MS));
+  assert(!admission_is_turn(&one, 5, now, now - ADMISSION_STAMP_MS));
+  assert(admission_is_turn(&one, 5, now, now + ADMISSION_STAMP_MS + 1));
+  assert(admission_is_turn(&one, 5, now, now - ADMISSION_STAMP_MS - 1));
+  assert(admission_is_turn(&one, 5, now, now + UINT32_MAX / 2));
+  /* It waits for a place of one listener only: nobody else's concern. */
+  admission_stamp(&two, 0, 0, now);
+  admission_stamp(&two, 1, long_ago, now);
+  assert(admission_is_turn(&one, 5, now, now) && !admission_is_turn(&one, 0, now, now));
+  assert(admission_row_to_await(&one, 0, now, now) == 1);
+  /* What is full comes first, the server before the listener. */
+  assert(enter(&one, 0) && admission_row_to_await(&two, 0, long_ago, now) == 1);
+  assert(admission_row_to_await(&two, 5, long_ago, now) == ADMISSION_NO_ROW);
+  assert(enter(&two, 5) && admission_row_to_await(&two, 0, long_ago, now) == 0);
+  leave(&one, 0);
+  leave(&two, 5);
+  /* Above the mark of its half nobody is looked at. */
+  table[ADMISSION_HIGH_WATER1] = 1;
+  assert(admission_is_turn(&one, 0, now, now));
+  table[ADMISSION_HIGH_WATER1] = THREADS;
+  admission_stamp(&two, 1, 0, now);
+}
+
 static void test_admission(void) {
   admission none = {0};
   assert(enter(&none, 63));
@@ -215,6 +278,8 @@ static void test_admission(void) {
   for (int i = 0; i < THREADS; i++)
     pthread_join(threads[i], NULL);
   assert(most > 0 && most <= CAP);
+  test_flood();
+  test_turns();
   test_moves();
   for (int row = 0; row < ADMISSION_ROWS; row++)
     assert(sum_of(row) == 0);

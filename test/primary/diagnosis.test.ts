@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { test } from "node:test";
 import type { Config } from "#src/config/config.js";
 import { loadConfig } from "#src/config/load.js";
 import { diagnose, type Finding } from "#src/primary/diagnosis.js";
-import { type Machine, readMachine } from "#src/primary/machine.js";
+import { groupMemory, type Machine, readMachine } from "#src/primary/machine.js";
 
-const GiB = 1024 ** 3;
+const MiB = 1024 ** 2;
+const GiB = 1024 * MiB;
 
 /** A machine on which everything fits. */
 const AMPLE: Machine = {
@@ -19,9 +21,11 @@ const AMPLE: Machine = {
   localPorts: [32_768, 60_999],
   reservedPorts: "",
   tcpMemory: [GiB, 2 * GiB, 4 * GiB],
-  leastBuffers: [4_096, 4_096],
+  receiveBuffer: { least: 4_096, most: 8_192, mostAsked: 1 << 20 },
+  sendBuffer: { least: 4_096, most: 8_192, mostAsked: 1 << 20 },
   trackedConnections: undefined,
   memory: 64 * GiB,
+  pageBytes: 4_096,
 };
 
 const config: Config = { ...loadConfig({ env: {}, flags: { workers: "4" }, cwd: "/" }), connections: 100_000 };
@@ -63,10 +67,70 @@ test("open files of the machine, tracked connections, an old kernel", () => {
 });
 
 test("memory: the kernel's buffers and the workers'", () => {
-  assert.match(only(found({ tcpMemory: [1, 500 * 1024 ** 2, GiB] })).message, /take 782 MiB; .* from 500 MiB on/);
-  const finding = only(found({ memory: GiB }));
-  assert.match(finding.message, /there are 1,024 MiB/);
-  assert.match(finding.repair, /bufferMemory: 78MiB/);
+  const short = only(found({ tcpMemory: [1, 500 * MiB, 2 * GiB] }));
+  assert.match(short.message, /take 782 MiB at least; .* from 500 MiB on/);
+  assert.equal(short.repair, 'sysctl -w net.ipv4.tcp_mem="200000 300000 400000"');
+  // It is written in pages, whatever their size.
+  assert.match(only(found({ tcpMemory: [1, 500 * MiB, 2 * GiB], pageBytes: 65_536 })).repair, /="12500 18750 25000"/);
+  const finding = only(found({ memory: 2 * GiB }));
+  assert.match(finding.message, /there are 2,048 MiB/);
+  assert.match(finding.repair, /bufferMemory: 139MiB/);
+  assert.match(only(found({ memory: GiB })).repair, /^fewer workers or connections/);
+});
+
+test("memory at worst: the kernel's buffers as they grow, or as they are configured", () => {
+  const grown = { least: 4_096, most: 6 * MiB, mostAsked: 64 * 1024 };
+  const hint = only(found({ receiveBuffer: grown }));
+  assert.equal(hint.severity, "hint");
+  assert.match(hint.message, /may grow to 600,782 MiB; at 4,096 MiB TCP drops/);
+  assert.match(hint.repair, /receiveBuffer: 5KiB, sendBuffer: 5KiB/);
+  const asking = (receiveBuffer: number, sendBuffer: number): Partial<Config> => ({
+    listeners: config.listeners.map((listener) => ({
+      ...listener,
+      socket: { ...listener.socket, receiveBuffer, sendBuffer },
+    })),
+  });
+  const both = { receiveBuffer: grown, sendBuffer: grown };
+  assert.deepEqual(found(both, asking(5 * 1024, 5 * 1024)), []);
+  // The kernel doubles what one asks for, up to what one may ask for.
+  const problem = only(found(both, asking(8 * 1024, 8 * 1024)));
+  assert.equal(problem.severity, "problem");
+  assert.match(problem.message, /take 3,125 MiB at least/);
+  assert.match(only(found(both, asking(MiB, MiB))).message, /take 25,000 MiB at least/);
+});
+
+test("memory: threads of pools, where services may have some", () => {
+  const serving = (service: Config["listeners"][number]["service"]): Partial<Config> => ({
+    listeners: config.listeners.map((listener) => ({ ...listener, service })),
+    connections: 1_000,
+    bufferMemory: 100 * MiB,
+  });
+  const memory = { memory: 750 * MiB };
+  assert.deepEqual(found(memory, serving({ kind: "builtin", name: "echo-frame" })), []);
+  assert.match(
+    only(found(memory, serving({ kind: "builtin", name: "hash-frame" }))).message,
+    /bufferMemory 100 MiB, 4 pool threads each, and 1,000 connections .* may take 892 MiB/,
+  );
+  const module = { kind: "module", path: "/game.js", given: "game.js" } as const;
+  assert.match(only(found(memory, { ...serving(module), tasks: { threads: 1 } })).message, /1 pool thread each/);
+});
+
+test("what one connection may hold unsent, beside what all may", () => {
+  assert.deepEqual(found({}, { bufferMemory: 11 * MiB }), []);
+  const hint = only(found({}, { bufferMemory: 10 * MiB }));
+  assert.match(hint.message, /limits.buffered 8 MiB is out of reach: .* limits.bufferMemory 10 MiB/);
+  assert.match(hint.repair, /bufferMemory: 16MiB/);
+});
+
+test("a control group holds what is in it, however deep", () => {
+  const limits: Record<string, number> = { "/a": 500, "/a/b/c": 900 };
+  const at = (group: string): number => groupMemory(group, (path) => limits[path]);
+  assert.deepEqual(["/a/b/c", "/a/b", "/a", "/b", "/"].map(at), [500, 500, 500, Infinity, Infinity]);
+  limits["/"] = 100;
+  assert.deepEqual(
+    ["/a/b/c", "/"].map((group) => groupMemory(group, (path) => limits[path || "/"])),
+    [100, 100],
+  );
 });
 
 test("hints come after problems: clamped queues, a port that others may take, more workers than CPUs", () => {
@@ -92,7 +156,8 @@ test("hints come after problems: clamped queues, a port that others may take, mo
 
 test("what cannot be read is not judged", () => {
   const unknown = { descriptors: undefined, files: undefined, somaxconn: undefined, tcpMemory: undefined };
-  assert.deepEqual(found({ ...unknown, leastBuffers: undefined, localPorts: undefined }), []);
+  assert.deepEqual(found({ ...unknown, receiveBuffer: undefined, localPorts: undefined }), []);
+  assert.deepEqual(found({ ...unknown, sendBuffer: undefined }), []);
 });
 
 test("this machine can be read", () => {
@@ -100,4 +165,6 @@ test("this machine can be read", () => {
   assert.match(machine.kernel, /^\d+\.\d+/);
   assert.ok((machine.descriptors ?? 0) > 0);
   assert.ok(machine.memory > 0);
+  assert.equal(machine.pageBytes, Number(execFileSync("getconf", ["PAGESIZE"], { encoding: "utf8" })));
+  assert.ok((machine.receiveBuffer?.most ?? 0) > (machine.receiveBuffer?.least ?? 0));
 });

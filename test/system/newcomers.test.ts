@@ -164,6 +164,136 @@ test("a limit that a reload switches on counts those who are there already", asy
   assert.equal(await clients[0]?.ask("still"), "still");
 });
 
+test("onLimit: wait: places go by turns between workers, whoever frees them", async (t) => {
+  const rig = await startEcho(t, { limits: { connections: 1, onLimit: "wait" } });
+  // On one CPU whoever frees a place runs on, and is always the first to see it.
+  for (const pid of await rig.workerPids()) execFileSync("taskset", ["-a", "-c", "-p", "0", String(pid)]);
+  const waiting = new Map<LineClient, number>();
+  const waits: number[] = [];
+  let done = false;
+  const comeAndGo = async (): Promise<void> => {
+    while (!done) {
+      const client = from(t, rig);
+      waiting.set(client, performance.now());
+      client.send("hello");
+      await client.line().catch(() => {});
+      waits.push(performance.now() - (waiting.get(client) ?? 0));
+      waiting.delete(client);
+      client.socket.destroy();
+    }
+  };
+  const clients = Array.from({ length: 20 }, comeAndGo);
+  await until("1,000 were served", () => waits.length >= 1_000);
+  const longest = Math.max(...waits, ...[...waiting.values()].map((since) => performance.now() - since));
+  const shares = (await rig.status()).workers.map(({ accepted }) => accepted);
+  done = true;
+  await within("the last ones", Promise.all(clients));
+  t.diagnostic(`accepted by worker: ${shares.join(", ")}; longest wait ${longest.toFixed(0)} ms`);
+  const served = shares.reduce((sum, share) => sum + share, 0);
+  for (const share of shares) assert.ok(share > served / 4, `accepted: ${shares}`);
+  assert.ok(longest < 2_000, `${longest} ms`);
+  assert.equal((await rig.status()).totals.rejected, 0);
+});
+
+test("onLimit: wait: who waits in the queue of a worker that is removed is neither reset nor left waiting", async (t) => {
+  const rig = await startEcho(t, { workers: 3, limits: { connections: 2, onLimit: "wait" } });
+  const inside = [from(t, rig), from(t, rig)];
+  for (const client of inside) assert.equal(await client.ask("in"), "in");
+  const waiting = Array.from({ length: 30 }, () => from(t, rig));
+  await Promise.all(waiting.map(({ socket }) => once(socket, "connect")));
+  const served = waiting.map(async (client) => {
+    const reply = await outcome(client);
+    client.socket.destroy();
+    return reply;
+  });
+  const scaled = rig.command("scale", "1", "--wait");
+  await pause(1_500);
+  // Only now is there a place: the sockets that are to go have been waiting for one.
+  for (const client of inside) client.socket.destroy();
+  assert.deepEqual(
+    await within("everybody", Promise.all(served)),
+    waiting.map(() => "served"),
+  );
+  await scaled;
+  assert.deepEqual((await rig.status()).workers.length, 1);
+});
+
+test("no place comes free before the scale's time is over: the worker goes, its queue stays and is served", async (t) => {
+  const timeouts = { firstByte: "off", idle: "off", drain: "1s" };
+  const rig = await startEcho(t, { workers: 3, timeouts, limits: { connections: 2, onLimit: "wait" } });
+  const inside = [from(t, rig), from(t, rig)];
+  for (const client of inside) assert.equal(await client.ask("in"), "in");
+  const waiting = Array.from({ length: 30 }, () => from(t, rig));
+  await Promise.all(waiting.map(({ socket }) => once(socket, "connect")));
+  const served = waiting.map(async (client) => {
+    const reply = await outcome(client);
+    client.socket.destroy();
+    return reply;
+  });
+  await rig.command("scale", "1", "--wait");
+  assert.equal((await rig.status()).workers.length, 1);
+  for (const client of inside) client.socket.destroy();
+  assert.deepEqual(
+    await within("everybody", Promise.all(served)),
+    waiting.map(() => "served"),
+  );
+  // With an empty queue the slots can go, or come back to life.
+  await rig.command("scale", "3", "--wait");
+  await rig.command("scale", "1", "--wait");
+  for (let i = 0; i < 20; i++) {
+    const client = from(t, rig);
+    assert.equal(await outcome(client), "served");
+    client.socket.destroy();
+  }
+});
+
+test("a reload from wait to reset holds for those that wait, too", async (t) => {
+  const rig = await startEcho(t, { workers: 1, limits: { connections: 1, onLimit: "wait" } });
+  assert.equal(await outcome(from(t, rig)), "served");
+  const waits = from(t, rig);
+  waits.send("hello");
+  await pause(200);
+  rig.configure({
+    workers: 1,
+    listeners: [ECHO],
+    timeouts: { firstByte: "off", idle: "off" },
+    limits: { connections: 1, onLimit: "reset" },
+  });
+  await rig.command("reload", "--wait");
+  assert.equal(await within("an answer", waits.closed), "ECONNRESET");
+  assert.equal(await outcome(from(t, rig)), "ECONNRESET");
+  assert.equal((await rig.status()).rejections["max-connections"], 2);
+});
+
+test("a listener that counts its clients apart from now on counts those who are there", async (t) => {
+  const base = { workers: 2, timeouts: { firstByte: "off", idle: "off" }, limits: { connectionsPerAddress: 10 } };
+  const rig = await startEcho(t, base);
+  const clients = Array.from({ length: 10 }, () => from(t, rig));
+  for (const client of clients) assert.equal(await client.ask("x"), "x");
+  assert.equal(await outcome(from(t, rig)), "ECONNRESET");
+  for (const [connectionsPerAddress, own] of [
+    [5, true],
+    [10, false],
+  ] as const) {
+    rig.configure({ ...base, listeners: [own ? { ...ECHO, limits: { connectionsPerAddress } } : ECHO] });
+    await rig.command("reload", "--wait");
+    for (let i = 0; i < 6; i++) assert.equal(await outcome(from(t, rig)), "ECONNRESET", `at ${connectionsPerAddress}`);
+  }
+  for (const client of clients.splice(0, 3)) client.socket.destroy();
+  await until("a place", async () => (await outcome(from(t, rig))) === "served");
+});
+
+test("onLimit: close is about places: whoever is not wanted gets RST", async (t) => {
+  const limits = { connections: 5, connectionsPerAddress: 1, onLimit: "close" };
+  const rig = await startEcho(t, { limits, admission: { deny: ["127.0.0.2"] } });
+  const ending = (host: string): Promise<string> => from(t, rig, host).closed.then((errno) => errno ?? "in order");
+  assert.equal(await outcome(from(t, rig)), "served");
+  assert.equal(await ending("127.0.0.1"), "ECONNRESET", "per-address");
+  assert.equal(await ending("127.0.0.2"), "ECONNRESET", "denied");
+  for (let i = 3; i < 7; i++) assert.equal(await outcome(from(t, rig, `127.0.0.${i}`)), "served");
+  assert.equal(await ending("127.0.0.9"), "in order");
+});
+
 /** As `ulimit -n 64` would, with which Node itself does not get as far as serving. */
 function limitDescriptors({ server }: Rig): void {
   for (const pid of server.processes) execFileSync("prlimit", [`--pid=${pid}`, "--nofile=64:64"]);
