@@ -5,7 +5,7 @@
  */
 import type { Endpoint } from "../connection/endpoint.ts";
 
-export const PROTOCOL = 2;
+export const PROTOCOL = 3;
 
 /** What one end has to know of the other's endpoint to tell whether a connection can go on there. */
 export interface EndpointSummary {
