@@ -44,7 +44,7 @@ export class Topics {
   readonly #subscribers: Map<string, Set<Subscriber>> = new Map();
   /** Messages that wait for slow subscribers, and for how many. */
   readonly #waiting: Map<Buffer, number> = new Map();
-  /** Published while another message is being delivered: by an `onClose`, say, of one that was too slow for that. */
+  /** Published while another message is being delivered: by what `onClose` does for those that were too slow for that. */
   readonly #behind: Fifo<{ readonly key: string; readonly message: Buffer }> = new Fifo();
   readonly #reader: TopicReader = {
     wants: (key) => this.#subscribers.has(key),

@@ -1,8 +1,11 @@
 /** Topics on one connection, without a socket: who hears what, and what becomes of a subscriber that reads slowly. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { pino } from "pino";
 import { line } from "#src/codec/line.js";
 import { testConnection } from "#src/connection/harness.js";
+import { Topics } from "#src/connection/topics.js";
+import { WORKER_FIELDS } from "#src/os/scoreboard.js";
 import { defineService, type TopicOptions } from "#src/service/define.js";
 import { openPeer } from "../support/peer.js";
 import { openServing } from "../support/serving.js";
@@ -128,4 +131,19 @@ test("what a handler publishes while a message is delivered comes after it, for 
   }
   assert.deepEqual(serving.closes(), { "slow-consumer": 1 });
   slow.socket.destroy();
+});
+
+test("a message that waits takes no more memory than is counted for it", () => {
+  const service = defineService({ codec: line(), onMessage: () => {} });
+  const head = new Float64Array(WORKER_FIELDS.length);
+  const topics = new Topics({ flush() {}, hold() {}, head, log: pino({ level: "silent" }) });
+  let got: Buffer | undefined;
+  topics.subscribe(Topics.keyOf(service, "a"), {
+    deliver(message) {
+      got = message;
+    },
+  });
+  topics.publish(service, "a", LARGE, 1 << 20);
+  assert.equal(got?.length, LARGE.length + 1);
+  assert.equal(got?.buffer.byteLength, got?.length, "not what the codec might have needed");
 });
