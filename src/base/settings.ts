@@ -72,7 +72,7 @@ export interface Timeouts {
   ageJitter: number | "off";
   /** Silence of the peer after which a service that has heartbeats sends a ping, and then the next one. */
   heartbeat: Deadline;
-  /** From the arrival of a request to its reply. */
+  /** From where a request is begun to its reply. */
   request: Deadline;
   /** From accept to the end of the PROXY header, where there is to be one. */
   proxyHeader: Deadline;

@@ -143,7 +143,7 @@ const timeouts: Options<Timeouts> = options(TIMEOUT_KINDS, DEFAULT_TIMEOUTS, {
   age: "From accept; then the service may say goodbye, what is in flight has `timeouts.drain`, and the connection ends.",
   ageJitter: "By how much `age` may be shorter, drawn for each connection, so that they do not all end at once.",
   heartbeat: "Silence of the peer after which a service that has heartbeats sends a ping, and each next one.",
-  request: "From the arrival of a request to its reply. What it has in a thread pool's queue is taken out.",
+  request: "From where a request is begun to its reply. What it has in a thread pool's queue is taken out.",
   proxyHeader: "From accept to the end of the PROXY header, where a listener has `proxyProtocol`.",
   handshake: "From the beginning of a TLS handshake to its end.",
 });

@@ -9,9 +9,11 @@ import type { Logger } from "../base/log.ts";
 import type { CloseReason } from "../base/reasons.ts";
 import { TICK_MS } from "../engine/layout.ts";
 import { WORKER_FIELDS } from "../os/scoreboard.ts";
+import { largestFirst } from "./largest.ts";
 
 /** A connection, as far as it matters here. */
 export interface BufferHolder {
+  /** Some of them others may hold too: messages of a topic that wait for both. */
   readonly heldBytes: number;
   /** Takes no more input. */
   holdBack(): void;
@@ -57,6 +59,7 @@ export class BufferMemory {
   #budget!: number;
   #alarm!: number;
   #pressed = false;
+  #shedding = false;
   /** Clocks, ms. */
   #lookAt = 0;
   #closeAt = 0;
@@ -114,9 +117,11 @@ export class BufferMemory {
     this.#holdBack();
     if (now < this.#closeAt) return;
     this.#closeAt = now + PATIENCE_MS;
-    const [worst] = this.#largest();
-    if (worst) this.#close([worst]);
-    else transport.abandon(1);
+    for (const { holder } of largestFirst(this.#options.holders())) {
+      this.#close(holder);
+      return;
+    }
+    transport.abandon(1);
   }
 
   #begin(now: number): void {
@@ -142,9 +147,9 @@ export class BufferMemory {
   /** Holds the largest back: those that are left hold no more than there is when it is over. */
   #holdBack(): void {
     let rest = this.held;
-    for (const holder of this.#largest()) {
+    for (const { holder, bytes } of largestFirst(this.#options.holders())) {
       if (rest <= this.#budget * RELIEF) break;
-      rest -= holder.heldBytes;
+      rest -= bytes;
       if (this.#heldBack.has(holder)) continue;
       this.#heldBack.add(holder);
       holder.holdBack();
@@ -153,28 +158,25 @@ export class BufferMemory {
 
   /** Closes until there is room again; first those that are closed already and only wait for their peer. */
   #shed(): void {
+    if (this.#shedding) return;
     const { transport } = this.#options;
     const target = this.#budget * AFTER_CLOSING;
     transport.abandon(this.held - target);
     if (this.held <= target) return;
-    const worst: BufferHolder[] = [];
-    let rest = this.held;
-    for (const holder of this.#largest()) {
-      if (rest <= target) break;
-      rest -= holder.heldBytes;
-      worst.push(holder);
+    // What a closed one says to others in its `onClose` may bring them here.
+    this.#shedding = true;
+    for (const { holder } of largestFirst(this.#options.holders())) {
+      // How much one frees is not what it holds, where others hold it too.
+      if (this.held <= target) break;
+      this.#close(holder);
     }
-    this.#close(worst);
+    this.#shedding = false;
   }
 
-  #close(holders: readonly BufferHolder[]): void {
-    for (const holder of holders) holder.reset("memory-pressure");
-    this.#closed += holders.length;
+  #close(holder: BufferHolder): void {
+    if (holder.heldBytes === 0) return;
+    holder.reset("memory-pressure");
+    this.#closed += 1;
     this.#options.transport.flush();
-  }
-
-  #largest(): BufferHolder[] {
-    const holding = [...this.#options.holders()].filter(({ heldBytes }) => heldBytes > 0);
-    return holding.sort((a, b) => b.heldBytes - a.heldBytes);
   }
 }

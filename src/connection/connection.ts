@@ -84,6 +84,7 @@ type Outcome = "reply" | "error" | "encoded";
 const POISON = 0xdb;
 const NO_TOPICS: readonly string[] = [];
 const NO_FAREWELL = { lingersUntil: 0 };
+const NONE_WAIT: readonly Buffer[] = [];
 const NEVER = Number.POSITIVE_INFINITY;
 /** A peer that takes nothing, or is not there, is not waited for. */
 const HOW: Partial<Record<CloseReason, "reset">> = {
@@ -232,10 +233,7 @@ export class ServedConnection<State = unknown, Out = unknown>
   }
 
   subscribe(topic: string): void {
-    if (this.closed) return;
-    const extras = this.#extra();
-    extras.topics ??= new Subscriptions(this.endpoint.topics, this.endpoint.service, this);
-    extras.topics.add(topic);
+    if (!this.closed) this.#topics().add(topic);
   }
 
   unsubscribe(topic: string): void {
@@ -292,10 +290,11 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   // ---- what the worker's budget says (buffer-memory.ts) ----
 
-  /** Bytes that it holds: received and not used, waiting for their turn, and unsent. */
+  /** Bytes that it holds: received and not used, waiting for their turn or for it to read, and unsent. */
   get heldBytes(): number {
     if (this.closed) return 0;
-    return (this.#held?.bytes.length ?? 0) + (this.#extras?.order?.bytes ?? 0) + this.bufferedBytes;
+    const waiting = (this.#extras?.order?.bytes ?? 0) + (this.#extras?.topics?.bytes ?? 0);
+    return (this.#held?.bytes.length ?? 0) + waiting + this.bufferedBytes;
   }
 
   holdBack(): void {
@@ -314,10 +313,14 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   deliver(message: Buffer): void {
     const topics = this.#extras?.topics;
-    if (this.#arriving) this.#deliverEarly(this.#arriving, message);
-    else if (this.closed || !topics) this.endpoint.topics.drop(1);
-    else if (!this.#backedUp) this.#writeShared(message);
-    else if (!topics.wait(message)) this.#end("slow-consumer", "reset");
+    if (this.closed || !topics) this.endpoint.topics.drop(1);
+    else if (this.#backedUp || topics.bytes > 0) this.#letWait(topics, message);
+    else if (this.#arriving) this.#deliverEarly(this.#arriving, message);
+    else this.#writeShared(message);
+  }
+
+  #letWait(topics: Subscriptions, message: Buffer): void {
+    if (!topics.wait(message)) this.reset("slow-consumer");
   }
 
   #deliverEarly(arriving: Arriving, message: Buffer): void {
@@ -628,6 +631,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (moved.held.length > 0) this.#held = new Held(endpoint.memory, moved.held, 0, moved.held.length);
     this.#block();
     for (const topic of moved.topics) this.subscribe(topic);
+    for (const message of moved.waiting) this.#letWait(this.#topics(), message);
     try {
       unpackState(this as ServedConnection, endpoint, moved.state, stateVersion);
       this.#hasState = true;
@@ -683,10 +687,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     try {
       const released = transport.release(this.#slot, this.#generation);
       this.#phase = "away";
-      // What waited of its topics is as good as sent now.
-      const waiting = this.#extras?.topics?.takeAll() ?? [];
-      const unsent = waiting.length === 0 ? released.unsent : Buffer.concat([released.unsent, ...waiting]);
-      return { ...record, ...released, unsent };
+      return { ...record, ...released };
     } catch (error) {
       // The socket has failed, which the next round reports.
       if (error instanceof HeadraceError && error.fields.errno === "EBADF") return undefined;
@@ -708,6 +709,7 @@ export class ServedConnection<State = unknown, Out = unknown>
       own: this.#deadlines instanceof OwnDeadlines ? this.#deadlines.own : NONE_OWN,
       beat: this.#beat ?? NO_BEAT,
       topics: this.#extras?.topics?.names ?? NO_TOPICS,
+      waiting: this.#extras?.topics?.waiting ?? NONE_WAIT,
       frameSince: frameSince === 0 ? 0 : frameSince + transport.now - since,
       busyUntil: this.#busyUntil,
       backedUp: this.#backedUp,
@@ -955,13 +957,18 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   #begin(): void {
     this.#inFlight += 1;
-    this.endpoint.gate.inFlight += 1;
-    count(this.endpoint.row, IN_FLIGHT, 1);
     if (this.#inFlight >= this.endpoint.maxInFlight) this.#block();
+  }
+
+  /** So many more of its handlers run; a reply that only waits for its turn has none. */
+  #run(handlers: number): void {
+    this.endpoint.gate.inFlight += handlers;
+    count(this.endpoint.row, IN_FLIGHT, handlers);
   }
 
   #wait(reply: PromiseLike<unknown>, context: Request<State, Out, unknown>): void {
     this.#begin();
+    this.#run(1);
     this.#await(context);
     // Promise.resolve: a native promise stays itself; anything else may throw or settle twice.
     Promise.resolve(reply).then(
@@ -989,11 +996,14 @@ export class ServedConnection<State = unknown, Out = unknown>
   /** A place behind unfinished replies for an outcome that is there already. */
   #place(outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
     if (this.closed) return;
-    const place = this.#order().add();
+    const order = this.#order();
+    const place = order.add();
     const bytes = value instanceof Uint8Array && outcome === "encoded" ? value.length : 0;
     this.#orderHolds(bytes);
+    order.ready += 1;
     place.conclude = () => {
       this.#orderHolds(-bytes);
+      order.ready -= 1;
       this.#conclude(outcome, value, context);
     };
     this.#begin();
@@ -1007,7 +1017,10 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   #finished(place: Place | undefined, outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
     if (this.closed) return;
-    const conclude = (): void => this.#conclude(outcome, value, context);
+    const conclude = (): void => {
+      this.#run(-1);
+      this.#conclude(outcome, value, context);
+    };
     if (place) {
       // A finished handler keeps its place in flight until its reply can leave: else one slow request at the
       // front would let the replies behind it pile up without bound.
@@ -1022,9 +1035,7 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   #conclude(outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
     this.#inFlight -= 1;
-    this.endpoint.gate.inFlight -= 1;
     this.#busyUntil = Math.floor(this.endpoint.transport.now);
-    count(this.endpoint.row, IN_FLIGHT, -1);
     try {
       if (outcome === "error") throw value;
       if (value === undefined) return;
@@ -1282,8 +1293,7 @@ export class ServedConnection<State = unknown, Out = unknown>
   #ended(reason: CloseReason): void {
     const { row } = this.endpoint;
     count(row, ACTIVE, -1);
-    this.endpoint.gate.inFlight -= this.#inFlight;
-    count(row, IN_FLIGHT, -this.#inFlight);
+    this.#run((this.#extras?.order?.ready ?? 0) - this.#inFlight);
     count(row, LISTENER_CLOSED + reasonIndex(reason), 1);
     this.#closeToHolders(reason);
     this.#tellClosed(reason);
@@ -1329,6 +1339,12 @@ export class ServedConnection<State = unknown, Out = unknown>
       origin: undefined,
     };
     return this.#extras;
+  }
+
+  #topics(): Subscriptions {
+    const extras = this.#extra();
+    extras.topics ??= new Subscriptions(this.endpoint.topics, this.endpoint.service, this);
+    return extras.topics;
   }
 
   #order(): OrderedReplies {

@@ -49,7 +49,12 @@ function silenceOrStall(endpoint: Endpoint, slot: number, now: number, standing:
   const { counters, unsent } = endpoint.transport;
   const { deadlines, beat, busyUntil } = standing;
   const progressAt = counters[slot * COUNTER.words + COUNTER.progressAt] as number;
-  if (unsent[slot] !== 0) return { at: progressAt + deadlines.writeStallMs, reason: "write-stall" };
+  const stalls = unsent[slot] !== 0;
+  // Where that is off nothing would ask again once the bytes have left.
+  if (stalls && deadlines.writeStallMs === Number.POSITIVE_INFINITY) {
+    return { at: now + deadlines.idleMs, reason: "idle-timeout" };
+  }
+  if (stalls) return { at: progressAt + deadlines.writeStallMs, reason: "write-stall" };
   const receivedAt = counters[slot * COUNTER.words + COUNTER.receivedAt] as number;
   if (standing.busy) return { at: now + deadlines.idleMs, reason: "idle-timeout" };
   const active = beat?.idleSince({ receivedAt, progressAt }, standing.frameSince !== 0);

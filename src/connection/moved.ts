@@ -42,6 +42,8 @@ export interface ConnectionRecord extends SlotCounters {
   readonly beat: BeatRecord;
   /** That it has subscribed to. */
   readonly topics: readonly string[];
+  /** Messages of its topics that it is too slow for, the oldest first; others may wait for the same. */
+  readonly waiting: readonly Buffer[];
   readonly frameSince: number;
   readonly busyUntil: number;
   readonly backedUp: boolean;

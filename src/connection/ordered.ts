@@ -9,6 +9,8 @@ export class OrderedReplies {
   readonly #places: Place[] = [];
   /** Of encoded replies that wait for their turn. */
   bytes = 0;
+  /** Places that had their outcome from the beginning: no handler runs for them. */
+  ready = 0;
 
   get empty(): boolean {
     return this.#places.length === 0;

@@ -4,6 +4,7 @@
  */
 import { HeadraceError } from "../base/errors.ts";
 import type { AnyService } from "../service/define.ts";
+import { Fifo } from "./fifo.ts";
 import { type Subscriber, Topics } from "./topics.ts";
 
 /** Of one connection. */
@@ -14,7 +15,9 @@ export class Subscriptions {
   readonly #service: AnyService;
   readonly #subscriber: Subscriber;
   readonly #names: Set<string> = new Set();
-  #waiting: Buffer[] = [];
+  #waiting: Fifo<Buffer> = new Fifo();
+  /** Of all that wait; others may wait for the same. */
+  bytes = 0;
 
   constructor(topics: Topics, service: AnyService, subscriber: Subscriber) {
     this.#topics = topics;
@@ -24,6 +27,11 @@ export class Subscriptions {
 
   get names(): string[] {
     return [...this.#names];
+  }
+
+  /** What waits, in its order. */
+  get waiting(): Buffer[] {
+    return this.#waiting.list();
   }
 
   /** Idempotent. Throws `service-invalid`. */
@@ -46,10 +54,11 @@ export class Subscriptions {
     const { queued, whenFull } = this.#service.topics;
     if (this.#waiting.length >= queued) {
       if (whenFull === "close") return false;
-      this.#topics.release(this.#waiting.shift() as Buffer);
+      this.next();
       this.#topics.drop(1);
     }
     this.#waiting.push(message);
+    this.bytes += message.length;
     this.#topics.retain(message);
     return true;
   }
@@ -57,21 +66,15 @@ export class Subscriptions {
   /** The oldest that waits. */
   next(): Buffer | undefined {
     const message = this.#waiting.shift();
-    if (message) this.#topics.release(message);
+    if (!message) return undefined;
+    this.bytes -= message.length;
+    this.#topics.release(message);
     return message;
-  }
-
-  /** All that wait, in their order. */
-  takeAll(): Buffer[] {
-    const all = this.#waiting;
-    this.#waiting = [];
-    for (const message of all) this.#topics.release(message);
-    return all;
   }
 
   /** The connection has ended. */
   end(): void {
-    this.takeAll();
+    while (this.next()) {}
     for (const topic of this.#names) this.#topics.unsubscribe(Topics.keyOf(this.#service, topic), this.#subscriber);
     this.#names.clear();
   }

@@ -6,8 +6,9 @@
 import { HeadraceError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { WORKER_FIELDS } from "../os/scoreboard.ts";
-import { TOPIC_MESSAGE_MAX, type TopicRings } from "../os/topic-rings.ts";
+import { TOPIC_MESSAGE_MAX, type TopicReader, type TopicRings, type TurnLimit } from "../os/topic-rings.ts";
 import type { AnyService } from "../service/define.ts";
+import { Fifo } from "./fifo.ts";
 
 /** A connection, as far as it matters here. Never throws and never waits. */
 export interface Subscriber {
@@ -15,8 +16,8 @@ export interface Subscriber {
 }
 
 const NAME_BYTES_MAX = 255;
-/** Of one turn: then others have theirs. */
-const MESSAGES_PER_TURN = 256;
+/** Of reading; a message is delivered whole, to however many. */
+const TURN: TurnLimit = { messages: 256, ms: 8 };
 
 export interface TopicsOptions {
   /** Those of the other workers; without them a message stays here. */
@@ -43,7 +44,14 @@ export class Topics {
   readonly #subscribers: Map<string, Set<Subscriber>> = new Map();
   /** Messages that wait for slow subscribers, and for how many. */
   readonly #waiting: Map<Buffer, number> = new Map();
+  /** Published while another message is being delivered: by what `onClose` does for those that were too slow for that. */
+  readonly #behind: Fifo<{ readonly key: string; readonly message: Buffer }> = new Fifo();
+  readonly #reader: TopicReader = {
+    wants: (key) => this.#subscribers.has(key),
+    hear: (key, message) => this.#deliver(key, message),
+  };
   #silentUntil = 0;
+  #delivering = false;
   #listening = false;
   #ringing = false;
   #reading = false;
@@ -81,7 +89,8 @@ export class Topics {
     const { codec } = service;
     const bytes = Buffer.allocUnsafe(codec.sizeOf(message));
     const length = codec.encodeInto(message, bytes, 0, maxFrameBytes);
-    const payload = bytes.subarray(0, length);
+    // A view would keep, while it waits for somebody, what is beyond it too.
+    const payload = length === bytes.length ? bytes : Buffer.from(bytes.subarray(0, length));
     const name = Buffer.from(key);
     const { rings } = this.#options;
     if (name.length + length > TOPIC_MESSAGE_MAX) {
@@ -102,7 +111,7 @@ export class Topics {
     const { rings } = this.#options;
     if (!rings || !this.#listening || this.#reading) return;
     const lost = rings.lost;
-    const more = rings.read((key, message) => this.#deliver(key, message), MESSAGES_PER_TURN);
+    const more = rings.read(this.#reader, TURN);
     if (rings.lost > lost) this.#tellLost(rings.lost - lost);
     this.#options.flush();
     if (!more) return;
@@ -144,7 +153,19 @@ export class Topics {
     this.#options.log.warn("topics: messages of other workers were lost: this worker is too slow for them");
   }
 
+  /** One message after the other: everybody hears them in the same order. */
   #deliver(key: string, message: Buffer): void {
+    if (this.#delivering) {
+      this.#behind.push({ key, message });
+      return;
+    }
+    this.#delivering = true;
+    this.#give(key, message);
+    for (let next = this.#behind.shift(); next; next = this.#behind.shift()) this.#give(next.key, next.message);
+    this.#delivering = false;
+  }
+
+  #give(key: string, message: Buffer): void {
     const subscribers = this.#subscribers.get(key);
     if (!subscribers) return;
     for (const subscriber of subscribers) subscriber.deliver(message);

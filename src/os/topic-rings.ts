@@ -7,6 +7,7 @@
  *
  * A ring counts its bytes in units, modulo 2^32. `reserved` is ahead of `written` while a record is being written; a
  * reader copies first and then looks whether `reserved` has come round to what it copied. Atomics order the rest.
+ * `reserved` never goes back: who finds it ahead, left by one that died while it wrote, fills the gap first.
  */
 import { fstatSync } from "node:fs";
 import { addon } from "./addon.ts";
@@ -55,8 +56,18 @@ export function isTopicMemory(fd: number): boolean {
 const wordOf = (column: number, word: number): number => AT.rings + column * RING.words + word;
 const recordUnits = (topic: number, payload: number): number => Math.ceil((RECORD.words + topic + payload) / UNIT);
 
-/** What a reader hears; the payload is its own. */
-export type TopicReader = (topic: string, payload: Buffer) => void;
+export interface TopicReader {
+  /** Whether messages of this topic are heard: others are not copied. */
+  wants(topic: string): boolean;
+  /** The payload is the reader's own. */
+  hear(topic: string, payload: Buffer): void;
+}
+
+/** Of one turn: then others have theirs. */
+export interface TurnLimit {
+  readonly messages: number;
+  readonly ms: number;
+}
 
 export class TopicRings {
   readonly #fd: number;
@@ -67,16 +78,19 @@ export class TopicRings {
   readonly #rings: (Buffer | undefined)[] = [];
   /** Per column: up to where it was read. */
   readonly #cursors: Int32Array = new Int32Array(ADMISSION_COLUMNS);
-  /** Messages that were overwritten before they were read: at least one each. */
+  /** Where the next turn begins: a column that fills one is not the first of the next. */
+  #first = 0;
+  /** How often it was lapped by a writer: at least one message each time. */
   lost = 0;
 
-  /** `column` is this worker's. The descriptor must stay open. */
+  /** `column` is this worker's, and nobody else's any more. The descriptor must stay open. */
   constructor(fd: number, column: number) {
     this.#fd = fd;
     this.#column = column;
     const header = addon().memoryMap(fd, HEADER_BYTES, 0);
     this.#header = new Int32Array(header);
     this.#bell = new Int32Array(header, AT.bell * Int32Array.BYTES_PER_ELEMENT, BELL_WORDS);
+    this.#mend();
     this.skip();
   }
 
@@ -122,25 +136,31 @@ export class TopicRings {
     Atomics.store(this.#header, wordOf(this.#column, RING.written), end);
   }
 
-  /** What the others have written since the last time, but no more than `most` messages. True when there is more. */
-  read(reader: TopicReader, most: number): boolean {
-    let count = 0;
+  /** What the others have written since the last time, as much as a turn may have. True when there is more. */
+  read(reader: TopicReader, { messages, ms }: TurnLimit): boolean {
+    const until = performance.now() + ms;
+    const first = this.#first;
+    let left = messages;
     let more = false;
-    for (let column = 0; column < ADMISSION_COLUMNS; column++) {
+    for (let step = 0; step < ADMISSION_COLUMNS; step++) {
+      const column = (first + step) % ADMISSION_COLUMNS;
       if (column === this.#column) continue;
       const end = this.#load(column, RING.written);
       while (this.#cursors[column] !== end) {
-        if (count === most) return true;
-        count += 1;
+        if (left === 0 || performance.now() >= until) return true;
+        left -= 1;
+        // The next turn begins behind the last one that was heard.
+        this.#first = column + 1;
         if (this.#next(column, end, reader)) continue;
-        more = true;
+        // Where nothing can be done before the writer goes on, another turn would not either.
+        if (this.#catchUp(column)) more = true;
         break;
       }
     }
     return more;
   }
 
-  /** False when it was lost, and the cursor is ahead of `end` perhaps. */
+  /** False when it is not there any more. */
   #next(column: number, end: number, reader: TopicReader): boolean {
     const cursor = this.#cursors[column] as number;
     const index = cursor & (UNITS - 1);
@@ -152,23 +172,44 @@ export class TopicRings {
     // What is being overwritten may say anything: only what fits is copied, and only what was whole is believed.
     const fits = units <= UNITS - index && units <= ((end - cursor) | 0);
     const from = offset + RECORD.words;
-    const copy = fits && size !== SKIP ? Buffer.from(ring.subarray(from, from + length + size)) : undefined;
+    const topic = fits && length > 0 ? ring.toString("utf8", from, from + length) : "";
+    const wanted = topic !== "" && reader.wants(topic);
+    const payload = wanted ? Buffer.from(ring.subarray(from + length, from + length + size)) : undefined;
     // An addition and not a load: what was copied must have been read before it.
     const reserved = Atomics.add(this.#header, wordOf(column, RING.reserved), 0);
-    if (!fits || ((reserved - cursor) | 0) > UNITS) {
-      this.lost += 1;
-      this.#catchUp(column, cursor);
-      return false;
-    }
+    if (!fits || ((reserved - cursor) | 0) > UNITS) return false;
     this.#cursors[column] = (cursor + units) | 0;
-    if (copy) reader(copy.toString("utf8", 0, length), copy.subarray(length));
+    if (payload) reader.hear(topic, payload);
     return true;
   }
 
-  /** To the last record that begins a ring, since records never cross its end. Never back. */
-  #catchUp(column: number, cursor: number): void {
+  /**
+   * To the last record that begins a ring, since records never cross its end. Never back: false when it is there already,
+   * and the writer is about to overwrite that, or has died over it.
+   */
+  #catchUp(column: number): boolean {
+    const cursor = this.#cursors[column] as number;
     const begin = (this.#load(column, RING.written) - 1) & ~(UNITS - 1);
-    if (((begin - cursor) | 0) > 0) this.#cursors[column] = begin;
+    if (((begin - cursor) | 0) <= 0) return false;
+    this.#cursors[column] = begin;
+    this.lost += 1;
+    return true;
+  }
+
+  /** What the last holder of the column left half written becomes records that nobody wants. */
+  #mend(): void {
+    const end = this.#load(this.#column, RING.reserved);
+    let at = this.#load(this.#column, RING.written);
+    if (((end - at) | 0) <= 0) return;
+    const ring = this.#ring(this.#column);
+    while (at !== end) {
+      const left = Math.min((end - at) | 0, UNITS - (at & (UNITS - 1)));
+      const offset = (at & (UNITS - 1)) * UNIT;
+      ring.writeUInt32LE(left * UNIT - RECORD.words, offset + RECORD.payload);
+      ring.writeUInt32LE(0, offset + RECORD.topic);
+      at = (at + left) | 0;
+    }
+    Atomics.store(this.#header, wordOf(this.#column, RING.written), end);
   }
 
   #load(column: number, word: number): number {

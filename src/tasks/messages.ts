@@ -7,10 +7,21 @@ export interface ThreadData {
   readonly module: string;
   /** PROGRESS.words for each hand-over that can be under way. */
   readonly progress: Int32Array;
+  /** KEPT_BYTES for each, shared. */
+  readonly kept: Uint8Array;
 }
 
-/** Words of a hand-over's progress, which the pool reads when the thread has died or takes too long. */
-export const PROGRESS = { words: 2, task: 0, thread: 1 } as const;
+/**
+ * Words of a hand-over's progress, which the pool reads when the thread has died or takes too long: the task that it has
+ * reached, the thread, and how many results it has kept.
+ */
+export const PROGRESS = { words: 3, task: 0, thread: 1, kept: 2 } as const;
+
+/**
+ * Results of tasks whose hand-over goes on, each as `writeAlone` has it: the first so many, as far as they fit. So the
+ * thread does not take them along when it dies over another task.
+ */
+export const KEPT_BYTES: number = 64 * 1024;
 
 export interface HandOver {
   /** Where its progress is kept. */

@@ -47,6 +47,29 @@ export function prepare(value: unknown, { keep }: { readonly keep: boolean }): u
     : new Serialized(serialize(value));
 }
 
+/** Of a value by itself: its kind, its size. */
+const ALONE_BYTES = 5;
+
+/** Writes a value of `prepare` by itself at `at`; returns where it ends, or -1 when it does not fit. */
+export function writeAlone(prepared: unknown, target: Buffer, at: number): number {
+  const isBytes = prepared instanceof Uint8Array;
+  const known = isBytes ? prepared : prepared instanceof Serialized ? prepared.bytes : undefined;
+  const bytes = known ?? serialize(prepared);
+  const end = at + ALONE_BYTES + bytes.length;
+  if (end > target.length) return -1;
+  target.writeUInt8(isBytes ? BYTES : CLONE, at);
+  target.writeUInt32LE(bytes.length, at + 1);
+  target.set(bytes, at + ALONE_BYTES);
+  return end;
+}
+
+/** What `writeAlone` has written, a copy, and where it ends. */
+export function readAlone(source: Buffer, at: number): { readonly value: unknown; readonly end: number } {
+  const end = at + ALONE_BYTES + source.readUInt32LE(at + 1);
+  const bytes = Buffer.from(source.subarray(at + ALONE_BYTES, end));
+  return { value: source.readUInt8(at) === BYTES ? bytes : deserialize(bytes), end };
+}
+
 export class Packer {
   readonly #head: number[] = [];
   readonly #values: unknown[] = [];

@@ -4,7 +4,7 @@
  * than the work. Every task ends: with its value, its error, ServerBusy (it was never begun) or DeadlineExceeded.
  *
  * A thread that dies takes one task with it, the one that it was running; those behind that one go back to the head of
- * the queue.
+ * the queue, and the results of those in front of it are kept (messages.ts).
  */
 import { availableParallelism } from "node:os";
 import { DeadlineExceeded, HeadraceError, messageOf, ServerBusy } from "../base/errors.ts";
@@ -13,7 +13,7 @@ import { within } from "../base/within.ts";
 import type { HandOver, Reply, ThrownError } from "./messages.ts";
 import { checkModule, deadlyModule, emptyModule, failedModule, slowModule } from "./module-problem.ts";
 import { LEAST_TASKS, Overload } from "./overload.ts";
-import { Packer, prepare, Unpacker } from "./parcel.ts";
+import { Packer, prepare, readAlone, Unpacker } from "./parcel.ts";
 import { type Priority, RANK, TaskQueue } from "./queue.ts";
 import { type Kind, Task, type TaskOptions } from "./task.ts";
 import { HAND_OVERS_PER_THREAD, Threads } from "./threads.ts";
@@ -64,6 +64,9 @@ interface Batch extends Pick<HandOver, "place"> {
   reached: number;
   seenAt: number;
   killed: boolean;
+  /** Tasks that have ended with a result that was kept, and where the next one is. */
+  settled: number;
+  keptAt: number;
 }
 
 function settingsOf(declared: Tasks, { tasks, workers }: Pick<PoolConfig, "tasks" | "workers">): PoolSettings {
@@ -341,7 +344,7 @@ export class TaskPool {
       for (const arg of args) packer.value(arg);
     }
     const place = this.#places.pop() as number;
-    const batch: Batch = { place, tasks, reached: 0, seenAt: now, killed: false };
+    const batch: Batch = { place, tasks, reached: 0, seenAt: now, killed: false, settled: 0, keptAt: 0 };
     this.#running.add(batch);
     threads.handOver({ place, tasks: tasks.length, parcel: packer.seal() }).then(
       (reply) => this.#finished(batch, reply),
@@ -354,11 +357,21 @@ export class TaskPool {
     const from = new Unpacker(parcel);
     for (const task of batch.tasks) {
       const succeeded = from.number() === 1;
-      const value = from.value();
-      if (succeeded) task.succeed(value);
-      else task.fail(errorOf(value as ThrownError));
+      conclude(task, succeeded, from.value());
     }
     this.#ended(batch);
+  }
+
+  /** Ends those that are done although the batch is not. */
+  #settleKept(batch: Batch): void {
+    const { count, bytes } = (this.#threads as Threads).kept(batch.place);
+    while (batch.settled < count) {
+      const succeeded = bytes.readUInt8(batch.keptAt) === 1;
+      const { value, end } = readAlone(bytes, batch.keptAt + 1);
+      conclude(batch.tasks[batch.settled] as Task, succeeded, value);
+      batch.settled += 1;
+      batch.keptAt = end;
+    }
   }
 
   #died(batch: Batch, error: unknown): void {
@@ -367,7 +380,11 @@ export class TaskPool {
     const lost = batch.killed
       ? new DeadlineExceeded(`pool ${name}: a task ran for more than ${this.#maxRunMs} ms; its thread was ended`)
       : new HeadraceError("thread-died", `pool ${name}: the thread died: ${messageOf(error)}`, {}, { cause: error });
-    for (const task of batch.tasks.slice(0, reached)) task.fail(lost);
+    this.#settleKept(batch);
+    const missing = `pool ${name}: the task was done, but what it returned was lost with the thread, which died over another`;
+    for (const task of batch.tasks.slice(0, Math.max(0, reached - 1)))
+      task.fail(new HeadraceError("thread-died", missing));
+    batch.tasks[reached - 1]?.fail(lost);
     for (const task of batch.tasks.slice(reached).reverse()) {
       if (task.ended) continue;
       if (this.#closed) task.fail(lost);
@@ -419,6 +436,9 @@ export class TaskPool {
     if (reached !== batch.reached) {
       batch.reached = reached;
       batch.seenAt = now;
+    } else {
+      // Those in front of a long one need not wait for it.
+      this.#settleKept(batch);
     }
     if (reached === 0 || batch.killed || now - batch.seenAt <= this.#maxRunMs) return;
     batch.killed = true;
@@ -490,6 +510,11 @@ export class TaskPool {
     if (!this.#loaded) this.#kinds.set(name, kind);
     return kind;
   }
+}
+
+function conclude(task: Task, succeeded: boolean, value: unknown): void {
+  if (succeeded) task.succeed(value);
+  else task.fail(errorOf(value as ThrownError));
 }
 
 /** What a task threw, as it was there: its stack is that of the thread. */

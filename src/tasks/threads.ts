@@ -4,7 +4,7 @@
  */
 import { fileURLToPath } from "node:url";
 import { Piscina } from "piscina";
-import { type HandOver, type Hello, PROGRESS, type Reply, type ThreadData } from "./messages.ts";
+import { type HandOver, type Hello, KEPT_BYTES, PROGRESS, type Reply, type ThreadData } from "./messages.ts";
 
 /** Hand-overs to one thread: one that runs, and the next, so that it need not wait for this event loop. */
 export const HAND_OVERS_PER_THREAD = 2;
@@ -23,6 +23,7 @@ export class Threads {
   readonly count: number;
   readonly #module: URL;
   readonly #progress: Int32Array;
+  readonly #kept: Buffer;
   #piscina: Piscina;
   #pause: NodeJS.Timeout | undefined;
   #closed = false;
@@ -32,6 +33,7 @@ export class Threads {
     this.#module = module;
     const places = count * HAND_OVERS_PER_THREAD;
     this.#progress = new Int32Array(new SharedArrayBuffer(places * PROGRESS.words * Int32Array.BYTES_PER_ELEMENT));
+    this.#kept = Buffer.from(new SharedArrayBuffer(places * KEPT_BYTES));
     this.#piscina = this.#open();
   }
 
@@ -44,12 +46,19 @@ export class Threads {
   /** Rejects when the thread died, and only then. At most HAND_OVERS_PER_THREAD for each thread may be under way. */
   handOver(tasks: HandOver): Promise<Reply> {
     Atomics.store(this.#progress, tasks.place * PROGRESS.words + PROGRESS.task, 0);
+    Atomics.store(this.#progress, tasks.place * PROGRESS.words + PROGRESS.kept, 0);
     return this.#run(tasks) as Promise<Reply>;
   }
 
   /** Which task of a hand-over runs, or ran last, from 1; 0: it has not begun. */
   reached(place: number): number {
     return Atomics.load(this.#progress, place * PROGRESS.words + PROGRESS.task);
+  }
+
+  /** How many results of a hand-over are kept, and where. */
+  kept(place: number): { readonly count: number; readonly bytes: Buffer } {
+    const count = Atomics.load(this.#progress, place * PROGRESS.words + PROGRESS.kept);
+    return { count, bytes: this.#kept.subarray(place * KEPT_BYTES, (place + 1) * KEPT_BYTES) };
   }
 
   /** Ends the thread that runs this hand-over; it will be rejected. */
@@ -75,7 +84,7 @@ export class Threads {
   }
 
   #open(): Piscina {
-    const workerData: ThreadData = { module: this.#module.href, progress: this.#progress };
+    const workerData: ThreadData = { module: this.#module.href, progress: this.#progress, kept: this.#kept };
     const piscina = new Piscina({
       filename: THREAD_FILE,
       name: "run",

@@ -1,11 +1,14 @@
 /**
  * A batch of connections as bytes: one record after the other, each a fixed head (its sizes first), then id, host,
- * received bytes, unsent bytes, state, topics (JSON) and origin (JSON, migration-origin.ts). Pure; src/worker/migration.ts says who reads it when. Whoever decodes has
- * the same protocol version, so a batch that does not fit is a bug: it throws, and no connection of it is taken.
+ * received bytes, unsent bytes, state, topics (JSON), origin (JSON, migration-origin.ts) and what waits of its topics
+ * (migration-waiting.ts: the one part that depends on the batches before). Pure; src/worker/migration.ts says who reads
+ * it when. Whoever decodes has the same protocol version, so a batch that does not fit is a bug: it throws, and no
+ * connection of it is taken.
  */
 import { NONE_OWN, OWN_DEADLINES } from "../connection/deadlines.ts";
 import { type ConnectionRecord, STATE_KINDS } from "../connection/moved.ts";
 import { readOrigin, writeOrigin } from "./migration-origin.ts";
+import type { WaitingIn, WaitingOut } from "./migration-waiting.ts";
 
 /** A record, and which of the sender's endpoints it belongs to. */
 export interface BatchEntry {
@@ -51,7 +54,7 @@ const HEAD_BYTES: number = OWN_AT + OWN_DEADLINES.length * NUMBER_BYTES;
 const HAS_OWN: number = 1 << FLAGS.length;
 
 /** The parts of a record, to be written one behind the other. */
-export function encodeRecord({ endpoint, record }: BatchEntry): Uint8Array[] {
+export function encodeRecord({ endpoint, record }: BatchEntry, waiting: WaitingOut): Uint8Array[] {
   const { held, unsent, state, remote, own } = record;
   const topics = Buffer.from(record.topics.length > 0 ? JSON.stringify(record.topics) : "");
   const origin = Buffer.from(record.origin ? writeOrigin(record.origin) : "");
@@ -75,13 +78,13 @@ export function encodeRecord({ endpoint, record }: BatchEntry): Uint8Array[] {
   for (const [index, name] of NUMBERS.entries()) head.writeDoubleLE(record[name], AT.numbers + index * NUMBER_BYTES);
   for (const [index, name] of BEAT.entries()) head.writeDoubleLE(record.beat[name], BEAT_AT + index * NUMBER_BYTES);
   for (const [index, ms] of own.entries()) head.writeDoubleLE(ms, OWN_AT + index * NUMBER_BYTES);
-  return [head, id, host, held, unsent, state.bytes, topics, origin];
+  return [head, id, host, held, unsent, state.bytes, topics, origin, ...waiting.encode(record.waiting)];
 }
 
 /** Cuts `bytes` up. Throws RangeError when they are not exactly `count` records. */
-export function decodeBatch(bytes: Buffer, count: number): BatchEntry[] {
+export function decodeBatch(bytes: Buffer, count: number, waiting: WaitingIn): BatchEntry[] {
   const reader = new Reader(bytes);
-  const entries = Array.from({ length: count }, () => decodeRecord(reader));
+  const entries = Array.from({ length: count }, () => decodeRecord(reader, waiting));
   if (reader.left > 0) throw new RangeError(`migration: ${reader.left} bytes behind the last record`);
   return entries;
 }
@@ -106,7 +109,7 @@ class Reader {
   }
 }
 
-function decodeRecord(reader: Reader): BatchEntry {
+function decodeRecord(reader: Reader, waiting: WaitingIn): BatchEntry {
   const head = reader.take(HEAD_BYTES);
   const id = reader.take(head.readUInt16LE(AT.id)).toString();
   const host = reader.take(head.readUInt16LE(AT.host)).toString();
@@ -145,6 +148,7 @@ function decodeRecord(reader: Reader): BatchEntry {
       inputEnded: flag("inputEnded"),
       reading: flag("reading"),
       topics: topics === "" ? [] : topicsOf(topics),
+      waiting: waiting.decode(reader),
       held,
       unsent,
       state: { kind, bytes },

@@ -14,6 +14,7 @@ import { decodeBatch } from "./migration-batch.ts";
 import { MoveChannel, readMemory } from "./migration-channel.ts";
 import { takeOver } from "./migration-handover.ts";
 import { type FromSource, type FromTarget, type Hello, PROTOCOL, summaryOf } from "./migration-messages.ts";
+import { WaitingIn } from "./migration-waiting.ts";
 import type { WorkerServer } from "./server.ts";
 import { oncePerTurn } from "./slices.ts";
 
@@ -57,6 +58,7 @@ export class MoveReceiver {
   readonly #log: Logger;
   readonly #channel: MoveChannel<FromSource, FromTarget>;
   readonly #batches: Batch[] = [];
+  readonly #waiting = new WaitingIn();
   /** In the sender's order; undefined where there is no such listener here. */
   #places: readonly (Place | undefined)[] = [];
   #takingOver = 0;
@@ -201,11 +203,13 @@ export class MoveReceiver {
     const { batch, count, bytes } = message;
     try {
       if (fds.length !== count) throw new RangeError(`migration: ${count} connections, ${fds.length} descriptors`);
-      const arrivals = decodeBatch(readMemory(memory, bytes), count).map(({ endpoint, record }, index) => {
-        const place = this.#places[endpoint];
-        if (!place) throw new RangeError(`migration: no endpoint ${endpoint}`);
-        return { place, moved: { ...record, fd: fds[index] as number, entry: ENTRY.notCounted } };
-      });
+      const arrivals = decodeBatch(readMemory(memory, bytes), count, this.#waiting).map(
+        ({ endpoint, record }, index) => {
+          const place = this.#places[endpoint];
+          if (!place) throw new RangeError(`migration: no endpoint ${endpoint}`);
+          return { place, moved: { ...record, fd: fds[index] as number, entry: ENTRY.notCounted } };
+        },
+      );
       return { number: batch, arrivals, next: 0 };
     } catch (error) {
       closeAll(fds);

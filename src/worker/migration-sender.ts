@@ -20,6 +20,7 @@ import {
   PROTOCOL,
   summaryOf,
 } from "./migration-messages.ts";
+import { WaitingOut } from "./migration-waiting.ts";
 import type { WorkerServer } from "./server.ts";
 import { inSlices, nextTurn, oncePerTurn, SLICE_MS } from "./slices.ts";
 
@@ -74,9 +75,9 @@ class Load {
   readonly parts: Uint8Array[] = [];
   bytes = 0;
 
-  add(traveller: Traveller, endpoint: number): void {
+  add(traveller: Traveller, endpoint: number, waiting: WaitingOut): void {
     this.travellers.push(traveller);
-    for (const part of encodeRecord({ endpoint, record: traveller.moved })) {
+    for (const part of encodeRecord({ endpoint, record: traveller.moved }, waiting)) {
       this.parts.push(part);
       this.bytes += part.length;
     }
@@ -102,6 +103,7 @@ export class MoveSender {
   #ready: ServedConnection[] = [];
   /** Told to leave; a request is in flight. */
   readonly #busy = new Set<ServedConnection>();
+  readonly #waiting = new WaitingOut();
   /** By batch. */
   readonly #travelling = new Map<number, { readonly travellers: Traveller[]; left: number }>();
   #unanswered = 0;
@@ -307,7 +309,9 @@ export class MoveSender {
     if (!moved) return;
     this.#server.transit.connections += 1;
     this.#budget -= 1;
-    load.add({ connection, moved }, this.#server.endpoints.indexOf(connection.endpoint));
+    const dropped = this.#waiting.dropped;
+    load.add({ connection, moved }, this.#server.endpoints.indexOf(connection.endpoint), this.#waiting);
+    connection.endpoint.topics.drop(this.#waiting.dropped - dropped);
   }
 
   #dispatch({ travellers, parts, bytes }: Load): void {

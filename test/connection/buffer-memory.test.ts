@@ -284,3 +284,35 @@ for (const [name, codec] of [
     assert.deepEqual(serving.closes(), {});
   });
 }
+test("real sockets: a topic's queue past the budget closes who it waits for, not everybody who holds a byte", async (t) => {
+  const service = defineService({
+    codec: line(),
+    timeouts: { firstByte: "off", frame: "off", idle: "off", writeStall: "60s" },
+    topics: { queued: 65_536 },
+    onMessage: (text, { connection }) => {
+      if (text === "+") {
+        connection.subscribe("room");
+        return "ok";
+      }
+      for (let i = 0; i < Number(text); i++) connection.publish("room", `${i} ${"x".repeat(60_000)}`);
+      return "done";
+    },
+  });
+  const serving = await openServing(t, service, { socket: { sendBuffer: 4_096 }, bufferMemory: 8 << 20 });
+  const slow = await Promise.all(Array.from({ length: 2 }, () => openPeer(t, serving.port)));
+  for (const peer of slow) peer.write("+\n");
+  for (const peer of slow) await peer.receives(3);
+  for (const peer of slow) peer.socket.pause();
+  const innocents = await Promise.all(Array.from({ length: 100 }, () => openPeer(t, serving.port)));
+  for (const peer of innocents) peer.write("half a line");
+  const { head } = serving.server.block;
+  await until("they hold something", () => (head[HELD_IN] as number) >= 100 * 256);
+  const speaker = await openPeer(t, serving.port);
+  // In one turn: nobody is closed for holding most of what is not too much yet.
+  speaker.write("400\n");
+  await speaker.receives(5);
+  assert.deepEqual(serving.closes(), { "memory-pressure": 2 });
+  assert.ok(innocents.every(({ closed, ended }) => !closed && !ended));
+  for (const peer of [...slow, ...innocents, speaker]) peer.socket.destroy();
+  await until("calm", () => serving.server.engine.open === 0 && head[HELD_IN] === 0 && head[HELD_OUT] === 0);
+});

@@ -449,3 +449,20 @@ test("a service may set them before anything has come, in onOpen", () => {
   assertAbout(closedAfter(harness, 5_000), 1_000);
   assert.equal(harness.closed, "first-byte-timeout");
 });
+
+test("idle falls due also when nothing looked after bytes that the peer took late, because writeStall is off", () => {
+  const service = defineService({ codec: line(), onMessage: (text) => text });
+  const harness = testConnection(service, {
+    timeouts: { firstByte: "off", frame: "off", idle: 60_000, writeStall: "off" },
+  });
+  harness.push("hi\n");
+  harness.stallWrites();
+  harness.connection.send("x".repeat(100));
+  for (let at = 0; at < 65_000; at += 50) harness.tick(50);
+  assert.equal(harness.closed, undefined, "what it was sent waits for it");
+  harness.resumeWrites();
+  let at = 0;
+  for (; at < 200_000 && !harness.closed; at += 50) harness.tick(50);
+  assert.equal(harness.closed, "idle-timeout");
+  assert.ok(at >= 60_000 && at <= 120_000, `${at}`);
+});

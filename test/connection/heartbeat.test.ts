@@ -5,6 +5,9 @@ import type { Timeouts } from "#src/base/settings.js";
 import { line } from "#src/codec/line.js";
 import { type TestConnection, type TestConnectionOptions, testConnection } from "#src/connection/harness.js";
 import { defineService, type Service } from "#src/service/define.js";
+import { openPeer } from "../support/peer.js";
+import { openServing } from "../support/serving.js";
+import { until } from "../support/until.js";
 
 const OFF = { firstByte: "off", frame: "off", idle: "off", writeStall: "off", ageJitter: "off" } as const;
 const TICK = 50;
@@ -194,4 +197,27 @@ test("a ping that throws is the handler's error; what is no heartbeat is refused
   assert.throws(() => define({ ...good, every: 5 }), /heartbeat\.every: 5 has no unit/);
   assert.throws(() => define({ ...good, every: "1s" }, { heartbeat: "2s" }), /one of the two/);
   assert.equal(define({ ...good, every: "2s" }).timeouts.heartbeat, 2_000);
+});
+
+test("a worker that comes late to sending a ping does not take that for activity", async (t) => {
+  const service = defineService({
+    codec: line(),
+    heartbeat: {
+      isPong: (text: string) => text === "pong",
+      ping() {
+        // What else the tick of a busy worker does: the clock goes on.
+        for (const until = performance.now() + 20; performance.now() < until; );
+        return "ping";
+      },
+    },
+    onMessage: () => {},
+  });
+  const timeouts = { firstByte: "off", frame: "off", heartbeat: 200, idle: 700 } as const;
+  const serving = await openServing(t, service, { timeouts });
+  const peer = await openPeer(t, serving.port);
+  peer.socket.on("data", () => peer.write("pong\n"));
+  const began = performance.now();
+  await until("it is idle", () => serving.closes()["idle-timeout"] === 1 || performance.now() - began > 5_000);
+  assert.deepEqual(serving.closes(), { "idle-timeout": 1 });
+  assert.ok(peer.length >= 10, "it was pinged meanwhile");
 });

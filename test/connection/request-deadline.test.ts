@@ -1,10 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DeadlineExceeded, HeadraceError } from "#src/base/errors.js";
+import { DEFAULT_TIMEOUTS } from "#src/base/settings.js";
 import { line } from "#src/codec/line.js";
 import { testConnection } from "#src/connection/harness.js";
 import type { Context } from "#src/service/connection.js";
 import { defineService, type ErrorReply } from "#src/service/define.js";
+import { openPeer } from "../support/peer.js";
+import { openServing } from "../support/serving.js";
+import { until } from "../support/until.js";
 
 /** A service that answers when the test says so; "sync" at once. */
 function slow(concurrency: "serial" | "ordered" | "unordered", onError?: (error: unknown) => ErrorReply<string>) {
@@ -204,4 +208,27 @@ test("a borrowed message is copied for onError when its request waits", async ()
     await harness.settle();
     assert.equal(harness.sent().toString(), `failed: ${text}\n`);
   }
+});
+
+test("a reload to a shorter deadline holds for the requests after it, whatever is in front of them", async (t) => {
+  const service = defineService({
+    codec: line(),
+    concurrency: "unordered",
+    onMessage: (): Promise<string> => new Promise(() => {}),
+    onError: () => ({ reply: "late" }),
+  });
+  const serving = await openServing(t, service, { timeouts: { request: 600_000, idle: "off" } });
+  const peer = await openPeer(t, serving.port);
+  peer.write("long\n");
+  await until("it is in flight", () => serving.figure("inFlight") === 1);
+  const [endpoint] = serving.server.endpoints;
+  endpoint?.configure({
+    limits: endpoint.limits,
+    timeouts: { ...DEFAULT_TIMEOUTS, request: 100, idle: "off" },
+    drainMs: 1_000,
+    coalesce: true,
+  });
+  peer.write("short\n");
+  await peer.receives("late\n".length);
+  assert.equal(serving.figure("inFlight"), 1, "the long one has its time");
 });

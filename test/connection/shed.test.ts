@@ -281,3 +281,29 @@ test("a pool that the service does not name is not started behind its back", asy
   await client.closed;
   assert.deepEqual(codes(), ["service-invalid"]);
 });
+
+test("in an ordered service what is refused, or answered at once, behind a slow one is not in flight", async (t) => {
+  let release: (() => void) | undefined;
+  const service = defineService({
+    codec: line(),
+    concurrency: "ordered",
+    busy: () => "busy",
+    onMessage: (text): string | Promise<string> =>
+      text === "slow" ? new Promise((resolve) => (release = () => resolve(text))) : text,
+  });
+  const { port, figure, server } = await openServing(t, service, { limits: { inFlightPerWorker: 2 } });
+  const [gate] = server.endpoints.map((endpoint) => endpoint.gate);
+  const [a, b] = [await openClient(t, port), await openClient(t, port)];
+  for (const text of ["slow", "1", "2", "3"]) a.send(text);
+  await until("they wait for their turn", () => figure("requests") === 4);
+  assert.deepEqual([figure("inFlight"), gate?.inFlight, figure("shed")], [1, 1, 0]);
+  assert.equal(await b.ask("another"), "another");
+  release?.();
+  for (const text of ["slow", "1", "2", "3"]) assert.equal(await a.line(), text);
+  assert.deepEqual([figure("inFlight"), gate?.inFlight], [0, 0]);
+  for (const text of ["slow", "1"]) a.send(text);
+  await until("one waits again", () => figure("requests") === 7);
+  a.socket.resetAndDestroy();
+  await until("it has gone", () => server.engine.open === 1);
+  assert.deepEqual([figure("inFlight"), gate?.inFlight], [0, 0], "of a connection that ends nothing stays counted");
+});

@@ -1,5 +1,6 @@
 /** A TCP peer by node:net: says what it received and how it ended. Half-open, so that each side's FIN is its own. */
 import { once } from "node:events";
+import { readSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import type { TestContext } from "node:test";
 import { until } from "./until.js";
@@ -51,6 +52,20 @@ export class Peer {
   /** RST. */
   reset(): void {
     this.socket.resetAndDestroy();
+  }
+
+  /**
+   * Of one that was opened `paused` and never resumed: takes at most so many bytes out of the kernel's buffer, and thinks
+   * nothing of it. `socket.read` would not do: node:net fills a buffer of its own first, and the window opens.
+   */
+  take(bytes: number): number {
+    const { _handle } = this.socket as unknown as { readonly _handle: { readonly fd: number } | null };
+    try {
+      return _handle ? readSync(_handle.fd, Buffer.allocUnsafe(bytes)) : 0;
+    } catch {
+      // Nothing there, or reset: whoever asks looks at the server.
+      return 0;
+    }
   }
 
   receives(length: number): Promise<true> {

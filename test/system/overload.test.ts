@@ -7,6 +7,7 @@ import { type TestContext, test } from "node:test";
 import { openClient } from "../support/client.js";
 import { headrace } from "../support/command.js";
 import { makeFolder } from "../support/folder.js";
+import { type Footprint, watchFootprint } from "../support/footprint.js";
 import { Peer } from "../support/peer.js";
 import { startServer, type TestServer } from "../support/server.js";
 import { until } from "../support/until.js";
@@ -47,13 +48,23 @@ function writeService(t: TestContext, tasks: string | undefined = TASKS): string
   return folder;
 }
 
-async function start(t: TestContext, options = ""): Promise<{ server: TestServer; port: number; folder: string }> {
+const MiB = 1 << 20;
+/** Threads and their replacements come on top of what the connections hold. */
+const BOUNDS = { memory: 128 * MiB, held: 2 * MiB };
+
+interface Started {
+  readonly server: TestServer;
+  readonly port: number;
+  readonly footprint: Footprint;
+}
+
+async function start(t: TestContext, options = ""): Promise<Started> {
   const folder = writeService(t);
   const yaml = `workers: 1\nlisteners: [{ address: "127.0.0.1:0", service: ./service.mjs }]\n${options}`;
   writeFileSync(join(folder, "headrace.yaml"), yaml);
   const server = startServer(t, [], { cwd: folder });
   const [port = 0] = await server.ready();
-  return { server, port, folder };
+  return { server, port, footprint: await watchFootprint(t, server, BOUNDS) };
 }
 
 async function worker({
@@ -67,7 +78,7 @@ async function worker({
 
 test("a service that throws, rejects, never answers, blocks the loop or kills its thread: others go on", async (t) => {
   const started = await start(t, "timeouts: { request: 300ms }\nshed: { queueDelay: off }\n");
-  const { server, port } = started;
+  const { server, port, footprint } = started;
   const { pid } = await worker(started);
   const other = await openClient(t, port);
   for (const verb of ["throw", "reject", "never", "die", "block 1000"]) {
@@ -76,17 +87,21 @@ test("a service that throws, rejects, never answers, blocks the loop or kills it
     if (verb === "block 1000") assert.equal(await client.line(), verb, "late, and not lost");
     else assert.equal(await client.closed, undefined, verb);
     assert.equal(await other.ask(`after ${verb}`), `after ${verb}`);
+    if (verb === "block 1000") client.socket.destroy();
   }
   assert.equal(await other.ask("task 5"), "task 5", "the thread was replaced");
   const { closes, totals } = await server.status();
   assert.deepEqual([closes["handler-error"], closes["request-timeout"]], [3, 1]);
-  assert.deepEqual([totals.shed, totals.open], [0, 2], "the other one, and the one that blocked");
+  assert.equal(totals.shed, 0);
   assert.equal((await worker(started)).pid, pid, "no worker was replaced");
+  other.socket.destroy();
+  t.diagnostic(await footprint.calm());
 });
 
 test("hash-frame answers what was sent, in order; its threads end with the server", async (t) => {
   const server = startServer(t, ["hash-frame", "--listen", "127.0.0.1:0", "--workers", "2"]);
   const [port = 0] = await server.ready();
+  const footprint = await watchFootprint(t, server, { memory: 128 * MiB, held: 16 * MiB });
   const socket = connect(port, "127.0.0.1");
   t.after(() => socket.destroy());
   const peer = new Peer(socket);
@@ -99,6 +114,8 @@ test("hash-frame answers what was sent, in order; its threads end with the serve
   socket.write(all);
   await until("all are back", () => peer.length >= all.length);
   assert.ok(peer.bytes.equals(all));
+  socket.destroy();
+  t.diagnostic(await footprint.calm());
   const { code } = await server.command("stop", "--wait", "--control", server.control);
   assert.equal(code, 0);
   await server.gone();
@@ -106,7 +123,7 @@ test("hash-frame answers what was sent, in order; its threads end with the serve
 
 test("overloaded, it answers busy, stays quick, and status counts; afterwards it is as before", async (t) => {
   const started = await start(t, "tasks: { queue: 50 }\n");
-  const { server, port } = started;
+  const { server, port, footprint } = started;
   const clients = await Promise.all(Array.from({ length: 40 }, () => openClient(t, port)));
   let busy = 0;
   const waits: number[] = [];
@@ -133,11 +150,13 @@ test("overloaded, it answers busy, stays quick, and status counts; afterwards it
   await server.logged("calm", ({ msg }) => /pool work is no longer overloaded/.test(msg));
   for (let each = 0; each < 20; each++) assert.equal(await clients[0]?.ask("task 1"), "task 1");
   assert.equal((await worker(started)).waiting, 0);
+  for (const { socket } of clients) socket.destroy();
+  t.diagnostic(await footprint.calm());
 });
 
 test("a stop and a reload finish the tasks that wait", async (t) => {
   const started = await start(t, "shed: { queueDelay: off }\n");
-  const { server, port } = started;
+  const { server, port, footprint } = started;
   for (const how of [
     ["reload", "--replace", "--wait"],
     ["stop", "--wait"],
@@ -148,6 +167,8 @@ test("a stop and a reload finish the tasks that wait", async (t) => {
     const replies = Promise.all(clients.map((client) => client.line()));
     assert.equal((await server.command(...how, "--control", server.control)).code, 0);
     assert.deepEqual(await replies, Array(40).fill("task 30"), how[0]);
+    for (const { socket } of clients) socket.destroy();
+    if (how[0] === "reload") t.diagnostic(await footprint.calm());
   }
 });
 

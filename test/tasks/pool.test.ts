@@ -200,6 +200,70 @@ test("of a batch the tasks behind the one that killed the thread are done by the
   assert.ok(outcomes.slice(4).every(({ status }) => status === "fulfilled"));
 });
 
+/** Knows by now that `or` is quick, and hands many over at once. */
+async function warm(pool: Pool<Work>): Promise<void> {
+  for (let round = 0; round < 20; round++) await Promise.all(Array.from({ length: 20 }, () => pool.run("or", ["", 0])));
+}
+
+test("of a batch the tasks in front of the one that killed the thread have their results", async (t) => {
+  const pool = open(t);
+  await warm(pool);
+  const values = [undefined, null, 5, "text", { a: [1] }, Buffer.from("bytes"), Buffer.alloc(5_000, 1)];
+  const outcomes = await Promise.allSettled([
+    ...values.map((value) => pool.run("or", ["", value])),
+    pool.run("or", ["throw", "wrong"]),
+    pool.run("or", ["exit", 0]),
+    pool.run("or", ["", "behind"]),
+  ]);
+  assert.deepEqual(
+    outcomes.map((outcome) => (outcome.status === "fulfilled" ? outcome.value : outcome.reason.message)),
+    [...values, "wrong", outcomes[8]?.status === "rejected" ? outcomes[8].reason.message : "", "behind"],
+  );
+  assert.match(String((outcomes[8] as PromiseRejectedResult).reason), /the thread died/);
+});
+
+test("a thread that dies does not take the hand-over before along, whose reply nobody has read yet", async (t) => {
+  const pool = open(t);
+  for (let round = 0; round < 5; round++) {
+    await warm(pool);
+    const done = pool.run("or", ["", "done"]);
+    const deadly = pool.run("or", ["exit", 0]);
+    await assert.rejects(deadly, { code: "thread-died" });
+    assert.equal(await done, "done");
+  }
+});
+
+test("what is too large to be kept fails truthfully when another task kills the thread", async (t) => {
+  const pool = open(t);
+  await warm(pool);
+  const outcomes = await Promise.allSettled([
+    pool.run("or", ["", "kept"]),
+    pool.run("or", ["", Buffer.alloc(70_000)]),
+    pool.run("or", ["", "behind what is not"]),
+    pool.run("or", ["exit", 0]),
+    // Half of all are handed over together.
+    ...[1, 2, 3, 4].map((value) => pool.run("or", ["", value])),
+  ]);
+  assert.deepEqual(
+    outcomes.map(({ status }) => status === "fulfilled"),
+    [true, false, false, false, true, true, true, true],
+  );
+  for (const outcome of outcomes.slice(1, 3)) {
+    assert.match(String((outcome as PromiseRejectedResult).reason), /was done, but what it returned was lost/);
+  }
+});
+
+test("tasks in front of one that is slow for once need not wait for it; nor do they die with it", async (t) => {
+  const pool = open(t, { maxRunTime: "1s" });
+  await warm(pool);
+  const began = performance.now();
+  const front = [1, 2, 3].map((value) => pool.run("or", ["", value]));
+  const slow = pool.run("or", ["spin", 60_000]);
+  assert.deepEqual(await Promise.all(front), [1, 2, 3]);
+  assert.ok(performance.now() - began < 900, `${performance.now() - began} ms`);
+  await assert.rejects(slow, { code: "deadline-exceeded" });
+});
+
 test("an error outside of any task ends the thread, and not the process", async (t) => {
   const pool = open(t);
   await pool.run("failsLater", []).catch(() => {});

@@ -52,3 +52,10 @@ export function failsLater(): void {
     throw new Error("later");
   });
 }
+
+/** Of one kind, whatever it does: "throw", "exit" or "spin", or nothing. */
+export function or(how: string, value: unknown): unknown {
+  if (how === "throw") throw new Error(String(value));
+  if (how === "exit") process.exit(3);
+  return how === "spin" ? spin(Number(value)) : value;
+}
