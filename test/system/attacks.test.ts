@@ -6,12 +6,16 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readdirSync, writeFileSync } from "node:fs";
+import { readdirSync, readSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import type { CloseReason } from "#src/base/reasons.js";
+import { DEFAULT_SOCKET } from "#src/base/settings.js";
+import type { Engine } from "#src/engine/engine.js";
+import { packSocketOptions } from "#src/os/socket.js";
 import { makeFolder, writeService } from "../support/folder.js";
+import { openEngine } from "../support/loopback.js";
 import { openPeer, type Peer } from "../support/peer.js";
 import { startServer, type TestServer } from "../support/server.js";
 import { until, within } from "../support/until.js";
@@ -182,19 +186,87 @@ for (const [where, begun] of [
   });
 }
 
-test("100 peers that ask for more and read a byte now and then", async (t) => {
+/** A peer that reads as little as it likes: past node:net, which would empty the kernel's buffer into its own. */
+class SlowReader {
+  readonly #engine: Engine;
+  readonly #slot: number;
+  readonly #generation: number;
+  received = 0;
+  closed = false;
+
+  /** With a receive buffer of the least that the kernel has, so that what it does not read, nobody can send. */
+  constructor(engine: Engine, port: number, first: Uint8Array) {
+    this.#engine = engine;
+    const options = packSocketOptions({ ...DEFAULT_SOCKET, receiveBuffer: 2_304 });
+    const ended = (): void => {
+      this.closed = true;
+      engine.reset(this.#slot, this.#generation);
+    };
+    const owner = {
+      onOpen: () => engine.sendLarge(this.#slot, this.#generation, first),
+      onData: (_: Uint8Array, from: number, to: number) => {
+        this.received += to - from;
+        engine.pause(this.#slot, this.#generation);
+      },
+      onEnd: ended,
+      onError: ended,
+      onWritable() {},
+      onBlocked() {},
+    };
+    this.#slot = engine.connect("127.0.0.1", port, "", options, owner);
+    this.#generation = engine.generation(this.#slot);
+  }
+
+  /** What its kernel has for it, once. */
+  readOn(): void {
+    if (!this.closed) this.#engine.resume(this.#slot, this.#generation);
+  }
+}
+
+test("20 peers that ask for a little and read a byte now and then: their windows never open again", async (t) => {
   const { server, port, closes, calm } = await attacked(t);
-  const peers = await openPeers(t, 100, port, { paused: true });
-  const asking = setInterval(() => {
+  const peers = await openPeers(t, 20, port, { paused: true });
+  for (const peer of peers) peer.write(framed("more 4"));
+  const byte = Buffer.alloc(1);
+  let bytes = 0;
+  const reading = setInterval(() => {
     for (const { socket } of peers) {
-      if (socket.destroyed) continue;
-      if (socket.writableLength < 1_000) socket.write(framed("more 3"));
-      socket.read(1);
+      const { fd = -1 } = (socket as unknown as { _handle?: { fd: number } })._handle ?? {};
+      try {
+        if (fd >= 0) bytes += readSync(fd, byte, 0, 1, null);
+      } catch {
+        // Nothing there, or reset.
+      }
     }
-  }, 100);
+  }, 50);
   await until("all were closed", async () => (await server.status()).totals.open === 1);
-  clearInterval(asking);
-  assert.equal((await closes("write-stall")) + (await closes("memory-pressure")), 100);
+  clearInterval(reading);
+  assert.ok(bytes >= 20, `${bytes} bytes were read`);
+  // 8 MiB are no pressure on 16.
+  assert.equal(await closes("write-stall"), 20);
+  for (const { socket } of peers) socket.destroy();
+  await calm();
+});
+
+test("20 peers that ask for more than there is memory and read slowly: no stall, but the largest have to go", async (t) => {
+  const { server, port, closes, calm } = await attacked(t);
+  const engine = openEngine(t);
+  const readers = Array.from({ length: 20 }, () => new SlowReader(engine, port, framed("more 10")));
+  const reading = setInterval(() => {
+    for (const reader of readers) reader.readOn();
+    engine.flush();
+  }, 50);
+  const begun = performance.now();
+  await until("the first were closed", async () => (await closes("memory-pressure")) > 0);
+  // Three times as long as a peer may take nothing.
+  await until("time", () => performance.now() - begun > 3_000);
+  assert.equal(await closes("write-stall"), 0, "who takes something, however little, does not stall");
+  const left = readers.filter(({ closed }) => !closed);
+  assert.ok(left.length > 0 && left.every(({ received }) => received > 2_304 * 3), `${left.length}`);
+  assert.ok((await closes("memory-pressure")) >= 20 - left.length, "nothing else closed any");
+  clearInterval(reading);
+  engine.shutdown();
+  await until("all were closed", async () => (await server.status()).totals.open === 1);
   await calm();
 });
 
