@@ -169,6 +169,10 @@ class ServerProcess {
   async #takeOver(): Promise<Primary> {
     const config = this.#config;
     const takeover = await beginTakeover(config, this.#options.version);
+    if (takeover.countsApart) {
+      const { generation } = takeover.before;
+      this.#log.warn({ generation }, `until generation ${generation} has gone, limits hold for each of the two apart`);
+    }
     this.#trial = takeover.channel;
     const primary = this.#createPrimary(takeover.origin, takeover.workers);
     const alone = !this.#manager.present;

@@ -35,6 +35,11 @@ export interface Takeover {
   readonly dropped: readonly SocketPlace[];
   /** As configured; but what it was scaled to at run time stays, unless the new configuration wants another number. */
   readonly workers: number;
+  /**
+   * The generation before counts connections in a layout that this one does not know: until it has gone, each admits
+   * up to the limits by itself.
+   */
+  readonly countsApart: boolean;
   /** The generation before. */
   readonly before: { readonly generation: number; readonly pid: number };
 }
@@ -48,7 +53,8 @@ export async function beginTakeover(config: Config, version: string): Promise<Ta
   const { fds } = await channel.receive("state", "the old primary's state", ANSWER_MS);
   const [table = -1, control = -1, lock = -1, memory = -1, wake = -1, keys = -1] = fds;
   const generation = manifest.generation + 1;
-  const admission = AdmissionTable.attach(table, wake) ?? AdmissionTable.create();
+  const shared = AdmissionTable.attach(table, wake);
+  const admission = shared ?? AdmissionTable.create();
   admission.claimHalf(generation);
   // Another version's: its workers and ours do not hear each other's topics.
   const topics = isTopicMemory(memory) ? memory : createTopicMemory();
@@ -59,6 +65,7 @@ export async function beginTakeover(config: Config, version: string): Promise<Ta
     origin: { generation, admission, topics, tickets, rows: new Rows(manifest.rows), slots },
     handed: { control, lock, path: manifest.control },
     dropped,
+    countsApart: !shared,
     workers: config.workers === manifest.workers ? manifest.wanted : config.workers,
     before: { generation: manifest.generation, pid: manifest.pid },
   };

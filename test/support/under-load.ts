@@ -3,7 +3,7 @@
  * every test of handover asks at its end stands here too: that no client saw anything, and that no descriptor leaked.
  */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
@@ -186,6 +186,33 @@ export async function stopLoad({ load }: Rig): Promise<LoadReport> {
 export function assertClean({ held, churn, faults }: LoadReport): void {
   assert.deepEqual({ held: faultsOf(held), churn: faultsOf(churn), faults }, { held: {}, churn: {}, faults: [] });
   assert.ok(held.verified > 0 && churn.verified > 0, "no traffic");
+}
+
+/** RSS that each process may have above what it had: arenas, garbage that is not collected yet. */
+const MEMORY_MOST = 96 << 20;
+
+function memoryOf(pid: number): number {
+  const [, kibibytes = "0"] = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1")) ?? [];
+  return Number(kibibytes) * 1024;
+}
+
+/**
+ * From now on: no process that is still there at the end ever takes much more memory than now. Call what it returns when
+ * every client has gone: nothing is left of them, neither a connection nor a byte nor a descriptor.
+ */
+export function watchTraces(rig: Rig): () => Promise<void> {
+  const before = new Map(rig.server.processes.map((pid) => [pid, memoryOf(pid)]));
+  return async () => {
+    await noTrace(rig);
+    await until("no byte is held", async () => {
+      const { bytesHeldIn, bytesHeldOut } = (await rig.status()).totals;
+      return bytesHeldIn === 0 && bytesHeldOut === 0;
+    });
+    for (const pid of rig.server.processes) {
+      const grown = memoryOf(pid) - (before.get(pid) ?? memoryOf(pid));
+      assert.ok(grown <= MEMORY_MOST, `process ${pid} took ${grown >> 20} MiB more`);
+    }
+  };
 }
 
 /** Every connection is closed, nothing leaked, and no process is left over. */

@@ -6,7 +6,7 @@ import { AdmissionTable } from "#src/os/admission-table.js";
 import { closeDescriptor } from "#src/os/descriptors.js";
 import { Crowd, type CrowdOptions } from "../support/crowd.js";
 import { writeService } from "../support/folder.js";
-import { type Rig, startRig } from "../support/under-load.js";
+import { type Rig, startRig, watchTraces } from "../support/under-load.js";
 import { until } from "../support/until.js";
 
 const HOSTS = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"];
@@ -21,11 +21,14 @@ function openTable(t: TestContext, pid: number): AdmissionTable {
   return table;
 }
 
-async function startCrowd(
-  t: TestContext,
-  limits: object,
-  options: Omit<CrowdOptions, "port">,
-): Promise<{ rig: Rig; crowd: Crowd; table: AdmissionTable }> {
+interface Crowded {
+  readonly rig: Rig;
+  readonly crowd: Crowd;
+  readonly table: AdmissionTable;
+  readonly noTraces: () => Promise<void>;
+}
+
+async function startCrowd(t: TestContext, limits: object, options: Omit<CrowdOptions, "port">): Promise<Crowded> {
   const rig = await startRig(t, {
     config: { limits, timeouts: { firstByte: "off", idle: "off" } },
     load: false,
@@ -36,7 +39,7 @@ async function startCrowd(
       ),
   });
   const table = openTable(t, rig.server.pid);
-  return { rig, table, crowd: new Crowd(t, { port: rig.port, ...options }) };
+  return { rig, table, noTraces: watchTraces(rig), crowd: new Crowd(t, { port: rig.port, ...options }) };
 }
 
 /** Comes and goes for a while, then fills up: `full` is what must be reached, and never have been exceeded. */
@@ -56,16 +59,17 @@ async function killWorker(rig: Rig, crowd: Crowd): Promise<void> {
   process.kill(pid, "SIGKILL");
 }
 
-async function nothingLeft(rig: Rig, crowd: Crowd, table: AdmissionTable): Promise<void> {
+async function nothingLeft({ crowd, table, noTraces }: Crowded): Promise<void> {
   await crowd.end();
   await until("an empty table", () => table.count(0) === 0);
-  await until("no connection", async () => (await rig.status()).totals.open === 0);
+  await noTraces();
 }
 
 for (const event of ["a death", "an upgrade"] as const) {
   test(`8 processes at once against a cap of 10,000: reached, never passed, also through ${event}`, async (t) => {
     const cap = 10_000;
-    const { rig, crowd, table } = await startCrowd(t, { connections: cap }, { wanted: 1_600, cap });
+    const crowded = await startCrowd(t, { connections: cap }, { wanted: 1_600, cap });
+    const { rig, crowd } = crowded;
     await fillUp(crowd, () => crowd.held() === cap);
     if (event === "a death") await killWorker(rig, crowd);
     else await rig.command("upgrade", "--wait");
@@ -73,7 +77,7 @@ for (const event of ["a death", "an upgrade"] as const) {
     assert.equal(crowd.most(), cap);
     assert.ok(crowd.figures.refused > 100);
     t.diagnostic(JSON.stringify({ most: crowd.most(), ...crowd.figures }));
-    await nothingLeft(rig, crowd, table);
+    await nothingLeft(crowded);
     const { rejections, totals } = await rig.status();
     assert.ok(rejections["max-connections"] > 0);
     assert.equal(totals.rejected, rejections["max-connections"]);
@@ -81,11 +85,12 @@ for (const event of ["a death", "an upgrade"] as const) {
 
   test(`the same per address: ${event}`, async (t) => {
     const capPerAddress = 25;
-    const { rig, crowd, table } = await startCrowd(
+    const crowded = await startCrowd(
       t,
       { connectionsPerAddress: capPerAddress },
       { wanted: 20, capPerAddress, hosts: HOSTS },
     );
+    const { rig, crowd } = crowded;
     const full = (): boolean => HOSTS.every((_, host) => crowd.held(host) === capPerAddress);
     await fillUp(crowd, full);
     if (event === "a death") await killWorker(rig, crowd);
@@ -97,6 +102,6 @@ for (const event of ["a death", "an upgrade"] as const) {
     );
     assert.ok((await rig.status()).rejections["per-address"] > 0);
     t.diagnostic(JSON.stringify({ most: HOSTS.map((_, host) => crowd.most(host)), ...crowd.figures }));
-    await nothingLeft(rig, crowd, table);
+    await nothingLeft(crowded);
   });
 }

@@ -11,8 +11,12 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import type { CloseReason } from "#src/base/reasons.js";
+import { DEFAULT_SOCKET } from "#src/base/settings.js";
+import type { Engine } from "#src/engine/engine.js";
+import { packSocketOptions } from "#src/os/socket.js";
 import { makeFolder, writeService } from "../support/folder.js";
 import { descriptorsOf } from "../support/footprint.js";
+import { openEngine } from "../support/loopback.js";
 import { openPeer, type Peer } from "../support/peer.js";
 import { startServer, type TestServer } from "../support/server.js";
 import { until, within } from "../support/until.js";
@@ -201,6 +205,65 @@ test("20 peers that ask for more and read a byte now and then, beside one that r
   assert.equal((await server.status()).totals.open, 2);
   assert.equal(await closes("memory-pressure"), 0);
   slow.reset();
+  await calm();
+});
+
+/** A peer that reads as little as it likes: past node:net, which would empty the kernel's buffer into its own. */
+class SlowReader {
+  readonly #engine: Engine;
+  readonly #slot: number;
+  readonly #generation: number;
+  received = 0;
+  closed = false;
+
+  /** With a receive buffer of the least that the kernel has, so that what it does not read, nobody can send. */
+  constructor(engine: Engine, port: number, first: Uint8Array) {
+    this.#engine = engine;
+    const options = packSocketOptions({ ...DEFAULT_SOCKET, receiveBuffer: 2_304 });
+    const ended = (): void => {
+      this.closed = true;
+      engine.reset(this.#slot, this.#generation);
+    };
+    const owner = {
+      onOpen: () => engine.sendLarge(this.#slot, this.#generation, first),
+      onData: (_: Uint8Array, from: number, to: number) => {
+        this.received += to - from;
+        engine.pause(this.#slot, this.#generation);
+      },
+      onEnd: ended,
+      onError: ended,
+      onWritable() {},
+      onBlocked() {},
+    };
+    this.#slot = engine.connect("127.0.0.1", port, "", options, owner);
+    this.#generation = engine.generation(this.#slot);
+  }
+
+  /** What its kernel has for it, once. */
+  readOn(): void {
+    if (!this.closed) this.#engine.resume(this.#slot, this.#generation);
+  }
+}
+
+test("20 peers that ask for more than there is memory and read slowly: no stall, but the largest have to go", async (t) => {
+  const { server, port, closes, calm } = await attacked(t);
+  const engine = openEngine(t);
+  const readers = Array.from({ length: 20 }, () => new SlowReader(engine, port, framed("more 10")));
+  const reading = setInterval(() => {
+    for (const reader of readers) reader.readOn();
+    engine.flush();
+  }, 50);
+  const begun = performance.now();
+  await until("the first were closed", async () => (await closes("memory-pressure")) > 0);
+  // Three times as long as a peer may take nothing.
+  await until("time", () => performance.now() - begun > 3_000);
+  assert.equal(await closes("write-stall"), 0, "who takes something, however little, does not stall");
+  const left = readers.filter(({ closed }) => !closed);
+  assert.ok(left.length > 0 && left.every(({ received }) => received > 2_304 * 3), `${left.length}`);
+  assert.ok((await closes("memory-pressure")) >= 20 - left.length, "nothing else closed any");
+  clearInterval(reading);
+  engine.shutdown();
+  await until("all were closed", async () => (await server.status()).totals.open === 1);
   await calm();
 });
 

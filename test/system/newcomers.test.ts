@@ -7,21 +7,37 @@ import { connect } from "node:net";
 import { type TestContext, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { LineClient } from "../support/client.js";
-import { type GivenConfig, type Rig, startRig } from "../support/under-load.js";
+import { type GivenConfig, type Rig, startRig, watchTraces } from "../support/under-load.js";
 import { until, within } from "../support/until.js";
 
 const ECHO = { name: "main", address: "127.0.0.1:0", service: "echo-line" };
 
-function startEcho(t: TestContext, config: GivenConfig): Promise<Rig> {
+/** A server whose clients are known, and `calm()`: once they are gone, nothing is left of them, and no process grew. */
+type Echo = Rig & { readonly clients: LineClient[]; readonly calm: () => Promise<void> };
+
+async function startEcho(t: TestContext, config: GivenConfig): Promise<Echo> {
   const timeouts = { firstByte: "off", idle: "off" };
-  return startRig(t, { config: { listeners: [ECHO], timeouts, ...config }, load: false });
+  const rig = await startRig(t, { config: { listeners: [ECHO], timeouts, ...config }, load: false });
+  const noTraces = watchTraces(rig);
+  const clients: LineClient[] = [];
+  const calm = async (): Promise<void> => {
+    for (const { socket } of clients) socket.destroy();
+    await noTraces();
+  };
+  return Object.assign(rig, { clients, calm });
 }
 
 /** From one of the loopback addresses. The kernel connects it, whatever the server does. */
-function from(t: TestContext, { port }: Rig, localAddress = "127.0.0.1"): LineClient {
+function from(
+  t: TestContext,
+  { port, clients }: Pick<Echo, "port" | "clients">,
+  localAddress = "127.0.0.1",
+): LineClient {
   const socket = connect({ port, host: "127.0.0.1", localAddress });
   t.after(() => socket.destroy());
-  return new LineClient(socket);
+  const client = new LineClient(socket);
+  clients.push(client);
+  return client;
 }
 
 /** "served", or the errno. */
@@ -79,20 +95,22 @@ test("onLimit: wait: newcomers queue, each is served when a place is free, nobod
   const [worker] = (await rig.status()).workers.filter(({ open }) => open > 0);
   process.kill(worker?.pid ?? 0, "SIGKILL");
   assert.equal(await late.line(), "hello");
+  await rig.calm();
 });
 
 test("a listener's own cap makes its newcomers wait, and nobody else's", async (t) => {
   const other = { ...ECHO, name: "other", limits: { connections: 1, onLimit: "wait" } };
   const rig = await startEcho(t, { listeners: [ECHO, other] });
   const [, port = 0] = await rig.server.ready();
-  const inside = from(t, { ...rig, port } as Rig);
+  const inside = from(t, { ...rig, port });
   assert.equal(await outcome(inside), "served");
-  const outside = from(t, { ...rig, port } as Rig);
+  const outside = from(t, { ...rig, port });
   outside.send("hello");
   for (let i = 0; i < 5; i++) assert.equal(await outcome(from(t, rig)), "served");
   inside.socket.end();
   assert.equal(await outside.line(), "hello");
   assert.equal((await rig.status()).totals.rejected, 0);
+  await rig.calm();
 });
 
 test("onLimit: close: FIN instead of RST, counted alike", async (t) => {
@@ -100,6 +118,7 @@ test("onLimit: close: FIN instead of RST, counted alike", async (t) => {
   assert.equal(await outcome(from(t, rig)), "served");
   assert.equal(await from(t, rig).closed.then((errno) => errno ?? "in order"), "in order");
   assert.equal((await rig.status()).rejections["max-connections"], 1);
+  await rig.calm();
 });
 
 test("allow and deny: at the top, of a listener, changed while it runs; who is there stays", async (t) => {
@@ -107,7 +126,7 @@ test("allow and deny: at the top, of a listener, changed while it runs; who is t
   const config = { listeners: [ECHO, inner], admission: { deny: ["127.0.0.2"] } };
   const rig = await startEcho(t, config);
   const [, innerPort = 0] = await rig.server.ready();
-  const at = (port: number, host: string): Promise<string> => outcome(from(t, { ...rig, port } as Rig, host));
+  const at = (port: number, host: string): Promise<string> => outcome(from(t, { ...rig, port }, host));
   assert.equal(await at(rig.port, "127.0.0.1"), "served");
   assert.equal(await at(rig.port, "127.0.0.2"), "ECONNRESET");
   assert.equal(await at(rig.port, "127.0.0.9"), "served");
@@ -127,6 +146,7 @@ test("allow and deny: at the top, of a listener, changed while it runs; who is t
   const { rejected } = await rig.server.logged("the rejections", ({ msg }) => msg.startsWith("connections rejected"));
   assert.ok((rejected as { denied: number }).denied >= 1);
   assert.match((await rig.command("status")).stdout, /^rejected: denied 4$/m);
+  await rig.calm();
 });
 
 test("connectRate: a burst at once, then as fast as it says, over both workers; other addresses are not held", async (t) => {
@@ -142,6 +162,7 @@ test("connectRate: a burst at once, then as fast as it says, over both workers; 
   assert.ok(served >= 30, `${served}`);
   assert.equal(await outcome(from(t, rig, "127.0.0.7")), "served");
   assert.ok((await rig.status()).rejections.rate > 0);
+  await rig.calm();
 });
 
 test("a limit that a reload switches on counts those who are there already", async (t) => {
@@ -162,6 +183,7 @@ test("a limit that a reload switches on counts those who are there already", asy
   for (const client of clients.splice(0, 2)) client.socket.destroy();
   await until("a free place", async () => (await outcome(from(t, rig))) === "served");
   assert.equal(await clients[0]?.ask("still"), "still");
+  await rig.calm();
 });
 
 test("onLimit: wait: places go by turns between workers, whoever frees them", async (t) => {
@@ -193,6 +215,7 @@ test("onLimit: wait: places go by turns between workers, whoever frees them", as
   for (const share of shares) assert.ok(share > served / 4, `accepted: ${shares}`);
   assert.ok(longest < 2_000, `${longest} ms`);
   assert.equal((await rig.status()).totals.rejected, 0);
+  await rig.calm();
 });
 
 test("onLimit: wait: who waits in the queue of a worker that is removed is neither reset nor left waiting", async (t) => {
@@ -263,6 +286,7 @@ test("a reload from wait to reset holds for those that wait, too", async (t) => 
   assert.equal(await within("an answer", waits.closed), "ECONNRESET");
   assert.equal(await outcome(from(t, rig)), "ECONNRESET");
   assert.equal((await rig.status()).rejections["max-connections"], 2);
+  await rig.calm();
 });
 
 test("a listener that counts its clients apart from now on counts those who are there", async (t) => {
@@ -281,6 +305,7 @@ test("a listener that counts its clients apart from now on counts those who are 
   }
   for (const client of clients.splice(0, 3)) client.socket.destroy();
   await until("a place", async () => (await outcome(from(t, rig))) === "served");
+  await rig.calm();
 });
 
 test("onLimit: close is about places: whoever is not wanted gets RST", async (t) => {
@@ -292,6 +317,7 @@ test("onLimit: close is about places: whoever is not wanted gets RST", async (t)
   assert.equal(await ending("127.0.0.2"), "ECONNRESET", "denied");
   for (let i = 3; i < 7; i++) assert.equal(await outcome(from(t, rig, `127.0.0.${i}`)), "served");
   assert.equal(await ending("127.0.0.9"), "in order");
+  await rig.calm();
 });
 
 /** As `ulimit -n 64` would, with which Node itself does not get as far as serving. */
@@ -322,4 +348,5 @@ test("64 descriptors: newcomers are told, who is there is served, and it recover
   for (const client of clients.slice(1)) client.socket.destroy();
   await until("a newcomer is served", async () => (await outcome(from(t, rig))) === "served");
   assert.equal((await rig.status()).workers[0]?.restarts, 0);
+  await rig.calm();
 });
