@@ -34,7 +34,6 @@ test("without flags: one connection, a closed loop, lines of 64 bytes", () => {
     durationMs: 5_000,
     timeoutMs: 10_000,
     sources: [],
-    tls: "off",
     processes: 1,
   });
 });
@@ -71,7 +70,6 @@ test("every flag is read in its unit", () => {
     durationMs: 120_000,
     timeoutMs: 500,
     sources: ["::1", "::2"],
-    tls: "off",
     processes: 2,
   });
 });
