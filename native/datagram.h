@@ -54,8 +54,9 @@ enum {
 
 /* Datagrams of one system call. */
 #define DATAGRAM_BATCH 64
-/* Of one round, shared by all sockets that are ready; each gets at least one. */
-#define DATAGRAMS_PER_ROUND 256
+/* Of one round, shared by all sockets that are ready; each gets at least one. Answers leave at the
+ * end of a round: with more, the first of them would wait for too many handlers. */
+#define DATAGRAMS_PER_ROUND 64
 /* Of the input arena, for datagrams of one round: the rest is for connections. */
 #define DATAGRAM_SHARE (512 * 1024)
 /* Of UDP over IPv4 (65,535 less two headers). */

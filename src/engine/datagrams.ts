@@ -43,8 +43,8 @@ interface Host {
 const WORD_BYTES = Int32Array.BYTES_PER_ELEMENT;
 /** The end of a datagram begins at a multiple of this. */
 const ALIGNMENT = 8;
-/** 256 datagrams each: more than the largest usual queue holds, and an end for one that never does. */
-const QUEUE_TURNS = 256;
+/** 64 datagrams each: more than the largest usual queue holds, and an end for one that never does. */
+const QUEUE_TURNS = 1_024;
 
 function wordsOf(bytes: Uint8Array): Int32Array {
   return new Int32Array(bytes.buffer, bytes.byteOffset, Math.floor(bytes.length / WORD_BYTES));
