@@ -55,7 +55,8 @@ test("one after the other: each gets what the one before has left", async (t) =>
   const [first = 0, second = 0] = String(await front.call("", { timeoutMs: 400 }))
     .split(" ")
     .map(Number);
-  assert.ok(first <= 400 && first - second >= 100, `${first}, then ${second}`);
+  // Both are read off clocks of 4 ms.
+  assert.ok(first <= 400 && first - second >= 100 - 2 * 4, `${first}, then ${second}`);
 });
 
 test("at most what the handler allows, and never more than is left", async (t) => {
