@@ -24,7 +24,7 @@ import type { BufferHolder } from "./buffer-memory.ts";
 import { type Deadlines, NONE_OWN, OwnDeadlines } from "./deadlines.ts";
 import { agesAt, type Due, drawOpenedAt, nextDue } from "./due.ts";
 import type { Endpoint } from "./endpoint.ts";
-import type { Canceller, Flight } from "./flight.ts";
+import { type Canceller, Flight } from "./flight.ts";
 import type { Arriving, Leaving } from "./move.ts";
 import { MOVED_BYTES_MAX, type MovedConnection, type PackedState, packState, unpackState } from "./moved.ts";
 import { OrderedReplies, type Place } from "./ordered.ts";
@@ -872,6 +872,8 @@ export class ServedConnection<State = unknown, Out = unknown>
     return (
       this.#farewellOver() ||
       this.#inFlight >= this.endpoint.maxInFlight ||
+      // Its request is over, and it is not: the next one must not run beside it.
+      (this.endpoint.serial && (this.#extras?.stragglers ?? 0) > 0) ||
       this.#backedUp ||
       this.#heldBack ||
       this.#extras?.pausedByUser === true ||
@@ -884,11 +886,14 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   #request(message: unknown): void {
     const { endpoint } = this;
-    if (this.#beat && this.#isPong(this.#beat, message)) return;
-    if (endpoint.multiplexed && this.#concernsOthers(message)) return;
-    const deadline = endpoint.timed ? endpoint.deadlineOf(message, this.#receivedAt) : NEVER;
-    const context = new Request<State, Out, unknown>(this, ++endpoint.requests, message, deadline);
-    if (endpoint.ranked) context.flight = endpoint.flight(message);
+    let context: Request<State, Out, unknown> | undefined;
+    try {
+      context = this.#requestOf(message);
+    } catch (error) {
+      // A hook that reads the message, which is the peer's.
+      this.#handlerFailed(error);
+    }
+    if (!context) return;
     count(endpoint.row, REQUESTS, 1);
     handlersRunning += 1;
     try {
@@ -906,23 +911,34 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (endpoint.poison) poison(message);
   }
 
+  /** The request that a message is, unless it is none. */
+  #requestOf(message: unknown): Request<State, Out, unknown> | undefined {
+    const { endpoint } = this;
+    if (this.#beat && this.#isPong(this.#beat, message)) return undefined;
+    if (endpoint.multiplexed && this.#isCancel(message)) return undefined;
+    const wireId = endpoint.multiplexed ? endpoint.service.requestId?.(message) : undefined;
+    if (this.#extras?.byId?.has(wireId) === true) {
+      this.#end("protocol-error", "close");
+      return undefined;
+    }
+    const deadline = endpoint.timed ? endpoint.deadlineOf(message, this.#receivedAt) : NEVER;
+    const context = new Request<State, Out, unknown>(this, ++endpoint.requests, message, deadline);
+    context.wireId = wireId;
+    if (endpoint.ranked) context.flight = endpoint.flight(message);
+    return context;
+  }
+
   /** Clock (ms) of the last bytes from the peer. */
   get #receivedAt(): number {
     return this.endpoint.transport.counters[this.#slot * COUNTER.words + COUNTER.receivedAt] as number;
   }
 
-  /** A message that cancels a request, or has the id of one that waits, is no request. */
-  #concernsOthers(message: unknown): boolean {
-    const { service } = this.endpoint;
-    const cancelled = service.cancels?.(message);
-    const byId = this.#extras?.byId;
-    if (cancelled !== undefined) {
-      const context = byId?.get(cancelled);
-      if (context) this.#cancel(context as Request<State, Out, unknown>);
-      return true;
-    }
-    if (byId?.has(service.requestId?.(message)) !== true) return false;
-    this.#end("protocol-error", "close");
+  /** A message that cancels a request is none, and reaches no other hook. */
+  #isCancel(message: unknown): boolean {
+    const cancelled = this.endpoint.service.cancels?.(message);
+    if (cancelled === undefined) return false;
+    const context = this.#extras?.byId?.get(cancelled);
+    if (context) this.#cancel(context as Request<State, Out, unknown>);
     return true;
   }
 
@@ -931,7 +947,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     const { endpoint } = this;
     const { gate } = endpoint;
     if (context.deadline <= endpoint.transport.now) {
-      context.flight ??= endpoint.flight(context.message);
+      context.flight ??= new Flight("normal");
       context.flight.cancel(new DeadlineExceeded(LATECOMER));
       throw context.flight.over;
     }
@@ -967,6 +983,11 @@ export class ServedConnection<State = unknown, Out = unknown>
   }
 
   #wait(reply: PromiseLike<unknown>, context: Request<State, Out, unknown>): void {
+    // Its handler has closed the connection, and what was in flight then is counted off already.
+    if (this.closed) {
+      Promise.resolve(reply).catch(() => {});
+      return;
+    }
     this.#begin();
     this.#run(1);
     this.#await(context);
@@ -980,6 +1001,7 @@ export class ServedConnection<State = unknown, Out = unknown>
   #settled(outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
     if (!context.waiting) {
       this.#extra().stragglers -= 1;
+      if (this.endpoint.serial) this.#unblock();
       return;
     }
     this.#land(context);
@@ -1149,7 +1171,7 @@ export class ServedConnection<State = unknown, Out = unknown>
   #land(context: Request<State, Out, unknown>): void {
     const extras = this.#extras;
     extras?.flights?.delete(context as Request<never, never, unknown>);
-    if (context.waiting) extras?.byId?.delete(this.endpoint.service.requestId?.(context.message));
+    if (context.waiting) extras?.byId?.delete(context.wireId);
     context.waiting = false;
   }
 
@@ -1159,7 +1181,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     context.waiting = true;
     if (endpoint.ordered) context.place = this.#order().add();
     if (endpoint.keepsMessage && context.message instanceof Uint8Array) context.message = Buffer.from(context.message);
-    if (endpoint.multiplexed) this.#byId().set(endpoint.service.requestId?.(context.message), context as never);
+    if (endpoint.multiplexed) this.#byId().set(context.wireId, context as never);
     if (context.deadline !== NEVER) this.#watch(context);
   }
 
@@ -1207,7 +1229,7 @@ export class ServedConnection<State = unknown, Out = unknown>
   #giveUp(context: Request<State, Out, unknown>, error: Error): void {
     this.#land(context);
     this.#extra().stragglers += 1;
-    context.flight ??= this.endpoint.flight(context.message);
+    context.flight ??= new Flight("normal");
     context.flight.cancel(error);
   }
 

@@ -104,6 +104,7 @@ export class Endpoint implements Deadlines {
   /** Handlers that may run side by side on one connection. */
   maxInFlight!: number;
   readonly ordered: boolean;
+  readonly serial: boolean;
   /** What comes before the service's bytes, in this order. Connections accepted from now on go through it. */
   stages: readonly PrefaceStage[] = [];
   /** Told of each that has come through them, or has not. */
@@ -133,6 +134,7 @@ export class Endpoint implements Deadlines {
     this.poison = options.poison && service.codec.borrowed;
     this.handle = composeHandler(service);
     this.ordered = service.concurrency === "ordered";
+    this.serial = service.concurrency === "serial";
     const { codec, busy, onError, priority, requestId } = service;
     this.multiplexed = requestId !== undefined;
     this.ranked = codec.borrowed && priority !== undefined && this.pools.length > 0;

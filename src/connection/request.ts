@@ -14,6 +14,8 @@ export class Request<State, Out, Env> implements Context<State, Out, Env> {
   message: unknown;
   /** Engine clock, ms; Infinity: there is none. */
   readonly deadline: number;
+  /** By which its protocol tells it from others; undefined where there is no such thing. */
+  wireId: unknown;
   /** Its handler has returned a promise, and the request is not over. */
   waiting: boolean;
   /** Among ordered replies. */
@@ -26,6 +28,7 @@ export class Request<State, Out, Env> implements Context<State, Out, Env> {
     this.#serial = serial;
     this.message = message;
     this.deadline = deadline;
+    this.wireId = undefined;
     this.waiting = false;
     this.place = undefined;
     this.flight = undefined;

@@ -71,9 +71,9 @@ export interface TopicOptions {
 const DEFAULT_TOPICS: Required<TopicOptions> = { queued: 64, whenFull: "drop-oldest" };
 
 /**
- * `serial` (default): a message waits until the reply before it is made. `ordered`: handlers run side by side,
- * replies leave in the order of the requests. `unordered`: replies leave as they are made; the protocol must
- * tell them apart. At most `limits.inFlight` run side by side on one connection; then reads pause.
+ * `serial` (default): a message waits until the handler before it has ended, also when that was too late. `ordered`:
+ * handlers run side by side, replies leave in the order of the requests. `unordered`: replies leave as they are made;
+ * the protocol must tell them apart. At most `limits.inFlight` run side by side on one connection; then reads pause.
  */
 export type Concurrency = "serial" | "ordered" | "unordered";
 

@@ -42,6 +42,9 @@ function obedient(concurrency: Concurrency, ended: Ending[], waiting: (() => voi
         case "reset":
           connection.reset("killed");
           return undefined;
+        case "leave":
+          connection.close();
+          return Promise.reject(new Error("nobody waits"));
         case "pause":
           connection.pauseReads();
           return undefined;
@@ -58,7 +61,7 @@ function obedient(concurrency: Concurrency, ended: Ending[], waiting: (() => voi
 
 const action = fc.oneof(
   fc
-    .constantFrom("throw", "reject", "later", "never", "close", "reset", "pause", "big")
+    .constantFrom("throw", "reject", "later", "never", "close", "leave", "reset", "pause", "big")
     .map((line_) => `push ${line_}\n`),
   fc.constantFrom("push a\n", "push hal", "push f\n", `push ${"x".repeat(200)}`, "push \xff\n", "push one\ntwo\n"),
   fc.constantFrom(
@@ -137,6 +140,7 @@ test("real connections: closes by reason add up to opened minus active, and noth
     "never\n",
     "throw\n",
     "close\n",
+    "leave\n",
     "reset\n",
     "pause\n",
     "big\n",

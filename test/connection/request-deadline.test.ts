@@ -64,9 +64,9 @@ test("onError answers it: the connection goes on, and what the handler says late
   harness.push("sync\n");
   assert.equal(sent(), "", "serial: the next one waits");
   harness.tick(1_100);
-  assert.equal(sent(), "late\nsync\n");
+  assert.equal(sent(), "late\n", "the handler still runs");
   await answer("a");
-  assert.equal(sent(), "");
+  assert.equal(sent(), "sync\n");
   harness.push("sync\n");
   assert.equal(sent(), "sync\n");
 });
@@ -231,4 +231,48 @@ test("a reload to a shorter deadline holds for the requests after it, whatever i
   peer.write("short\n");
   await peer.receives("late\n".length);
   assert.equal(serving.figure("inFlight"), 1, "the long one has its time");
+});
+
+test("serial stays serial: the next handler waits for one that is late, and runs when that has ended", async () => {
+  const running: string[] = [];
+  const ends: (() => void)[] = [];
+  let most = 0;
+  const service = defineService<string, string>({
+    codec: line(),
+    timeouts: { idle: "off", firstByte: "off" },
+    deadline: (text) => (text === "hurry" ? 50 : undefined),
+    async onMessage(text) {
+      running.push(text);
+      most = Math.max(most, running.length);
+      if (text === "hurry") await new Promise<void>((resolve) => ends.push(resolve));
+      running.splice(running.indexOf(text), 1);
+      return text;
+    },
+    onError: () => ({ reply: "late" }),
+  });
+  const harness = testConnection(service);
+  harness.push("hurry\nhurry\nlast\n");
+  harness.tick(150);
+  assert.equal(harness.sent().toString(), "late\n");
+  assert.equal(most, 1);
+  for (let each = ends.shift(); each; each = ends.shift()) {
+    each();
+    await harness.settle();
+    harness.tick(150);
+  }
+  await harness.settle();
+  assert.match(harness.sent().toString(), /late\nlast\n$/);
+  assert.equal(most, 1);
+});
+
+test("a hook that cannot read a peer's message costs that peer its connection, and nobody else anything", () => {
+  for (const hook of ["deadline", "requestId", "cancels"] as const) {
+    const { harness } = worded({
+      [hook]: () => {
+        throw new Error("cannot read it");
+      },
+    });
+    harness.push("a\n");
+    assert.equal(harness.closed, "handler-error", hook);
+  }
 });
