@@ -157,9 +157,9 @@ test("a handler that has answered without a promise, or not yet, keeps its calls
   const client = lineClient(t, { targets: [downstream.target] });
   const service = defineService({
     codec: line(),
-    onMessage(text: string, context): string | undefined {
+    onMessage(text: string, context): string | Promise<undefined> {
       context.call(client, text).then((reply) => context.connection.send(reply));
-      return text === "now" ? "first" : undefined;
+      return text === "now" ? "first" : Promise.resolve(undefined);
     },
   });
   const { port } = await openServing(t, service);
