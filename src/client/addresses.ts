@@ -24,6 +24,7 @@ export class Addresses {
   readonly #host: string;
   readonly #resolve: Resolve;
   readonly #refreshMs: number;
+  readonly #limitMs: number;
   readonly #counters: ClientCounters;
   #known: readonly string[];
   #fresh: Promise<readonly string[]> | undefined;
@@ -33,10 +34,12 @@ export class Addresses {
   readonly #failedAt = new Map<string, number>();
   #turn = 0;
 
-  constructor(host: string, resolve: Resolve, refreshMs: number, counters: ClientCounters) {
+  /** `limitMs`: a look-up that takes longer has failed, and the next one begins anew. */
+  constructor(host: string, resolve: Resolve, refreshMs: number, limitMs: number, counters: ClientCounters) {
     this.#host = host;
     this.#resolve = resolve;
     this.#refreshMs = isIP(host) ? Number.POSITIVE_INFINITY : refreshMs;
+    this.#limitMs = limitMs;
     this.#counters = counters;
     this.#known = isIP(host) ? [host] : [];
   }
@@ -77,13 +80,29 @@ export class Addresses {
     // An old address is better than a question without end.
     this.#resolvedAt = performance.now();
     try {
-      const found = (await this.#resolve(this.#host)).filter((address) => isIP(address)).slice(0, MOST);
+      const found = (await this.#answer()).filter((address) => isIP(address)).slice(0, MOST);
       if (found.length === 0) throw Object.assign(new Error(`${this.#host} has no address`), { code: "ENOTFOUND" });
       this.#known = alternate(found);
       return this.#known;
     } catch (error) {
       this.#counters.lookupsFailed += 1;
       throw error;
+    }
+  }
+
+  /** In time, or not at all. The wait alone keeps no process alive. */
+  async #answer(): Promise<readonly string[]> {
+    const [host, ms] = [this.#host, this.#limitMs];
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      const expire = (): void =>
+        reject(Object.assign(new Error(`${host} was not resolved within ${ms} ms`), { code: "ETIMEDOUT" }));
+      timer = setTimeout(expire, ms).unref();
+    });
+    try {
+      return await Promise.race([this.#resolve(host), late]);
+    } finally {
+      clearTimeout(timer);
     }
   }
 

@@ -22,6 +22,8 @@ export class Call implements Cancellable {
   connection: PooledConnection | undefined;
   /** rpc: its id on that connection. */
   id = 0;
+  /** The silence of its connection in which it was sent (connection.ts). */
+  silence = 0;
   /** It was sent on another connection before. */
   again = false;
   /** Its place in CallDeadlines; -1: none. */
@@ -61,11 +63,13 @@ export class Call implements Cancellable {
     this.#held?.add(this);
     const { signal } = this.options;
     if (!signal) return;
-    this.#onAbort = () => this.cancel(signal.reason);
+    this.#onAbort = () => this.#client.giveUp(this, signal.reason);
     signal.addEventListener("abort", this.#onAbort, { once: true });
   }
 
   cancel(error: unknown): void {
+    // Its request is over, so perhaps nobody listens any more: no reason to end the process.
+    this.promise.catch(() => {});
     this.#client.giveUp(this, error);
   }
 

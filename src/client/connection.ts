@@ -47,7 +47,10 @@ const FLUSH_MS = 1_000;
 /** Unsent bytes past which it gets no more calls, and those below which it does again. */
 const HIGH_BYTES: number = 256 * 1024;
 const LOW_BYTES: number = HIGH_BYTES / 2;
-/** So many deadlines may pass, one after the other, while not a byte comes: then it is taken for dead. */
+/**
+ * So many calls may wait in vain, each begun when the one before had, while not a byte comes: then it is taken for dead.
+ * Calls side by side share one silence, however many of them expire in it.
+ */
 const STRIKES = 3;
 /** What closes a connection that owes nothing: it may end as the client likes. */
 const IN_ORDER: ReadonlySet<Eviction> = new Set(["idle", "surplus", "goodbye", "ids-used-up", "closing"]);
@@ -59,7 +62,9 @@ export class PooledConnection implements SlotOwner, Line {
   readonly exchange: Exchange;
   /** Engine clock, ms, of the last reply, or of its opening. */
   idleSince = 0;
-  /** The server has answered on it. */
+  /** A call was sent on it, */
+  asked = false;
+  /** and the server has answered. */
   proven = false;
   /** Its target lists it among those that have room. */
   listed = false;
@@ -71,6 +76,8 @@ export class PooledConnection implements SlotOwner, Line {
   #generation = 0;
   #received = 0;
   #strikes = 0;
+  /** Number of the present silence: another one begins with each byte, and with each strike. */
+  #silence = 0;
   #backedUp = false;
   #held: Held | undefined;
   readonly #home: Home;
@@ -133,6 +140,8 @@ export class PooledConnection implements SlotOwner, Line {
   begin(call: Call, leftMs: number): void {
     this.exchange.begin(call, leftMs, this);
     call.connection = this;
+    call.silence = this.#silence;
+    this.asked = true;
     this.#home.inFlight += 1;
     this.#home.filled(this);
   }
@@ -141,7 +150,10 @@ export class PooledConnection implements SlotOwner, Line {
   giveUp(call: Call, expired: boolean): void {
     const useful = this.exchange.giveUp(call, this);
     this.#home.inFlight -= 1;
-    if (expired) this.#strikes += 1;
+    if (expired && call.silence === this.#silence) {
+      this.#strikes += 1;
+      this.#silence += 1;
+    }
     if (!useful) this.end("given-up");
     else if (this.#strikes >= STRIKES) this.end("silent");
     else this.#settle();
@@ -194,8 +206,10 @@ export class PooledConnection implements SlotOwner, Line {
     this.#home.late();
   }
 
-  goodbye(): void {
-    if (this.#phase === "open") this.#phase = "leaving";
+  goodbye(last: boolean): void {
+    // What it has not answered by then it never began: pool.ts knows by the reason.
+    if (last) this.end("goodbye");
+    else if (this.#phase === "open") this.#phase = "leaving";
   }
 
   // ---- what the engine says ----
@@ -222,6 +236,7 @@ export class PooledConnection implements SlotOwner, Line {
   onData(input: Buffer, from: number, to: number): void {
     this.#received += to - from;
     this.#strikes = 0;
+    this.#silence += 1;
     const held = this.#held;
     if (held) {
       held.append(input, from, to);
@@ -237,8 +252,8 @@ export class PooledConnection implements SlotOwner, Line {
 
   onEnd(): void {
     if (this.#isConnecting) this.#refused("ECONNRESET");
-    // What was asked after the server has said goodbye, it never began: pool.ts knows by the reason.
-    else this.end(this.#phase === "leaving" ? "goodbye" : "peer-closed");
+    // Also after a goodbye: the kernel sends FIN for a process that was killed, whatever that had begun.
+    else this.end("peer-closed");
   }
 
   onError(errno: number): void {

@@ -163,7 +163,7 @@ export function defineClient<In, Out>(
         ({ text, host, port }): TargetOptions => ({
           text,
           port,
-          addresses: new Addresses(host, resolve, settings.resolveMs, counters),
+          addresses: new Addresses(host, resolve, settings.resolveMs, settings.connectMs, counters),
           tls: context && new ClientTls(context, tls?.serverName ?? host, counters),
         }),
       ),

@@ -15,8 +15,8 @@ export interface Line {
   answered(call: Call, outcome: Outcome, value: unknown): void;
   /** A reply that nobody waits for. */
   late(): void;
-  /** No further calls, please. */
-  goodbye(): void;
+  /** No further calls, please. `last`: what has no reply by now was never begun. */
+  goodbye(last: boolean): void;
 }
 
 export interface Exchange {

@@ -43,7 +43,7 @@ export class ManyAtOnce implements Exchange {
   take(message: unknown, line: Line): boolean {
     const reply = message as RpcReply | RpcGoodbye;
     if (reply.kind === "goodbye") {
-      line.goodbye();
+      line.goodbye(reply.last === true);
       return true;
     }
     const call = this.#calls.get(reply.id);

@@ -288,8 +288,8 @@ export class ConnectionPool implements Pool {
   }
 
   /**
-   * A call whose connection has gone may go on another one: when the server had said goodbye it was never begun, so
-   * that does no harm; else within the budget for retries, once, when its caller allows it.
+   * A call whose connection has gone may go on another one: after the server's last goodbye it was never begun, so that
+   * does no harm; else within the budget for retries, once, when its caller allows it.
    */
   #afterwards(call: Call, eviction: Eviction): Afterwards {
     if (this.#ending) return "fails";

@@ -46,7 +46,7 @@ export interface TargetStats {
   readonly inFlight: number;
 }
 
-/** Ends of a connection that say something about the target when it had never answered on it. */
+/** Ends of a connection that say something about the target when it was asked something, and had never answered. */
 const ITS_FAULT: ReadonlySet<Eviction> = new Set(["peer-closed", "peer-reset", "io-error", "protocol-error"]);
 
 export class Target implements Home {
@@ -195,7 +195,8 @@ export class Target implements Home {
     this.#connections.delete(connection);
     this.#list(connection);
     this.#pool.counters.evicted[eviction] += 1;
-    const itsFault = eviction === "silent" || (!connection.proven && ITS_FAULT.has(eviction));
+    const { asked, proven } = connection;
+    const itsFault = eviction === "silent" || (asked && !proven && ITS_FAULT.has(eviction));
     if (itsFault) this.#backoff.failed(performance.now());
     this.#pool.lost(calls, eviction, error);
   }

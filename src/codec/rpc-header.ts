@@ -28,6 +28,9 @@ export type Kind = (typeof KIND)[keyof typeof KIND];
 /** The only flag: a trace context stands before the payload. */
 export const TRACED = 1;
 
+/** The grade of the goodbye that is the server's last frame. */
+export const LAST = 1;
+
 /** By their numbers on the wire: 0 is what most requests are. */
 export const RPC_PRIORITIES = ["normal", "high", "low"] as const;
 export type RpcPriority = (typeof RPC_PRIORITIES)[number];
@@ -66,8 +69,9 @@ export function isHeader(bytes: Buffer, from: number, length: number): boolean {
   }
   if (flags !== 0 || deadlineAt(bytes, from) !== 0) return false;
   if (kind === KIND.reply) return grade < RPC_STATUSES.length;
-  if (grade !== 0 || length !== LEAST_LENGTH) return false;
-  return kind === KIND.cancel || (kind === KIND.goodbye && idAt(bytes, from) === 0);
+  if (length !== LEAST_LENGTH) return false;
+  if (kind === KIND.cancel) return grade === 0;
+  return kind === KIND.goodbye && grade <= LAST && idAt(bytes, from) === 0;
 }
 
 /** Writes all but the length. */

@@ -7,7 +7,8 @@
  *     4      kind      1 request (client), 2 reply (server), 3 cancel (client), 4 goodbye (server)
  *     5      flags     bit 0 (requests only): a trace context stands before the payload; the other bits are 0
  *     6      grade     request: priority (0 normal, 1 high, 2 low)
- *                      reply: status (0 ok, 1 error, 2 busy, 3 deadline); else 0
+ *                      reply: status (0 ok, 1 error, 2 busy, 3 deadline)
+ *                      goodbye: 1 in the server's last frame; else 0
  *     7      reserved  0
  *     8-11   id        of the request; the client chooses it, and no two in flight may have the same. Goodbye: 0
  *     12-15  deadline  request: ms that are left for it, as the client sends it; 0: no deadline. Else 0
@@ -15,8 +16,9 @@
  *     …      payload   request and reply only, also empty; at most `limits.frame`
  *
  * A request gets one reply; its payload is the service's (ok), or text in UTF-8 that says what is wrong. A request that
- * is cancelled gets none, unless that was on its way. After a goodbye the client sends no more requests here; what it
- * has sent is answered, or, when the connection then ends with FIN, was never begun.
+ * is cancelled gets none, unless that was on its way. After a goodbye the client sends no more requests here, and what it
+ * has sent is answered. A server that ends the connection by itself, in order, says goodbye once more, as its last frame
+ * (grade 1): a request that has no reply by then was never begun. No other end proves that; FIN comes of a kill too.
  *
  * Anything else is a protocol error: `frame-empty` for a length of 0, `frame-too-large` for a payload over the limit,
  * `protocol-error` for the rest, all of them known before the payload is there.
@@ -36,6 +38,7 @@ import {
   KIND,
   type Kind,
   kindAt,
+  LAST,
   LEAST_LENGTH,
   LENGTH_BYTES,
   MOST_OVERHEAD,
@@ -85,12 +88,15 @@ export interface RpcCancel {
   readonly id: number;
 }
 
-/** The server takes no more requests on this connection. */
+/** The server wants no more requests on this connection. */
 export interface RpcGoodbye {
   readonly kind: "goodbye";
+  /** It sends nothing after this, and has begun nothing that has no reply. */
+  readonly last?: true;
 }
 
 export const GOODBYE: RpcGoodbye = { kind: "goodbye" };
+export const LAST_GOODBYE: RpcGoodbye = { kind: "goodbye", last: true };
 
 type Message = RpcRequest<RpcPayload> | RpcReply<RpcPayload> | RpcCancel | RpcGoodbye;
 type Take<Payload> = (bytes: Buffer, from: number, to: number) => Payload;
@@ -137,7 +143,7 @@ function readRequest<Payload>(take: Take<Payload>): Read<RpcRequest<Payload> | R
 
 function readReply<Payload>(take: Take<Payload>): Read<RpcReply<Payload> | RpcGoodbye> {
   return (bytes, from, to) => {
-    if (kindAt(bytes, from) === KIND.goodbye) return GOODBYE;
+    if (kindAt(bytes, from) === KIND.goodbye) return gradeAt(bytes, from) === LAST ? LAST_GOODBYE : GOODBYE;
     const status = RPC_STATUSES[gradeAt(bytes, from)] as RpcStatus;
     return { kind: "reply", id: idAt(bytes, from), status, payload: take(bytes, from + HEADER_BYTES, to) };
   };
@@ -206,7 +212,7 @@ class RpcCodec<In, Out extends Message> implements Codec<In, Out> {
         writeHeader(target, at, KIND.cancel, 0, 0, message.id, 0);
         break;
       case "goodbye":
-        writeHeader(target, at, KIND.goodbye, 0, 0, 0, 0);
+        writeHeader(target, at, KIND.goodbye, 0, message.last ? LAST : 0, 0, 0);
         break;
       default:
         throw cannotSend("a kind", (message as Partial<Message>)?.kind, "request, reply, cancel, goodbye");

@@ -838,12 +838,21 @@ export class ServedConnection<State = unknown, Out = unknown>
       transport.resume(this.#slot, this.#generation);
     }
     if (this.#inFlight > 0) return;
-    if (this.#farewellOver()) this.#end(this.#endedBy as CloseReason, "close");
+    if (this.#farewellOver()) this.#takeLeave();
     if (this.#blocked || this.closed) return;
     if (this.#inputEnded) this.#end("peer-closed", "close");
     else if (this.#phase === "draining" && !this.#held && (this.#extras?.lingersUntil ?? 0) === 0) {
-      this.#end(this.#endedBy as CloseReason, "close");
+      this.#takeLeave();
     }
+  }
+
+  /** Ends, drained: all that was begun has been answered, and nothing more is begun. */
+  #takeLeave(): void {
+    const { service, transport } = this.endpoint;
+    const { lastGoodbye } = service;
+    // Past all marks: nothing comes after it that could wait.
+    if (lastGoodbye !== undefined) transport.sendLarge(this.#slot, this.#generation, this.#encode(lastGoodbye as Out));
+    this.#end(this.#endedBy as CloseReason, "close");
   }
 
   /** It has said goodbye, and waited long enough: what the peer sends all the same is not begun any more. */
@@ -1007,6 +1016,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     this.#land(context);
     const { replyOf } = this.endpoint.service;
     const reply: unknown = replyOf && outcome === "reply" ? replyOf(value, context.message) : value;
+    if (reply !== undefined) context.flight?.answered();
     this.#finished(context.place, outcome, reply, context);
   }
 

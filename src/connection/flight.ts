@@ -2,6 +2,7 @@
  * What a request has beyond its context once it uses it, or has ended before its handler: tasks in pools, calls of
  * clients, a signal of its own. Most requests never have one.
  */
+import { HeadraceError } from "../base/errors.ts";
 import type { Cancellable } from "../service/call.ts";
 import type { Priority } from "../tasks/queue.ts";
 import type { Task } from "../tasks/task.ts";
@@ -43,6 +44,13 @@ export class Flight {
     this.#tasks.set(pool, tasks);
     task.owner = tasks;
     tasks.add(task);
+  }
+
+  /** Its reply is there: the calls that it has not waited for are given up; its tasks and its signal are left alone. */
+  answered(): void {
+    if (!this.#calls?.size) return;
+    const error = new HeadraceError("request-cancelled", "the request was answered before this call was");
+    for (const call of this.#calls) call.cancel(error);
   }
 
   /** Nobody waits for the reply any more. */

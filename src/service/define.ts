@@ -187,6 +187,8 @@ export interface Service<State = unknown, In = unknown, Out = unknown, Env = unk
   readonly farewellMs: number;
   /** Makes the reply of what a handler's promise has given, which is the reply itself without it. */
   readonly replyOf?: (value: unknown, message: In) => Out;
+  /** Sent last on a connection that was drained and ends in order: nothing has been begun that was not answered. */
+  readonly lastGoodbye?: Out;
   readonly topics: Required<TopicOptions>;
   readonly pools: readonly Pool<never>[];
   readonly [SERVICE]: typeof CONTRACT;

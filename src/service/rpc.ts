@@ -8,6 +8,7 @@ import { isThenable } from "../base/thenable.ts";
 import type { Borrowed, Codec } from "../codec/codec.ts";
 import {
   GOODBYE,
+  LAST_GOODBYE,
   type RpcCancel,
   type RpcGoodbye,
   type RpcPayload,
@@ -175,5 +176,9 @@ export function defineRpcService<State = undefined, Env = undefined, As extends 
       return GOODBYE;
     },
   });
-  return { ...service, replyOf: (payload, { id }) => reply(id, "ok", (payload as RpcPayload | undefined) ?? "") };
+  return {
+    ...service,
+    replyOf: (payload, { id }) => reply(id, "ok", (payload as RpcPayload | undefined) ?? ""),
+    lastGoodbye: LAST_GOODBYE,
+  };
 }

@@ -15,14 +15,14 @@ test("families in turn, beginning with that of the first address", () => {
 
 test("an address is not looked up", () => {
   const counters = new ClientCounters();
-  assert.deepEqual(new Addresses("127.0.0.1", never, 1, counters).get(), ["127.0.0.1"]);
-  assert.deepEqual(new Addresses("::1", never, 1, counters).get(), ["::1"]);
+  assert.deepEqual(new Addresses("127.0.0.1", never, 1, HOUR_MS, counters).get(), ["127.0.0.1"]);
+  assert.deepEqual(new Addresses("::1", never, 1, HOUR_MS, counters).get(), ["::1"]);
   assert.equal(counters.lookups, 0);
 });
 
 test("a name is looked up once for all who ask, then not before its time", async () => {
   const counters = new ClientCounters();
-  const addresses = new Addresses("db", async () => ["10.0.0.1", "nonsense"], HOUR_MS, counters);
+  const addresses = new Addresses("db", async () => ["10.0.0.1", "nonsense"], HOUR_MS, HOUR_MS, counters);
   await Promise.all([addresses.get(), addresses.get()]);
   assert.deepEqual(addresses.get(), ["10.0.0.1"]);
   assert.equal(counters.lookups, 1);
@@ -36,7 +36,7 @@ test("old addresses serve while newer ones are looked up, and when that fails", 
     if (next instanceof Error) throw next;
     return next ?? assert.fail("looked up once more");
   };
-  const addresses = new Addresses("db", resolve, 0.001, counters);
+  const addresses = new Addresses("db", resolve, 0.001, HOUR_MS, counters);
   await addresses.get();
   await until("a moment", () => performance.now() % 1 >= 0);
   assert.deepEqual(addresses.get(), ["10.0.0.1"]);
@@ -47,7 +47,7 @@ test("old addresses serve while newer ones are looked up, and when that fails", 
 
 test("a name without any address is an error, each time anew", async () => {
   const counters = new ClientCounters();
-  const addresses = new Addresses("db", async () => [], HOUR_MS, counters);
+  const addresses = new Addresses("db", async () => [], HOUR_MS, HOUR_MS, counters);
   for (let i = 1; i <= 2; i++) {
     await assert.rejects(async () => addresses.get(), /db has no address/);
     assert.equal(counters.lookupsFailed, i);
@@ -58,6 +58,7 @@ test("connections spread over the addresses; one that failed comes last until it
   const addresses = new Addresses(
     "db",
     async () => ["10.0.0.1", "10.0.0.2", "10.0.0.3"],
+    HOUR_MS,
     HOUR_MS,
     new ClientCounters(),
   );
@@ -72,6 +73,6 @@ test("connections spread over the addresses; one that failed comes last until it
 
 test("it remembers no more addresses than it may", async () => {
   const many = Array.from({ length: 200 }, (_, index) => `10.0.1.${index}`);
-  const addresses = new Addresses("db", async () => many, HOUR_MS, new ClientCounters());
+  const addresses = new Addresses("db", async () => many, HOUR_MS, HOUR_MS, new ClientCounters());
   assert.equal((await addresses.get()).length, 32);
 });

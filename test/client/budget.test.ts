@@ -1,12 +1,13 @@
 /** A request's time, spent by the calls that its handler makes: context.call. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { RpcError } from "#src/base/errors.js";
 import type { Client } from "#src/client/define.js";
 import { line } from "#src/codec/line.js";
 import type { Context } from "#src/service/connection.js";
 import { defineService } from "#src/service/define.js";
 import { defineRpcService } from "#src/service/rpc.js";
-import { openDownstream, outcomeOf, rpcClientOf } from "../support/downstream.js";
+import { lineClient, openDownstream, outcomeOf, rpcClientOf } from "../support/downstream.js";
 import { openPeer } from "../support/peer.js";
 import { openServing } from "../support/serving.js";
 import { until } from "../support/until.js";
@@ -121,6 +122,53 @@ test("a client that leaves takes the calls of its requests with it", async (t) =
   await until("the call to be given up", () => outcomes.length === 1);
   assert.deepEqual(outcomes, ["connection-closed"]);
   await until("its connection to go", () => downstream.open === 0);
+});
+
+test("a request that is answered gives up the calls that it has not waited for; its signal is left alone", async (t) => {
+  const downstream = await openDownstream(t, (text, socket) => {
+    if (text !== "hang") socket.write(`${text}\n`);
+  });
+  const client = lineClient(t, { targets: [downstream.target] });
+  const outcomes: string[] = [];
+  const signals: AbortSignal[] = [];
+  const service = defineRpcService({
+    async onRequest(payload, context) {
+      signals.push(context.signal);
+      const slow = context.call(client, "hang");
+      // Nobody hears how this one ends.
+      void context.call(client, "hang");
+      slow.catch((error: { code: string }) => outcomes.push(error.code));
+      if (payload.toString() === "fail") throw new RpcError("at once");
+      return context.call(client, "quick");
+    },
+  });
+  const { port } = await openServing(t, service);
+  const front = rpcClientOf(t, { targets: [`127.0.0.1:${port}`] });
+  assert.equal(String(await front.call("")), "quick");
+  assert.equal(await outcomeOf(front.call("fail")), "remote-error");
+  await until("both to be given up", () => outcomes.length === 2);
+  assert.deepEqual(outcomes, ["request-cancelled", "request-cancelled"]);
+  assert.deepEqual([client.stats().pending, signals.map(({ aborted }) => aborted)], [0, [false, false]]);
+});
+
+test("a handler that has answered without a promise, or not yet, keeps its calls", async (t) => {
+  const later: (() => void)[] = [];
+  const downstream = await openDownstream(t, (text, socket) => later.push(() => socket.write(`${text}\n`)));
+  const client = lineClient(t, { targets: [downstream.target] });
+  const service = defineService({
+    codec: line(),
+    onMessage(text: string, context): string | Promise<undefined> {
+      context.call(client, text).then((reply) => context.connection.send(reply));
+      return text === "now" ? "first" : Promise.resolve(undefined);
+    },
+  });
+  const { port } = await openServing(t, service);
+  const peer = await openPeer(t, port);
+  peer.write("now\nlater\n");
+  await until("both questions", () => later.length === 2);
+  for (const answer of later) answer();
+  await until("both replies", () => peer.text.length === "first\nnow\nlater\n".length);
+  assert.deepEqual(peer.text.split("\n").sort(), ["", "first", "later", "now"]);
 });
 
 test("what is no client is said so", async (t) => {

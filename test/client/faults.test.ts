@@ -166,6 +166,20 @@ test("a server that closes every connection unanswered is as good as down", asyn
   assert.equal(ended["connection-lost"] + ended["connect-failed"], 100);
 });
 
+test("a server that closes what it was never asked anything on is not to blame", async (t) => {
+  const downstream = await openDownstream(t);
+  downstream.server.on("connection", (socket: Socket) => socket.end());
+  const client = lineClient(t, { targets: [downstream.target] });
+  for (let burst = 1; burst <= 3; burst++) {
+    const gone = new AbortController();
+    const calls = Array.from({ length: 5 }, () => outcomeOf(client.call("x", { signal: gone.signal })));
+    gone.abort(new Error("not needed"));
+    await Promise.all(calls);
+    await until("the surplus to be closed", () => client.stats().counts.evicted["peer-closed"] === 5 * burst);
+    assert.equal(client.stats().targets[0]?.state, "up");
+  }
+});
+
 test("a server goes and comes back: callers in between fail at once, later ones do not", async (t) => {
   const first = await openDownstream(t);
   const client = lineClient(t, { targets: [first.target], timeouts: { backoff: "100ms" } });

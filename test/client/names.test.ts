@@ -86,6 +86,17 @@ test("a resolver that does not answer: calls fail in time, and those that have c
   await assert.rejects(third.call("a"), /no answer within 40 ms \(resolving its name\)/);
 });
 
+test("a resolver that once does not answer is asked again", async (t) => {
+  const downstream = await openDownstream(t);
+  let asked = 0;
+  const resolve = (): Promise<string[]> => (++asked === 1 ? new Promise(() => {}) : Promise.resolve(["127.0.0.1"]));
+  const timeouts = { connect: "40ms", backoff: "100ms" } as const;
+  const client = lineClient(t, { targets: [`db:${downstream.port}`], resolve, timeouts });
+  assert.equal(await outcomeOf(client.call("a")), "connect-failed");
+  await until("an answer", () => client.call("b", { timeoutMs: 500 }).catch(() => undefined));
+  assert.deepEqual([asked, client.stats().counts.lookupsFailed], [2, 1]);
+});
+
 test("a name that moves is followed, once its old address does not answer any more", async (t) => {
   const before = await openDownstream(t, echo);
   let address = "127.0.0.1";

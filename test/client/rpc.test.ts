@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
 import { RpcError, ServerBusy } from "#src/base/errors.js";
-import { GOODBYE, type RpcRequest, rpc } from "#src/codec/rpc.js";
+import { GOODBYE, LAST_GOODBYE, type RpcRequest, rpc } from "#src/codec/rpc.js";
 import { defineRpcService } from "#src/service/rpc.js";
 import { outcomeOf, rpcClientOf } from "../support/downstream.js";
 import { openServing } from "../support/serving.js";
@@ -163,12 +163,47 @@ test("a server that hangs: after three deadlines without a byte its connection i
   assert.equal(client.stats().targets[0]?.state, "backing-off");
 });
 
-test("goodbye: what was not answered when FIN comes is asked elsewhere, and no caller notices", async (t) => {
+test("deadlines that pass in one turn, or in one silence, do not make a connection a dead one", async (t) => {
+  const downstream = await openFrames(t, (request, socket) => {
+    if (request.payload.toString() !== "never") socket.write(replyTo(request));
+  });
+  const client = rpcClientOf(t, { targets: [downstream.target] });
+  await client.call("a");
+  const never = (timeoutMs: number): Promise<string> => outcomeOf(client.call("never", { timeoutMs }));
+  // A reply comes while they wait.
+  const [answered, unanswered] = [client.call("b"), Array.from({ length: 10 }, () => never(60))];
+  assert.equal(String(await answered), "b");
+  assert.deepEqual(new Set(await Promise.all(unanswered)), new Set(["deadline-exceeded"]));
+  // None does; but it is one and the same silence that they have waited for.
+  await Promise.all([40, 40, 40, 50, 60, 70].map(never));
+  await never(20);
+  assert.equal(client.stats().counts.evicted.silent, 0);
+  assert.equal(String(await client.call("c")), "c");
+  assert.deepEqual([client.stats().counts.opened, client.stats().targets[0]?.state], [1, "up"]);
+});
+
+for (const [what, farewell, outcome, moved] of [
+  ["FIN", () => Buffer.alloc(0), "connection-closed", 0],
+  ["a second goodbye that is not the last", () => frameOf(GOODBYE), "connection-closed", 0],
+  ["the last one", () => frameOf(LAST_GOODBYE), "answered", 1],
+] as const) {
+  test(`goodbye, then ${what}: what was not answered is ${moved ? "" : "not "}asked elsewhere`, async (t) => {
+    const downstream = await openFrames(t, (request, socket) => {
+      if (socket !== downstream.sockets[0]) socket.write(replyTo(request));
+      else socket.end(Buffer.concat([frameOf(GOODBYE), farewell()]));
+    });
+    const client = rpcClientOf(t, { targets: [downstream.target] });
+    assert.equal(await outcomeOf(client.call("a")), outcome);
+    assert.equal(client.stats().counts.moved, moved);
+  });
+}
+
+test("goodbye: what was not answered by the last one is asked elsewhere, and no caller notices", async (t) => {
   let asked = 0;
   const downstream = await openFrames(t, (request, socket) => {
     // The first connection takes leave while calls are on their way.
     if (socket === downstream.sockets[0] && ++asked > 5) {
-      if (asked === 6) socket.end(frameOf(GOODBYE));
+      if (asked === 6) socket.end(Buffer.concat([frameOf(GOODBYE), frameOf(LAST_GOODBYE)]));
     } else {
       socket.write(replyTo(request));
     }

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { HeadraceError } from "#src/base/errors.js";
 import {
   GOODBYE,
+  LAST_GOODBYE,
   type RpcCancel,
   type RpcGoodbye,
   type RpcReply,
@@ -88,7 +89,7 @@ const outgoing: fc.Arbitrary<Outgoing> = fc.oneof(
     status: fc.constantFrom("ok", "error", "busy", "deadline"),
     payload,
   }),
-  fc.constant(GOODBYE),
+  fc.constantFrom(GOODBYE, LAST_GOODBYE),
 );
 
 const sides = (as: "bytes" | "borrowed") => ({
@@ -202,6 +203,7 @@ test("each frame is, byte for byte, what the format says", () => {
       "0000000e 02 00 03 00 ffffffff 00000000 c3a9",
     ],
     [encode(rpc(), GOODBYE, LIMIT), "0000000c 04 00 00 00 00000000 00000000"],
+    [encode(rpc(), LAST_GOODBYE, LIMIT), "0000000c 04 00 01 00 00000000 00000000"],
   ];
   for (const [bytes, digits] of cases) assert.equal(bytes.toString("hex"), digits.replaceAll(" ", ""));
 });
@@ -241,6 +243,8 @@ test("what is not of the format is a fault as soon as that can be known", () => 
     ["a reply with a deadline", "0000000c 02 00 00 00 00000001 00000001"],
     ["a reply that is traced", "00000026 02 01 00 00 00000001 00000000"],
     ["a goodbye with an id", "0000000c 04 00 00 00 00000001 00000000"],
+    ["a goodbye of another grade", "0000000c 04 00 02 00 00000000 00000000"],
+    ["a goodbye with a deadline", "0000000c 04 00 01 00 00000000 00000001"],
   ] as const) {
     assert.equal(
       feed(rpcClient(), [Buffer.concat([frame(digits), Buffer.alloc(60)])], LIMIT).fault,

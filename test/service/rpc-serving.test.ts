@@ -223,6 +223,7 @@ test("a worker that stops says goodbye, answers what was sent by then, and is go
   assert.deepEqual([await polite.reply(asked), await deaf.reply(slow)], ["ok wait", "ok wait"]);
   polite.socket.end();
   assert.deepEqual([await polite.closed, await deaf.closed], [undefined, undefined]);
+  assert.deepEqual([polite.dismissed, deaf.dismissed], [false, true]);
   assert.deepEqual(await stopped, { closed: 2, forced: 0 });
   assert.deepEqual(closes(), { "peer-closed": 1, drain: 1 });
 });

@@ -389,6 +389,7 @@ test("a goodbye tells the client to send no more; what it had sent by then is an
   assert.equal(harness.closed, undefined, "it waits for the client to close");
   harness.end();
   assert.equal(harness.closed, "peer-closed");
+  assert.deepEqual(sent(), [], "its client has left, and needs no proof");
 });
 
 test("a client that does not close, or sends on, is closed after `farewell`, once nothing is in flight", async () => {
@@ -398,6 +399,7 @@ test("a client that does not close, or sends on, is closed after `farewell`, onc
   assert.equal(idle.harness.closed, undefined);
   idle.harness.tick(200);
   assert.equal(idle.harness.closed, "drain");
+  assert.deepEqual(idle.sent(), ["goodbye", "last goodbye"]);
 
   const busy = open({ farewell: "200ms" });
   busy.request("a", { id: 1 });
@@ -405,7 +407,7 @@ test("a client that does not close, or sends on, is closed after `farewell`, onc
   busy.harness.tick(5_000);
   assert.equal(busy.harness.closed, undefined);
   await busy.answer("a");
-  assert.deepEqual(busy.sent(), ["goodbye", "1 ok a"]);
+  assert.deepEqual(busy.sent(), ["goodbye", "1 ok a", "last goodbye"]);
   assert.equal(busy.harness.closed, "drain");
 
   const insistent = open();
@@ -417,12 +419,33 @@ test("a client that does not close, or sends on, is closed after `farewell`, onc
   insistent.request("b", { id: 4 });
   assert.deepEqual(insistent.sent(), ["goodbye", "2 ok sync"]);
   await insistent.answer("a");
-  assert.deepEqual(insistent.sent(), ["1 ok a"]);
+  assert.deepEqual(insistent.sent(), ["1 ok a", "last goodbye"]);
   assert.deepEqual([insistent.harness.closed, insistent.begun], ["drain", ["a", "sync"]]);
 
   const curt = open({ farewell: "off" });
   curt.harness.drain();
-  assert.deepEqual([curt.sent(), curt.harness.closed], [["goodbye"], "drain"]);
+  assert.deepEqual([curt.sent(), curt.harness.closed], [["goodbye", "last goodbye"], "drain"]);
+
+  const backedUp = open();
+  backedUp.harness.drain();
+  backedUp.harness.stallWrites();
+  backedUp.harness.tick(1_100);
+  backedUp.harness.resumeWrites();
+  assert.deepEqual(backedUp.sent(), ["goodbye", "last goodbye"]);
+});
+
+test("an end out of order has no last goodbye: what was asked may have been begun", () => {
+  const closing = open({ onRequest: (_payload, { connection }) => connection.close() });
+  closing.harness.drain();
+  closing.request("a", { id: 1 });
+  assert.deepEqual([closing.sent(), closing.harness.closed], [["goodbye"], "server-close"]);
+
+  const halting = open({ farewell: "1m" });
+  halting.request("a", { id: 1 });
+  halting.harness.drain();
+  halting.harness.push(requestBytes("b", { id: 2 }).subarray(0, 9));
+  halting.harness.tick(20_000);
+  assert.deepEqual([halting.sent(), halting.harness.closed], [["goodbye"], "frame-timeout"]);
 });
 
 test("a connection moves between two requests, in the middle of a frame, and goes on", async () => {

@@ -34,7 +34,7 @@ export function requestBytes(payload: RpcPayload, options: Options = {}): Buffer
   });
 }
 
-/** Replies as text, "id status payload", and "goodbye"s, in the order in which they came. */
+/** Replies as text, "id status payload", and "goodbye"s and "last goodbye"s, in the order in which they came. */
 export function repliesIn(bytes: Uint8Array): string[] {
   const feeder = new Feeder<RpcReply | RpcGoodbye, unknown>(rpcClient(), LIMIT);
   feeder.push(bytes);
@@ -43,7 +43,8 @@ export function repliesIn(bytes: Uint8Array): string[] {
 }
 
 function textOf(message: RpcReply | RpcGoodbye): string {
-  return message.kind === "goodbye" ? "goodbye" : `${message.id} ${message.status} ${message.payload.toString()}`;
+  if (message.kind === "goodbye") return message.last ? "last goodbye" : "goodbye";
+  return `${message.id} ${message.status} ${message.payload.toString()}`;
 }
 
 export class RpcClient {
@@ -51,6 +52,8 @@ export class RpcClient {
   /** Settles when the connection has ended: an errno, or nothing when it ended in order. */
   readonly closed: Promise<string | undefined>;
   goodbyes = 0;
+  /** It was told that nothing more is begun. */
+  dismissed = false;
   /** Ids, in the order in which their replies came. */
   readonly order: number[] = [];
   #ended = false;
@@ -108,7 +111,9 @@ export class RpcClient {
     this.#feeder.push(chunk);
     if (this.#feeder.fault) throw new Error(`the server broke the protocol: ${this.#feeder.fault}`);
     for (const message of this.#feeder.messages.splice(0)) {
-      if (message.kind === "goodbye") this.goodbyes += 1;
+      if (this.dismissed) throw new Error("something came after the last goodbye");
+      if (message.kind === "goodbye" && message.last) this.dismissed = true;
+      else if (message.kind === "goodbye") this.goodbyes += 1;
       else if (this.#replies.has(message.id)) throw new Error(`two replies to ${message.id}`);
       else {
         this.#replies.set(message.id, message);

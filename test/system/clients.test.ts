@@ -1,9 +1,11 @@
 /** Clients of real servers that are reloaded, killed and stopped under their calls: what the callers saw. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { Client } from "#src/client/define.js";
-import { lineClient, rpcClientOf } from "../support/downstream.js";
+import { lineClient, outcomeOf, rpcClientOf } from "../support/downstream.js";
 import { makeFolder, writeService } from "../support/folder.js";
 import { startServer, type TestServer } from "../support/server.js";
 import { until } from "../support/until.js";
@@ -126,6 +128,37 @@ test("a worker is killed: its calls fail as lost, all others and all later ones 
   assert.deepEqual([Object.keys(failed), wrong], [["connection-closed"], 0]);
   // At most what was under way.
   assert.ok((failed["connection-closed"] ?? 0) <= 16, JSON.stringify([lost, failed]));
+});
+
+test("a worker is killed while it drains: what it had begun fails as lost, and is not begun once more", async (t) => {
+  const begun = join(makeFolder(t), "begun");
+  const service = `import { appendFileSync } from "node:fs";
+import { defineRpcService } from ${JSON.stringify(import.meta.resolve("#src/index.js"))};
+export default defineRpcService({
+  migrate: false,
+  farewell: "1m",
+  onRequest(payload) {
+    if (payload.toString() !== "hang") return payload;
+    appendFileSync(${JSON.stringify(begun)}, "x");
+    return new Promise(() => {});
+  },
+});`;
+  const { server, target } = await start(t, service, 1);
+  const client = rpcClientOf(t, { targets: [target] });
+  const [victim] = (await server.status()).workers;
+  const outcome = outcomeOf(client.call("hang"));
+  const runs = (): number => (existsSync(begun) ? readFileSync(begun).length : 0);
+  await until("it to be begun", () => runs() === 1);
+  const reload = server.command("reload", "--replace", "--wait");
+  await until("the goodbye", async () => {
+    await client.call("x");
+    return client.stats().counts.opened > 1;
+  });
+  process.kill(victim?.pid ?? assert.fail(), "SIGKILL");
+  assert.equal(await outcome, "connection-closed");
+  await client.call("y");
+  assert.deepEqual([runs(), client.stats().counts.moved], [1, 0]);
+  await reload;
 });
 
 test("a server that stands still: every caller hears of its deadline in time; it goes on, and so do they", async (t) => {
