@@ -55,6 +55,27 @@ test("on all addresses: an answer comes from the one that was asked, also a late
   }
 });
 
+test("asked by broadcast or through a group, it answers from an address of its own", async (t) => {
+  const group = "239.255.77.1";
+  for (const [host, asked] of [
+    ["0.0.0.0", "127.255.255.255"],
+    ["0.0.0.0", group],
+    ["::", "127.255.255.255"],
+  ] as const) {
+    const { port, figures } = await openUdpServing(t, echo, { host });
+    const client = await UdpClient.open(t, port, asked, "127.0.0.1");
+    client.socket.setBroadcast(true);
+    // The machine takes what comes to a group while somebody is in it.
+    client.socket.addMembership(group, "127.0.0.1");
+    client.socket.setMulticastInterface("127.0.0.1");
+    await client.send("who is there?");
+    await until("it is answered", () => figures().sent + figures().failed === 1);
+    assert.equal(figures().failed, 0, `${host} asked at ${asked}`);
+    const answer = await until("the answer", () => client.got[0]);
+    assert.deepEqual([answer.host, answer.bytes.toString()], ["127.0.0.1", "who is there?"]);
+  }
+});
+
 test("what waits in the socket comes in batches: one call into the service's worker for all of them", async (t) => {
   const serving = await openUdpServing(t, echo, { silent: true });
   const client = await UdpClient.open(t, serving.port);
