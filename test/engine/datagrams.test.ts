@@ -1,6 +1,7 @@
 /** Datagrams through the engine with real sockets: batches, sources, what is dropped and counted, and what is not lost. */
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
+import { SOURCE, SOURCE_SILENT_MS, SOURCE_VERIFIED } from "#src/engine/layout.js";
 import { addon } from "#src/os/addon.js";
 import { duplicateDescriptor } from "#src/os/descriptors.js";
 import { type DatagramSource, defineUdpService, type UdpSocket } from "#src/service/udp.js";
@@ -245,6 +246,31 @@ describe("the guard, with the engine's table", () => {
     await until("it is refused", () => figures().unverified === 2);
     assert.equal((await other.ask("x".repeat(400))).bytes.length, 1_000);
   });
+});
+
+test("a source that was silent for too long is verified no more, by the engine's clock and table", async (t) => {
+  const peers: DatagramSource[] = [];
+  const service = defineUdpService({
+    onDatagram(_, from) {
+      from.verify();
+      peers.push(from.keep());
+    },
+  });
+  const { server, port, figures } = await openUdpServing(t, service);
+  const client = await UdpClient.open(t, port);
+  await client.send("hello");
+  const peer = await until("it is known", () => peers[0]);
+  assert.deepEqual([peer.verified, peer.send("x".repeat(1_000))], [true, "ok"]);
+  const { sources } = server.engine.datagrams;
+  const entry = sources.indexOf(SOURCE_VERIFIED) - SOURCE.credit;
+  const heard = entry + SOURCE.heard;
+  assert.ok(Math.abs((sources[heard] as number) - (server.engine.now | 0)) < 10_000, "the same clock");
+  sources[heard] = (sources[heard] as number) - SOURCE_SILENT_MS + 10_000;
+  assert.equal(peer.verified, true);
+  sources[heard] = (sources[heard] as number) - 10_001;
+  await until("the clock has moved on", () => !peer.verified);
+  assert.equal(peer.send("x".repeat(1_000)), "refused");
+  assert.equal(figures().unverified, 1);
 });
 
 describe("sockets that pass from hand to hand", () => {
