@@ -14,8 +14,9 @@
 #define WATCHES_LEAST 64
 /* A datagram's other end begins at a cache line. */
 #define ALIGNMENT 64
-/* Room for the larger of the two control messages. */
-#define CONTROL_BYTES CMSG_SPACE(sizeof(struct in6_pktinfo))
+/* Room for both control messages: a dual-stack socket gets both with a datagram over IPv4. */
+#define CONTROL_BYTES                                                                              \
+  (CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(struct in_pktinfo)))
 
 typedef union {
   struct sockaddr any;
@@ -135,14 +136,16 @@ static int grow(struct datagrams *all, int number) {
 }
 
 /* On a machine with several addresses an answer has to come from the one that was asked. A socket
- * that is bound to one of them needs no telling. */
+ * that is bound to one of them needs no telling. What an IPv6 socket gets over IPv4 is told by
+ * IP_PKTINFO, because IPV6_PKTINFO gives the address that it was sent to, which may be a group's or
+ * a network's. */
 static int tell_local(int fd) {
   int family = 0, on = 1;
   socklen_t length = sizeof family;
   if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length) != 0) return -errno;
-  int result = family == AF_INET6 ? setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on)
-                                  : setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
-  return result == 0 ? 0 : -errno;
+  if (setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on) != 0) return -errno;
+  if (family != AF_INET6) return 0;
+  return setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on) == 0 ? 0 : -errno;
 }
 
 int datagram_receive(engine *self, int number, int listener, int fd) {
@@ -225,7 +228,8 @@ static void map_v4(uint8_t address[16], const struct in_addr *v4) {
   memcpy(address + 12, v4, 4);
 }
 
-/* Where it came to. A group's address is nobody's to answer from. */
+/* Where an answer comes from: where it came to, as a rule. An address of a group is nobody's to
+ * answer from; over IPv4 the kernel says which of our own is in its place (ipi_spec_dst). */
 static void read_local(struct msghdr *header, datagram_end *end) {
   for (struct cmsghdr *each = CMSG_FIRSTHDR(header); each; each = CMSG_NXTHDR(header, each)) {
     if (each->cmsg_level == IPPROTO_IP && each->cmsg_type == IP_PKTINFO) {
@@ -235,7 +239,8 @@ static void read_local(struct msghdr *header, datagram_end *end) {
     } else if (each->cmsg_level == IPPROTO_IPV6 && each->cmsg_type == IPV6_PKTINFO) {
       struct in6_pktinfo info;
       memcpy(&info, CMSG_DATA(each), sizeof info);
-      if (!IN6_IS_ADDR_MULTICAST(&info.ipi6_addr)) memcpy(end->local, &info.ipi6_addr, 16);
+      const struct in6_addr *to = &info.ipi6_addr;
+      if (!IN6_IS_ADDR_MULTICAST(to) && !IN6_IS_ADDR_V4MAPPED(to)) memcpy(end->local, to, 16);
     }
   }
 }

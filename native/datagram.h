@@ -29,7 +29,8 @@ typedef struct {
   uint16_t port;
   uint16_t listener;
   int32_t source, generation; /* its entry of the sources, if the listener has a guard */
-  uint8_t local[16]; /* where it came to, and an answer comes from; zeros: the socket knows */
+  uint8_t local[16]; /* where an answer comes from: where it came to, as a rule; zeros: the socket
+                        knows */
   uint8_t unused[16];
 } datagram_end;
 

@@ -11,8 +11,7 @@ int source_open(source_table *self, int32_t *words) {
   self->words = words;
   /* Pages that no source was ever in cost nothing. */
   self->tags = calloc(SOURCE_ENTRIES, sizeof *self->tags);
-  self->heard = calloc(SOURCE_ENTRIES, sizeof *self->heard);
-  int error = self->tags && self->heard ? 0 : -ENOMEM;
+  int error = self->tags ? 0 : -ENOMEM;
   if (!error && getrandom(self->hash_key, sizeof self->hash_key, 0) != sizeof self->hash_key)
     error = -errno;
   if (error) source_close(self);
@@ -21,7 +20,6 @@ int source_open(source_table *self, int32_t *words) {
 
 void source_close(source_table *self) {
   free(self->tags);
-  free(self->heard);
   *self = (source_table){0};
 }
 
@@ -50,6 +48,10 @@ static int32_t *words_of(const source_table *self, int32_t entry) {
   return &self->words[entry * SOURCE_WORDS];
 }
 
+static uint32_t silence(const source_table *self, int32_t entry, uint32_t now) {
+  return now - (uint32_t)words_of(self, entry)[SOURCE_HEARD];
+}
+
 /* A free entry; else, of those that are not verified, the one that was silent for longest; else the
  * same of all. */
 static int32_t choose(const source_table *self, int32_t first, uint32_t now) {
@@ -58,7 +60,7 @@ static int32_t choose(const source_table *self, int32_t first, uint32_t now) {
   for (int32_t entry = first; entry < first + SOURCE_WAYS; entry++) {
     if (self->tags[entry] == 0) return entry;
     bool verified = words_of(self, entry)[SOURCE_CREDIT] == SOURCE_VERIFIED;
-    uint64_t silent = (uint64_t)(now - self->heard[entry]) + 1;
+    uint64_t silent = (uint64_t)silence(self, entry, now) + 1;
     uint64_t weight = verified ? silent : silent + ((uint64_t)1 << 33);
     if (weight <= most) continue;
     most = weight;
@@ -76,10 +78,10 @@ int32_t source_take(source_table *self, const uint8_t key[SOURCE_KEY_BYTES], uin
     int32_t *words = words_of(self, entry);
     words[SOURCE_CREDIT] = 0;
     words[SOURCE_GENERATION] = (words[SOURCE_GENERATION] + 1) & 0x7fffffff;
-  } else if (now - self->heard[entry] > SOURCE_SILENT_MS) {
+  } else if (silence(self, entry, now) > SOURCE_SILENT_MS) {
     words_of(self, entry)[SOURCE_CREDIT] = 0;
   }
-  self->heard[entry] = now;
+  words_of(self, entry)[SOURCE_HEARD] = (int32_t)now;
   return entry;
 }
 

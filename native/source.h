@@ -23,16 +23,21 @@
 /* In place of an entry: none. */
 #define SOURCE_NONE (-1)
 
-/* Of each entry, shared with JavaScript: keep in step with src/engine/layout.ts. */
-enum { SOURCE_CREDIT, SOURCE_GENERATION, SOURCE_WORDS };
+/* Of each entry, shared with JavaScript: keep in step with src/engine/layout.ts. JavaScript may
+ * send to a source that says nothing any more, so it looks at the clock as source_take does. */
+enum {
+  SOURCE_CREDIT,
+  SOURCE_GENERATION,
+  SOURCE_HEARD, /* ms, modulo 2^32: when it last sent, or was verified */
+  SOURCE_WORDS
+};
 
 /* What a source is known by: address, scope, port, listener. */
 #define SOURCE_KEY_BYTES 24
 
 typedef struct {
-  int32_t *words;  /* SOURCE_WORDS per entry */
-  uint64_t *tags;  /* the whole hash: two sources are taken for one once in 2^64; 0: free */
-  uint32_t *heard; /* ms, when it last sent */
+  int32_t *words; /* SOURCE_WORDS per entry */
+  uint64_t *tags; /* the whole hash: two sources are taken for one once in 2^64; 0: free */
   uint64_t hash_key[2];
 } source_table;
 

@@ -121,6 +121,21 @@ function checkProtocols(listeners: readonly ListenerConfig[], list: Source, find
   }
 }
 
+/** What only a connection can have. */
+const OF_CONNECTIONS = ["proxyProtocol", "tls"] as const satisfies readonly (keyof ListenerConfig)[];
+
+function checkOptions(listeners: readonly ListenerConfig[], list: Source, findings: Finding[]): void {
+  for (const [index, listener] of listeners.entries()) {
+    if (listener.address.protocol !== "udp") continue;
+    for (const option of OF_CONNECTIONS) {
+      if (listener[option] === undefined) continue;
+      const place = list.place(["listeners", index, option]);
+      const problem = `is for connections, and ${listener.addressText} is for datagrams`;
+      findings.push({ place, problem, allowed: "on TCP listeners" });
+    }
+  }
+}
+
 /** Each pair once; the later one is to blame. */
 function checkPairs(listeners: readonly ListenerConfig[], list: Source, findings: Finding[]): void {
   for (const [index, listener] of listeners.entries()) {
@@ -174,6 +189,7 @@ export function readListeners(
     };
   });
   checkProtocols(listeners, sources.list, findings);
+  checkOptions(listeners, sources.list, findings);
   checkPairs(listeners, sources.list, findings);
   return listeners;
 }

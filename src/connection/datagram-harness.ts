@@ -52,10 +52,10 @@ const START_MS = 1_000_000;
 /** Serves `service` without a socket. */
 export function testDatagrams<Env>(service: UdpService<Env>, options: TestDatagramsOptions<Env> = {}): TestDatagrams {
   const limits = { ...DEFAULT_LIMITS, ...service.limits, ...options.limits };
-  const transport = new FakeDatagrams(limits.amplification === "off" ? 0 : limits.amplification);
   const row = new Float64Array(LISTENER_DATAGRAMS + DATAGRAM_FIELDS.length);
   const socket = new EarlySocket(LISTENER);
   let now = START_MS;
+  const transport = new FakeDatagrams(limits.amplification === "off" ? 0 : limits.amplification, () => now);
   const count = (field: DatagramField): void => {
     const cell = LISTENER_DATAGRAMS + DATAGRAM_FIELDS.indexOf(field);
     row[cell] = (row[cell] as number) + 1;

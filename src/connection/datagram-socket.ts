@@ -34,6 +34,7 @@ export class EarlySocket implements UdpSocket {
       sendTo: (message: string | Uint8Array, to: Source) => this.send(message, to),
       isVerified: (source: Source) => this.#endpoint?.isVerified(source) ?? false,
       verify: (source: Source) => this.#endpoint?.verify(source),
+      isOver: () => false,
     };
     return new Source(owner, endWords(host, port, this.#listener));
   }

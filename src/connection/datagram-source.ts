@@ -14,6 +14,8 @@ export interface SourceOwner {
   sendTo(message: string | Uint8Array, to: Source): SendResult;
   isVerified(source: Source): boolean;
   verify(source: Source): void;
+  /** It is the one that is reused for each datagram, and no handler runs. */
+  isOver(source: Source): boolean;
 }
 
 const PORT_MASK = 0xffff;
@@ -62,7 +64,7 @@ export class Source implements DatagramSource {
 
   /** Throws when it is not what its holder takes it for. */
   check(): void {
-    if (this.#expired) throw new HeadraceError("service-invalid", EXPIRED);
+    if (this.#expired || this.#owner.isOver(this)) throw new HeadraceError("service-invalid", EXPIRED);
   }
 
   get host(): string {
@@ -96,9 +98,4 @@ export class Source implements DatagramSource {
     kept.#host = this.#host;
     return kept;
   }
-}
-
-/** The error for a `from` that is used when its handler has returned. */
-export function expiredSource(): HeadraceError {
-  return new HeadraceError("service-invalid", EXPIRED);
 }

@@ -12,13 +12,21 @@ import type { Limits, Timeouts } from "../base/settings.ts";
 import { isThenable } from "../base/thenable.ts";
 import { copyBytes } from "../codec/bytes.ts";
 import type { Receiver } from "../engine/datagrams.ts";
-import { DATAGRAMS_WAITING, END, END_BYTES, SOURCE, SOURCE_NONE, SOURCE_VERIFIED } from "../engine/layout.ts";
+import {
+  DATAGRAMS_WAITING,
+  END,
+  END_BYTES,
+  SOURCE,
+  SOURCE_NONE,
+  SOURCE_SILENT_MS,
+  SOURCE_VERIFIED,
+} from "../engine/layout.ts";
 import { DATAGRAM_FIELDS, type DatagramField, LISTENER_DATAGRAMS, LISTENER_FIELDS } from "../os/scoreboard.ts";
 import type { SendResult } from "../service/connection.ts";
 import type { AnyUdpService } from "../service/udp.ts";
 import type { TaskPool } from "../tasks/pool.ts";
 import { BorrowedMessage, ownMessage } from "./datagram-message.ts";
-import { expiredSource, Source, type SourceOwner } from "./datagram-source.ts";
+import { Source, type SourceOwner } from "./datagram-source.ts";
 import { msOf } from "./deadlines.ts";
 import { inFlightMarkOf, refusalOf } from "./endpoint.ts";
 import type { Gate } from "./gate.ts";
@@ -94,8 +102,10 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
   #mark!: number;
   #factor!: number;
   #requestMs!: number;
-  /** In the order in which they fall due. */
-  readonly #flights: Flight[] = [];
+  /** Those that fall due some time: as many as are in flight, at most. */
+  readonly #flights = new Set<Flight>();
+  /** None of them falls due before. */
+  #nextDue = Number.POSITIVE_INFINITY;
   #borrowed: BorrowedMessage | undefined;
   #from: Source;
   /** The handler of `#from` is running. */
@@ -141,20 +151,10 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
     const from = this.#from;
     from.point((at - END_BYTES) >> 2, length * this.#factor);
     this.#running = true;
-    if (gate.alerts !== 0 || gate.inFlight >= this.#mark) {
-      const refused = refusalOf(this, message);
-      if (refused) {
-        this.#shed(message, from);
-        this.#running = false;
-        return;
-      }
-    }
     try {
-      const reply = this.service.onDatagram(message, from, this.#options.env);
-      if (reply !== undefined) {
-        if (isThenable(reply)) this.#later(reply, from);
-        else this.sendTo(reply as Sendable, from);
-      }
+      const overBound = gate.alerts !== 0 || gate.inFlight >= this.#mark;
+      if (overBound && refusalOf(this, message)) this.#shed(message, from);
+      else this.#handle(message, from);
     } catch (error) {
       this.#failed(error, from);
     }
@@ -164,16 +164,18 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
 
   /** Every tick: ends what is over `timeouts.request`. */
   tick(now: number): void {
-    while (this.#flights[0] && (this.#flights[0].over || this.#flights[0].due <= now)) {
-      const flight = this.#flights.shift() as Flight;
-      if (!flight.over) this.#land(flight, () => this.#failed(new DeadlineExceeded(LATE), flight.from));
+    if (now < this.#nextDue) return;
+    this.#nextDue = Number.POSITIVE_INFINITY;
+    // All of them: what began after a reload may fall due before what began before it.
+    for (const flight of this.#flights) {
+      if (flight.due <= now) this.#land(flight, () => this.#failed(new DeadlineExceeded(LATE), flight.from));
+      else this.#nextDue = Math.min(this.#nextDue, flight.due);
     }
   }
 
   // ---- what its service says ----
 
   sendTo(message: Sendable, to: Source): SendResult {
-    if (to === this.#from && !this.#running) throw expiredSource();
     to.check();
     const size = sizeOf(message);
     const transport = this.#transport;
@@ -196,10 +198,16 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
   }
 
   verify(source: Source): void {
-    if (source === this.#from && !this.#running) throw expiredSource();
     if (this.#creditOf(source, true) === undefined) return;
-    const entry = source.words[source.at + END.source] as number;
-    this.#transport.sources[entry * SOURCE.words + SOURCE.credit] = SOURCE_VERIFIED;
+    const { sources } = this.#transport;
+    const cell = (source.words[source.at + END.source] as number) * SOURCE.words;
+    sources[cell + SOURCE.credit] = SOURCE_VERIFIED;
+    // It may have been silent for long: it has shown by other means that it is there.
+    sources[cell + SOURCE.heard] = this.#options.now() | 0;
+  }
+
+  isOver(source: Source): boolean {
+    return source === this.#from && !this.#running;
   }
 
   // ---- sending ----
@@ -234,7 +242,18 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
       words[at + END.source] = entry;
       words[at + END.generation] = sources[entry * SOURCE.words + SOURCE.generation] as number;
     }
-    return sources[entry * SOURCE.words + SOURCE.credit];
+    return this.#creditIn(entry * SOURCE.words);
+  }
+
+  /** The engine looks at a source's silence when it sends again: whoever never does is found here. */
+  #creditIn(cell: number): number {
+    const { sources } = this.#transport;
+    const credit = sources[cell + SOURCE.credit] as number;
+    if (credit !== SOURCE_VERIFIED) return credit;
+    const silentMs = ((this.#options.now() | 0) - (sources[cell + SOURCE.heard] as number)) >>> 0;
+    if (silentMs <= SOURCE_SILENT_MS) return SOURCE_VERIFIED;
+    sources[cell + SOURCE.credit] = 0;
+    return 0;
   }
 
   /** False when it may not get so many bytes. */
@@ -245,7 +264,7 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
     if (entry < 0 || sources[cell + SOURCE.generation] !== to.words[to.at + END.generation]) {
       return this.#spendUnknown(to, size);
     }
-    const credit = sources[cell + SOURCE.credit] as number;
+    const credit = this.#creditIn(cell);
     if (credit === SOURCE_VERIFIED) return true;
     if (credit < size) return false;
     sources[cell + SOURCE.credit] = credit - size;
@@ -264,7 +283,14 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
     return this.#creditOf(to, false) !== undefined && this.#spend(to, size);
   }
 
-  // ---- handlers that take their time, fail, or are not called ----
+  // ---- handlers, which may take their time, fail, or not be called ----
+
+  #handle(message: Buffer, from: Source): void {
+    const reply = this.service.onDatagram(message, from, this.#options.env);
+    if (reply === undefined) return;
+    if (isThenable(reply)) this.#later(reply, from);
+    else this.sendTo(reply as Sendable, from);
+  }
 
   #later(reply: PromiseLike<unknown>, from: Source): void {
     const { transport, now } = this.#options;
@@ -272,7 +298,10 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
     from.detach();
     this.#from = new Source(this, transport.inputWords);
     const flight: Flight = { from, due: now() + this.#requestMs, over: false };
-    if (this.#requestMs !== Number.POSITIVE_INFINITY) this.#flights.push(flight);
+    if (flight.due !== Number.POSITIVE_INFINITY) {
+      this.#flights.add(flight);
+      if (flight.due < this.#nextDue) this.#nextDue = flight.due;
+    }
     this.#count(1);
     reply.then(
       (value) =>
@@ -287,6 +316,7 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
   #land(flight: Flight, end: () => void): void {
     if (flight.over) return;
     flight.over = true;
+    this.#flights.delete(flight);
     try {
       end();
     } catch (error) {

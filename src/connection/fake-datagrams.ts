@@ -1,5 +1,5 @@
 /** The engine's part in testDatagrams: memory instead of sockets, and a small table of sources. */
-import { END, END_BYTES, SOURCE, SOURCE_NONE, SOURCE_VERIFIED } from "../engine/layout.ts";
+import { END, END_BYTES, SOURCE, SOURCE_NONE, SOURCE_SILENT_MS, SOURCE_VERIFIED } from "../engine/layout.ts";
 import { Source, type SourceOwner } from "./datagram-source.ts";
 import type { DatagramTransport } from "./datagrams.ts";
 
@@ -14,7 +14,7 @@ export interface Sent {
 }
 
 /** Reads a source's words; there is nobody to send by. */
-const READER: SourceOwner = { sendTo: () => "closed", isVerified: () => false, verify() {} };
+const READER: SourceOwner = { sendTo: () => "closed", isVerified: () => false, verify() {}, isOver: () => false };
 
 export class FakeDatagrams implements DatagramTransport {
   readonly input: Buffer = Buffer.alloc(ARENA_BYTES);
@@ -28,10 +28,13 @@ export class FakeDatagrams implements DatagramTransport {
   serving = true;
   sent: Sent[] = [];
   readonly #entries = new Map<string, number>();
+  readonly #now: () => number;
   #next = 0;
 
-  constructor(factor: number) {
+  /** `now`: ms. */
+  constructor(factor: number, now: () => number) {
     this.factor = factor;
+    this.#now = now;
   }
 
   /** A datagram arrives. Returns where its bytes stand. */
@@ -39,6 +42,10 @@ export class FakeDatagrams implements DatagramTransport {
     if (this.factor > 0) {
       const entry = this.source(end, true);
       const cell = entry * SOURCE.words;
+      const now = this.#now() | 0;
+      const silentMs = (now - (this.sources[cell + SOURCE.heard] as number)) >>> 0;
+      if (silentMs > SOURCE_SILENT_MS) this.sources[cell + SOURCE.credit] = 0;
+      this.sources[cell + SOURCE.heard] = now;
       const credit = this.sources[cell + SOURCE.credit] as number;
       if (credit !== SOURCE_VERIFIED) this.sources[cell + SOURCE.credit] = credit + bytes.length * this.factor;
       end[END.source] = entry;
@@ -72,6 +79,7 @@ export class FakeDatagrams implements DatagramTransport {
     this.#entries.set(key, entry);
     const cell = entry * SOURCE.words;
     this.sources[cell + SOURCE.credit] = 0;
+    this.sources[cell + SOURCE.heard] = this.#now() | 0;
     this.sources[cell + SOURCE.generation] = (this.sources[cell + SOURCE.generation] as number) + 1;
     return entry;
   }

@@ -64,10 +64,18 @@ export const END = {
 export const END_BYTES: number = END.words * Int32Array.BYTES_PER_ELEMENT;
 
 /** Of each entry of the sources (native/source.h). */
-export const SOURCE = { credit: 0, generation: 1, words: 2 } as const;
+export const SOURCE = {
+  credit: 0,
+  generation: 1,
+  /** Engine clock, ms, modulo 2^32: when it last sent, or was verified. */
+  heard: 2,
+  words: 3,
+} as const;
 export const SOURCE_ENTRIES = 65_536;
 /** In place of a credit: anything may be sent. */
 export const SOURCE_VERIFIED = 2_147_483_647;
+/** Who is verified and silent for longer is so no more, ms. */
+export const SOURCE_SILENT_MS = 300_000;
 /** In place of an entry: none. */
 export const SOURCE_NONE = -1;
 /** Bytes of a datagram, at most. */

@@ -28,8 +28,17 @@ const CONNECTION_BYTES = 4096;
 /** Oldest kernel with everything that is used: SO_DETACH_REUSEPORT_BPF, pidfd, memfd seals. */
 const LEAST_KERNEL = [5, 4] as const;
 
+/** What a UDP socket is given where no size is configured (native/udp.c). */
+const DATAGRAMS_RECEIVE_BYTES = 4 * 1024 ** 2;
+
 const many = (count: number): string => count.toLocaleString("en-US");
 const mebibytes = (bytes: number): string => `${many(Math.ceil(bytes / 1024 ** 2))} MiB`;
+
+const kibibytes = (bytes: number): string => `${many(Math.floor(bytes / 1024))} KiB`;
+
+/** Those whose sockets have queues of newcomers, and connections with buffers. */
+const ofConnections = ({ listeners }: Config): Config["listeners"] =>
+  listeners.filter(({ address }) => address.protocol === "tcp");
 
 function powerAbove(value: number): number {
   return 2 ** Math.ceil(Math.log2(value));
@@ -61,8 +70,8 @@ function descriptorFindings({ workers, connections, listeners }: Config, machine
   return found;
 }
 
-function queueFindings({ listeners }: Config, { somaxconn, synBacklog }: Machine): Finding[] {
-  const backlog = Math.max(...listeners.map(({ socket }) => socket.backlog));
+function queueFindings(config: Config, { somaxconn, synBacklog }: Machine): Finding[] {
+  const backlog = Math.max(0, ...ofConnections(config).map(({ socket }) => socket.backlog));
   const found: Finding[] = [];
   if (somaxconn !== undefined && backlog > somaxconn) {
     found.push({
@@ -80,6 +89,28 @@ function queueFindings({ listeners }: Config, { somaxconn, synBacklog }: Machine
     });
   }
   return found;
+}
+
+/** A connection's sender waits for room; a datagram that finds none is lost. */
+function datagramFindings({ listeners }: Config, { receiveBuffer, networkAdmin }: Machine): Finding[] {
+  if (!receiveBuffer || networkAdmin) return [];
+  const { mostAsked } = receiveBuffer;
+  const wants = listeners
+    .filter(({ address }) => address.protocol === "udp")
+    .map(({ name, socket }) => ({
+      name,
+      bytes: socket.receiveBuffer === "off" ? DATAGRAMS_RECEIVE_BYTES : socket.receiveBuffer,
+    }))
+    .filter(({ bytes }) => bytes > mostAsked);
+  const [first] = wants.sort((a, b) => b.bytes - a.bytes);
+  if (!first) return [];
+  return [
+    {
+      severity: "hint",
+      message: `listener "${first.name}" gets a receive buffer of ${kibibytes(mostAsked)} in place of ${kibibytes(first.bytes)} (net.core.rmem_max): datagrams of a burst that it does not hold are lost`,
+      repair: `sysctl -w net.core.rmem_max=${first.bytes}`,
+    },
+  ];
 }
 
 /** Whether a list like "8080,9000-9010" has a port. */
@@ -109,14 +140,14 @@ function portFindings({ listeners }: Config, { localPorts, reservedPorts }: Mach
 type SocketBuffer = "receiveBuffer" | "sendBuffer";
 
 /** The two buffers of a connection in the kernel, of the listener that has the largest: surely, and at worst. */
-function kernelBuffers({ listeners }: Config, machine: Machine): { surely: number; atWorst: number } | undefined {
+function kernelBuffers(config: Config, machine: Machine): { surely: number; atWorst: number } | undefined {
   const sum = { surely: 0, atWorst: 0 };
   for (const name of ["receiveBuffer", "sendBuffer"] as const satisfies readonly SocketBuffer[]) {
     const sizes = machine[name];
     if (!sizes) return undefined;
-    const each = listeners.map(({ socket }) => bufferBytes(socket[name], sizes));
-    sum.surely += Math.max(...each.map(({ surely }) => surely));
-    sum.atWorst += Math.max(...each.map(({ atWorst }) => atWorst));
+    const each = ofConnections(config).map(({ socket }) => bufferBytes(socket[name], sizes));
+    sum.surely += Math.max(0, ...each.map(({ surely }) => surely));
+    sum.atWorst += Math.max(0, ...each.map(({ atWorst }) => atWorst));
   }
   return sum;
 }
@@ -241,6 +272,7 @@ export function diagnose(config: Config, machine: Machine): Finding[] {
     ...tcpFindings(config, machine),
     ...memoryFindings(config, machine),
     ...queueFindings(config, machine),
+    ...datagramFindings(config, machine),
     ...portFindings(config, machine),
   ];
   return [

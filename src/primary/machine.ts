@@ -32,6 +32,8 @@ export interface Machine {
   readonly sendBuffer: BufferSizes | undefined;
   /** net.netfilter.nf_conntrack_max; undefined where connections are not tracked. */
   readonly trackedConnections: number | undefined;
+  /** This process may pass the bounds of its sockets (CAP_NET_ADMIN). */
+  readonly networkAdmin: boolean;
   /** Bytes: of the control group, or a group around it, if one has a limit; else of the machine. */
   readonly memory: number;
   /** Of one page of memory. */
@@ -103,6 +105,14 @@ function memory(): number {
   return Math.min(limit, totalmem());
 }
 
+/** Of the capabilities in force (capabilities(7)). */
+const CAP_NET_ADMIN = 12n;
+
+function networkAdmin(): boolean {
+  const held = /^CapEff:\s*([0-9a-f]+)$/m.exec(text("/proc/self/status") ?? "")?.[1] ?? "0";
+  return ((BigInt(`0x${held}`) >> CAP_NET_ADMIN) & 1n) === 1n;
+}
+
 const USUAL_PAGE_BYTES = 4096;
 /** Of the auxiliary vector (getauxval(3)), whose entries are two words. */
 const AT_PAGESZ = 6n;
@@ -134,6 +144,7 @@ export function readMachine(): Machine {
     receiveBuffer: bufferSizes("r"),
     sendBuffer: bufferSizes("w"),
     trackedConnections: one(sysctl("net.netfilter.nf_conntrack_max")),
+    networkAdmin: networkAdmin(),
     memory: memory(),
     pageBytes: page,
   };

@@ -21,13 +21,19 @@ export interface DatagramSource {
   /** An IP address; made when first read. An IPv4 client of an IPv6 listener has its IPv4 address. */
   readonly host: string;
   readonly port: number;
-  /** It has shown that it hears us (`verify`), and not been silent for five minutes since. */
+  /** It has shown that it hears us (`verify`), and not been silent for five minutes since then. */
   readonly verified: boolean;
-  /** From now on any number of bytes may go to it: its address is no forgery, as it has repeated a secret, say. */
+  /**
+   * Any number of bytes may go to it, until it has been silent for five minutes: its address is no forgery, as it has
+   * repeated a secret, say. For one that never sends anything this has to be said again in time.
+   */
   verify(): void;
   /** Sends to it. As `UdpSocket.send`. */
   send(message: string | Uint8Array): SendResult;
-  /** The same source, to be kept: `from` itself is another's when the handler has returned. */
+  /**
+   * The same source, to be kept: `from` itself is another's when the handler has returned. It throws while no handler
+   * runs, but in that of another datagram nothing can tell that it was kept.
+   */
   keep(): DatagramSource;
 }
 
@@ -37,7 +43,7 @@ export interface UdpSocket {
    * `ok`: taken. `slow`: taken, but the kernel is short of room, so wait a moment. `refused`: not taken, because it is
    * longer than `limits.datagram`, more than a source that is not verified may get (`limits.amplification`), or too
    * many wait for room. `closed`: not taken, the worker does not serve (yet, or any more). Throws for what is neither
-   * text nor bytes, and for a `from` whose handler has returned.
+   * text nor bytes, and for a `from` while no handler runs.
    */
   send(message: string | Uint8Array, to: DatagramSource): SendResult;
   /** A source by its address, to send to. It is not verified, and has no credit before something came from it. */
@@ -77,7 +83,10 @@ export interface UdpServiceDefinition<Env> {
   onError?(error: unknown, from: DatagramSource, env: Env): Sendable | undefined | void;
   /** The protocol's way to say "try again later", while the worker is overloaded. Without it no answer is given. */
   busy?(message: Buffer): Sendable;
-  /** How important a datagram is: in overload the least important are refused first. Must be quick. */
+  /**
+   * How important a datagram is: in overload the least important are refused first. Must be quick. Where it throws the
+   * handler is not called, and has failed.
+   */
   priority?(message: Buffer): Priority;
   /** Thread pools that its handler uses; started with the worker. */
   readonly pools?: readonly Pool<never>[];

@@ -142,6 +142,14 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
     `${one(", name: a")}  - { address: "[0::0]:7000", service: echo-raw }\n`,
     "headrace.yaml:3: listeners[1].address: [0::0]:7000 is taken by listener a (127.0.0.1:7000)",
   ],
+  [
+    "listeners:\n  - address: udp://127.0.0.1:1\n    service: echo-udp\n    proxyProtocol: { trust: [10.0.0.0/8] }\n",
+    "headrace.yaml:4: listeners[0].proxyProtocol: is for connections, and udp://127.0.0.1:1 is for datagrams; allowed: on TCP listeners",
+  ],
+  [
+    "listeners:\n  - address: udp://127.0.0.1:1\n    service: ./game.js\n    tls: { certificate: c.pem, key: k.pem }\n",
+    "headrace.yaml:4: listeners[0].tls: is for connections, and udp://127.0.0.1:1 is for datagrams; allowed: on TCP listeners",
+  ],
   // Options that are wrong together
   [
     "limits:\n  lowWater: 64KiB\n  highWater: 64KiB\n",

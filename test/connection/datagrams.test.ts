@@ -7,6 +7,9 @@ import { type DatagramSource, defineUdpService, type UdpSocket } from "#src/serv
 
 const CLIENTS = Array.from({ length: 50 }, (_, index) => ({ host: `198.51.100.${index}`, port: 1_000 + index }));
 
+/** README: so long a verified source may be silent. */
+const SILENT_MS = 300_000;
+
 const textsOf = (tested: TestDatagrams): string[] =>
   tested.sent().map(({ to, bytes }) => `${to.host} ${to.port} ${bytes}`);
 
@@ -258,6 +261,46 @@ describe("the guard against amplification", () => {
     assert.equal(tested.socket.send("x", tested.socket.source("192.0.2.1", 3)), "refused");
   });
 
+  test("silent for five minutes it is verified no more, for what is pushed to it either", () => {
+    const kept: DatagramSource[] = [];
+    const tested = testDatagrams(
+      defineUdpService({
+        onDatagram(message, from) {
+          if (message.toString() === "secret") from.verify();
+          if (kept.length === 0) kept.push(from.keep());
+        },
+      }),
+    );
+    tested.receive("secret");
+    const [peer] = kept as [DatagramSource];
+    const push = (): string => tested.socket.send("x".repeat(1_000), peer);
+    tested.tick(SILENT_MS);
+    assert.deepEqual([peer.verified, push()], [true, "ok"]);
+    tested.tick(1);
+    assert.deepEqual([peer.verified, push()], [false, "refused"]);
+    assert.equal(tested.socket.send("x", tested.socket.source("192.0.2.1", 40_000)), "refused");
+    // What it sends then earns credit, and no more.
+    tested.receive("hello");
+    assert.deepEqual([peer.verified, tested.socket.send("x".repeat(15), peer), push()], [false, "ok", "refused"]);
+    tested.receive("secret");
+    tested.tick(SILENT_MS - 1);
+    tested.receive("hello");
+    tested.tick(SILENT_MS);
+    assert.deepEqual([peer.verified, push()], [true, "ok"]);
+  });
+
+  test("whoever is verified without having sent anything is so from then on, again and again", () => {
+    const tested = testDatagrams(defineUdpService({ onDatagram() {} }));
+    const peer = tested.socket.source("192.0.2.9", 9);
+    for (let time = 0; time < 3; time++) {
+      assert.equal(tested.socket.send("x", peer), "refused");
+      peer.verify();
+      tested.tick(SILENT_MS);
+      assert.equal(tested.socket.send("x".repeat(1_000), peer), "ok");
+      tested.tick(1);
+    }
+  });
+
   test("switched off", () => {
     const service = defineUdpService({ limits: { amplification: "off" }, onDatagram: () => "x".repeat(1_000) });
     const tested = testDatagrams(service);
@@ -283,6 +326,27 @@ test("overload: refused before the handler is called, with the service's own bus
   for (const text of ["low 1", "low 2", "high 1", "high 2"]) tested.receive(text);
   assert.deepEqual(handled, ["low 1", "high 1"]);
   assert.deepEqual(textsOf(tested), ["192.0.2.1 40000 busy", "192.0.2.1 40000 busy"]);
+});
+
+test("overload: a priority that throws is an error of the handler, and concerns that datagram alone", () => {
+  const tested = testDatagrams(
+    defineUdpService({
+      limits: { inFlightPerWorker: 2 },
+      priority(message) {
+        if (message.length === 3) throw new Error("broken");
+        return "normal";
+      },
+      busy: () => "busy",
+      onError: (error) => (error as Error).message.slice(0, 4),
+      onDatagram: () => new Promise<undefined>(() => {}),
+    }),
+  );
+  for (const text of ["long 1", "long 2", "bad", "long 3"]) tested.receive(text);
+  assert.deepEqual(
+    textsOf(tested),
+    ["busy", "brok", "busy"].map((text) => `192.0.2.1 40000 ${text}`),
+  );
+  assert.equal(tested.figures.errors, 1);
 });
 
 describe("what is wrong is said at once", () => {

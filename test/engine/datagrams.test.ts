@@ -1,6 +1,7 @@
 /** Datagrams through the engine with real sockets: batches, sources, what is dropped and counted, and what is not lost. */
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
+import { SOURCE, SOURCE_SILENT_MS, SOURCE_VERIFIED } from "#src/engine/layout.js";
 import { addon } from "#src/os/addon.js";
 import { duplicateDescriptor } from "#src/os/descriptors.js";
 import { type DatagramSource, defineUdpService, type UdpSocket } from "#src/service/udp.js";
@@ -52,6 +53,27 @@ test("on all addresses: an answer comes from the one that was asked, also a late
     const client = await UdpClient.open(t, port, asked);
     assert.equal((await client.ask("now")).host, asked);
     assert.equal((await client.ask("later")).host, asked);
+  }
+});
+
+test("asked by broadcast or through a group, it answers from an address of its own", async (t) => {
+  const group = "239.255.77.1";
+  for (const [host, asked] of [
+    ["0.0.0.0", "127.255.255.255"],
+    ["0.0.0.0", group],
+    ["::", "127.255.255.255"],
+  ] as const) {
+    const { port, figures } = await openUdpServing(t, echo, { host });
+    const client = await UdpClient.open(t, port, asked, "127.0.0.1");
+    client.socket.setBroadcast(true);
+    // The machine takes what comes to a group while somebody is in it.
+    client.socket.addMembership(group, "127.0.0.1");
+    client.socket.setMulticastInterface("127.0.0.1");
+    await client.send("who is there?");
+    await until("it is answered", () => figures().sent + figures().failed === 1);
+    assert.equal(figures().failed, 0, `${host} asked at ${asked}`);
+    const answer = await until("the answer", () => client.got[0]);
+    assert.deepEqual([answer.host, answer.bytes.toString()], ["127.0.0.1", "who is there?"]);
   }
 });
 
@@ -224,6 +246,31 @@ describe("the guard, with the engine's table", () => {
     await until("it is refused", () => figures().unverified === 2);
     assert.equal((await other.ask("x".repeat(400))).bytes.length, 1_000);
   });
+});
+
+test("a source that was silent for too long is verified no more, by the engine's clock and table", async (t) => {
+  const peers: DatagramSource[] = [];
+  const service = defineUdpService({
+    onDatagram(_, from) {
+      from.verify();
+      peers.push(from.keep());
+    },
+  });
+  const { server, port, figures } = await openUdpServing(t, service);
+  const client = await UdpClient.open(t, port);
+  await client.send("hello");
+  const peer = await until("it is known", () => peers[0]);
+  assert.deepEqual([peer.verified, peer.send("x".repeat(1_000))], [true, "ok"]);
+  const { sources } = server.engine.datagrams;
+  const entry = sources.indexOf(SOURCE_VERIFIED) - SOURCE.credit;
+  const heard = entry + SOURCE.heard;
+  assert.ok(Math.abs((sources[heard] as number) - (server.engine.now | 0)) < 10_000, "the same clock");
+  sources[heard] = (sources[heard] as number) - SOURCE_SILENT_MS + 10_000;
+  assert.equal(peer.verified, true);
+  sources[heard] = (sources[heard] as number) - 10_001;
+  await until("the clock has moved on", () => !peer.verified);
+  assert.equal(peer.send("x".repeat(1_000)), "refused");
+  assert.equal(figures().unverified, 1);
 });
 
 describe("sockets that pass from hand to hand", () => {

@@ -17,6 +17,7 @@ import {
   RULE,
   SOURCE,
   SOURCE_ENTRIES,
+  SOURCE_SILENT_MS,
   SOURCE_VERIFIED,
   TOTAL_CLOCK,
   TOTALS,
@@ -119,6 +120,7 @@ test("datagrams: bounds, counters and sources as in datagram.h and source.h", ()
   const sources = constantsOf("source.h");
   assert.equal(sources.get("SOURCE_ENTRIES"), SOURCE_ENTRIES);
   assert.equal(sources.get("SOURCE_VERIFIED"), SOURCE_VERIFIED);
+  assert.equal(sources.get("SOURCE_SILENT_MS"), SOURCE_SILENT_MS);
   for (const [name, value] of Object.entries(SOURCE)) assert.equal(sources.get(`SOURCE_${upperSnake(name)}`), value);
   // A static assertion has the struct's size and where the key of a source ends.
   assert.deepEqual([END_BYTES, sources.get("SOURCE_KEY_BYTES")], [64, END.source * 4]);

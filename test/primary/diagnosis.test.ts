@@ -24,6 +24,7 @@ const AMPLE: Machine = {
   receiveBuffer: { least: 4_096, most: 8_192, mostAsked: 1 << 20 },
   sendBuffer: { least: 4_096, most: 8_192, mostAsked: 1 << 20 },
   trackedConnections: undefined,
+  networkAdmin: false,
   memory: 64 * GiB,
   pageBytes: 4_096,
 };
@@ -152,6 +153,36 @@ test("hints come after problems: clamped queues, a port that others may take, mo
   assert.match(repairs, /ip_local_reserved_ports=40000/);
   assert.match(repairs, /workers: auto/);
   assert.deepEqual(found({ reservedPorts: "8080,39999-40001" }, { listeners: listeners.slice(0, 1) }), []);
+});
+
+/** The first listener, for datagrams. */
+function datagrams(receiveBuffer: number | "off" = "off"): Pick<Config, "listeners"> {
+  const listeners = config.listeners.slice(0, 1).map((listener) => ({
+    ...listener,
+    name: "game",
+    address: { ...listener.address, protocol: "udp" as const },
+    service: { kind: "builtin", name: "echo-udp" } as const,
+    socket: { ...listener.socket, receiveBuffer },
+  }));
+  return { listeners };
+}
+
+test("a UDP receive buffer that the kernel clamps, unless the server may have more", () => {
+  const clamped = { least: 4_096, most: 8_192, mostAsked: 212_992 };
+  const hint = only(found({ receiveBuffer: clamped }, datagrams()));
+  assert.equal(hint.severity, "hint");
+  assert.match(hint.message, /"game" gets a receive buffer of 208 KiB in place of 4,096 KiB \(net\.core\.rmem_max\)/);
+  assert.equal(hint.repair, "sysctl -w net.core.rmem_max=4194304");
+  assert.match(only(found({ receiveBuffer: clamped }, datagrams(8 * MiB))).repair, /rmem_max=8388608$/);
+  assert.deepEqual(found({ receiveBuffer: clamped }, datagrams(100 * 1024)), []);
+  assert.deepEqual(found({ receiveBuffer: clamped, networkAdmin: true }, datagrams()), []);
+  assert.deepEqual(found({ receiveBuffer: { ...clamped, mostAsked: 4 * MiB } }, datagrams()), []);
+  assert.deepEqual(found({ receiveBuffer: clamped }), []);
+});
+
+test("a listener for datagrams has no connections, whose queue or buffers could be too much", () => {
+  const wide = { ...AMPLE.receiveBuffer, least: 4_096, most: 8_192, mostAsked: GiB };
+  assert.deepEqual(found({ receiveBuffer: wide, somaxconn: 128 }, datagrams(512 * MiB)), []);
 });
 
 test("what cannot be read is not judged", () => {
