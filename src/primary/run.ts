@@ -21,6 +21,7 @@ import { Aftermath } from "./aftermath.ts";
 import { Certificates } from "./certificates.ts";
 import { adoptControl, type ControlClaim, claimControl } from "./control-claim.ts";
 import { diagnose } from "./diagnosis.ts";
+import { ended } from "./ended.ts";
 import type { HandoverChannel } from "./handover-channel.ts";
 import { placeInherited } from "./inherited.ts";
 import { serviceLabel } from "./label.ts";
@@ -68,6 +69,8 @@ export interface RunOptions {
 
 /** A generation that still drains gets this long beyond its own deadline when its successor stops too. */
 const DEPARTED_GRACE_MS = 2_000;
+/** From its last word to the end of its process. */
+const ENDED_GRACE_MS = 1_000;
 
 /** Serves until it is stopped. Resolves when nothing is left but this process; throws what kept it from serving. */
 export async function runPrimary(options: RunOptions): Promise<void> {
@@ -232,6 +235,7 @@ class ServerProcess {
         // It has just gone.
       }
     }
+    await ended(generation.pid, ENDED_GRACE_MS);
   }
 
   #createPrimary(origin: Origin, workers: number = this.#config.workers): Primary {
