@@ -69,6 +69,24 @@ static void on_key_log(const SSL *ssl, const char *line) {
   if (writev(context_of(ssl)->key_log_fd, parts, 2) < 0) return;
 }
 
+/* A session keeps what was found out about the client's certificate, and each resumption prolongs
+ * it: once the certificate has expired, a full handshake looks at it anew. Where the status says
+ * that there is no session, none is given. */
+static SSL_TICKET_RETURN on_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
+                                   size_t name_length, SSL_TICKET_STATUS status, void *data) {
+  (void)ssl;
+  (void)name;
+  (void)name_length;
+  (void)data;
+  if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
+    return SSL_TICKET_RETURN_IGNORE_RENEW;
+  X509 *certificate = SSL_SESSION_get0_peer(session);
+  /* 0: a date that cannot be read. */
+  if (certificate && X509_cmp_current_time(X509_get0_notAfter(certificate)) <= 0)
+    return SSL_TICKET_RETURN_IGNORE_RENEW;
+  return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 /* ---- certificates ---- */
 
 static BIO *open_text(const char *text) {
@@ -186,6 +204,7 @@ static bool set_server_rules(SSL_CTX *ssl, tls_context *self, const tls_options 
   if (self->alpn_length > 0) SSL_CTX_set_alpn_select_cb(ssl, selection_protocol, self);
   if (!set_session_context(ssl, options)) return refuse(error, "sessions: %s", reason());
   if (self->tickets) SSL_CTX_set_tlsext_ticket_key_evp_cb(ssl, tickets_key);
+  if (self->verify != VERIFY_NONE) SSL_CTX_set_session_ticket_cb(ssl, NULL, on_ticket, NULL);
   SSL_CTX_set_num_tickets(ssl, TICKETS_PER_CONNECTION);
   SSL_CTX_set_timeout(ssl, SESSION_SECONDS);
   return true;
