@@ -157,25 +157,35 @@ static bool use_ca(SSL_CTX *ssl, const tls_options *options, tls_error error) {
 
 /* ---- rules ---- */
 
-/* Sessions are resumed by contexts that ask the same of a client, and by no other. */
+static const char *ciphers_of(const tls_options *options) {
+  return options->ciphers[0] ? options->ciphers : CIPHERS;
+}
+
+static const char *ciphersuites_of(const tls_options *options) {
+  return options->ciphersuites[0] ? options->ciphersuites : CIPHERSUITES;
+}
+
+/* Sessions are resumed by contexts that ask the same of a client, and by no other: OpenSSL itself
+ * goes on with a cipher that has been taken off the list. */
 static bool set_session_context(SSL_CTX *ssl, const tls_options *options) {
   uint8_t digest[EVP_MAX_MD_SIZE];
-  uint8_t verify = (uint8_t)options->verify;
+  const char *texts[] = {options->session_context, options->ca, ciphers_of(options),
+                         ciphersuites_of(options)};
+  int numbers[] = {(int)options->verify, options->min_version};
   EVP_MD_CTX *hash = EVP_MD_CTX_new();
-  bool good =
-      hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1 &&
-      EVP_DigestUpdate(hash, options->session_context, strlen(options->session_context) + 1) == 1 &&
-      EVP_DigestUpdate(hash, &verify, 1) == 1 &&
-      EVP_DigestUpdate(hash, options->ca, strlen(options->ca)) == 1 &&
-      EVP_DigestFinal_ex(hash, digest, NULL) == 1 &&
-      SSL_CTX_set_session_id_context(ssl, digest, SESSION_CONTEXT_BYTES) == 1;
+  bool good = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1 &&
+              EVP_DigestUpdate(hash, numbers, sizeof numbers) == 1;
+  /* With the end of each, so that none of one can pass for another's. */
+  for (size_t i = 0; good && i < sizeof texts / sizeof *texts; i++)
+    good = EVP_DigestUpdate(hash, texts[i], strlen(texts[i]) + 1) == 1;
+  good = good && EVP_DigestFinal_ex(hash, digest, NULL) == 1 &&
+         SSL_CTX_set_session_id_context(ssl, digest, SESSION_CONTEXT_BYTES) == 1;
   EVP_MD_CTX_free(hash);
   return good;
 }
 
 static bool set_ciphers(SSL_CTX *ssl, const tls_options *options, tls_error error) {
-  const char *ciphers = options->ciphers[0] ? options->ciphers : CIPHERS;
-  const char *ciphersuites = options->ciphersuites[0] ? options->ciphersuites : CIPHERSUITES;
+  const char *ciphers = ciphers_of(options), *ciphersuites = ciphersuites_of(options);
   if (SSL_CTX_set_cipher_list(ssl, ciphers) != 1)
     return refuse(error, "ciphers \"%.200s\": %s", ciphers, reason());
   if (SSL_CTX_set_ciphersuites(ssl, ciphersuites) != 1)

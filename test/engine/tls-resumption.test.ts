@@ -191,13 +191,22 @@ test("without shared keys sessions are the context's own", async (t) => {
   assert.equal(await client.visit(undefined), false);
 });
 
-test("a session is not taken up where another name, verification or authority holds", async (t) => {
+test("a session is not taken up where another name, verification, authority, cipher or version holds", async (t) => {
   const keys = new Keys(t);
   const { certificate } = authority;
   const other = new Authority("another").certificate;
-  const base = { sessionIdContext: "a", verify: "optional", ca: certificate } as const;
-  for (const changed of [{ sessionIdContext: "b" }, { verify: "none" as const }, { ca: other }]) {
-    const client = new Returning(t, "TLSv1.3");
+  const ciphers = { ciphers: "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384" } as const;
+  const ciphersuites = { ciphersuites: "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256" } as const;
+  const base = { sessionIdContext: "a", verify: "optional", ca: certificate, ...ciphers, ...ciphersuites } as const;
+  for (const [changed, version = "TLSv1.3"] of [
+    [{ sessionIdContext: "b" }],
+    [{ verify: "none" }],
+    [{ ca: other }],
+    [{ ciphers: "ECDHE-ECDSA-AES256-GCM-SHA384" }, "TLSv1.2"],
+    [{ ciphersuites: "TLS_AES_128_GCM_SHA256" }],
+    [{ minVersion: "TLSv1.3" }],
+  ] as const) {
+    const client = new Returning(t, version);
     assert.equal(await client.visit(keys.map(), base), false);
     assert.equal(await client.visit(keys.map(), base), true);
     assert.equal(await client.visit(keys.map(), { ...base, ...changed }), false, JSON.stringify(Object.keys(changed)));
