@@ -37,7 +37,7 @@ export class TlsStage implements PrefaceStage {
   }
 
   begin(preface: Preface, early: Buffer): void {
-    if (!this.#handshakes.begin()) {
+    if (!this.#handshakes.begin(preface, preface.endpoint.transport.now, this.timeoutMs)) {
       preface.refuse();
       return;
     }
@@ -75,7 +75,7 @@ export class TlsStage implements PrefaceStage {
     }
   }
 
-  onLeft(): void {
-    this.#handshakes.end();
+  onLeft(preface: Preface): void {
+    this.#handshakes.end(preface);
   }
 }

@@ -330,6 +330,17 @@ test("a handshake that cannot begin costs its connection, and nobody else's", ()
   assert.deepEqual([it.preface.open, it.endpoint.prefaces, handshakes.inProgress], [false, 0, 0]);
 });
 
+test("a newcomer takes the place of one that has said nothing for long", () => {
+  const { stage, handshakes } = securing(() => {}, 1);
+  const [silent, next] = [bench(() => [stage]), bench(() => [stage])];
+  assert.deepEqual([silent.preface.open, next.preface.open], [true, false]);
+  silent.transport.now += 1_000;
+  const late = new Preface(silent.endpoint, SLOT, GENERATION);
+  late.onOpen();
+  assert.deepEqual([silent.preface.open, late.open, silent.closed()], [false, true, "handshake-timeout"]);
+  assert.equal(handshakes.inProgress, 1);
+});
+
 test("who has half-closed cannot finish a handshake: nobody waits for it", () => {
   const { stage, handshakes } = securing();
   const it = bench((endpoint) => [new ProxyStage(endpoint, { ...TRUSTING, required: false }), stage]);
