@@ -69,6 +69,24 @@ static void on_key_log(const SSL *ssl, const char *line) {
   if (writev(context_of(ssl)->key_log_fd, parts, 2) < 0) return;
 }
 
+/* A session keeps what was found out about the client's certificate, and each resumption prolongs
+ * it: once the certificate has expired, a full handshake looks at it anew. Where the status says
+ * that there is no session, none is given. */
+static SSL_TICKET_RETURN on_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
+                                   size_t name_length, SSL_TICKET_STATUS status, void *data) {
+  (void)ssl;
+  (void)name;
+  (void)name_length;
+  (void)data;
+  if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
+    return SSL_TICKET_RETURN_IGNORE_RENEW;
+  X509 *certificate = SSL_SESSION_get0_peer(session);
+  /* 0: a date that cannot be read. */
+  if (certificate && X509_cmp_current_time(X509_get0_notAfter(certificate)) <= 0)
+    return SSL_TICKET_RETURN_IGNORE_RENEW;
+  return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 /* ---- certificates ---- */
 
 static BIO *open_text(const char *text) {
@@ -139,25 +157,35 @@ static bool use_ca(SSL_CTX *ssl, const tls_options *options, tls_error error) {
 
 /* ---- rules ---- */
 
-/* Sessions are resumed by contexts that ask the same of a client, and by no other. */
+static const char *ciphers_of(const tls_options *options) {
+  return options->ciphers[0] ? options->ciphers : CIPHERS;
+}
+
+static const char *ciphersuites_of(const tls_options *options) {
+  return options->ciphersuites[0] ? options->ciphersuites : CIPHERSUITES;
+}
+
+/* Sessions are resumed by contexts that ask the same of a client, and by no other: OpenSSL itself
+ * goes on with a cipher that has been taken off the list. */
 static bool set_session_context(SSL_CTX *ssl, const tls_options *options) {
   uint8_t digest[EVP_MAX_MD_SIZE];
-  uint8_t verify = (uint8_t)options->verify;
+  const char *texts[] = {options->session_context, options->ca, ciphers_of(options),
+                         ciphersuites_of(options)};
+  int numbers[] = {(int)options->verify, options->min_version};
   EVP_MD_CTX *hash = EVP_MD_CTX_new();
-  bool good =
-      hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1 &&
-      EVP_DigestUpdate(hash, options->session_context, strlen(options->session_context) + 1) == 1 &&
-      EVP_DigestUpdate(hash, &verify, 1) == 1 &&
-      EVP_DigestUpdate(hash, options->ca, strlen(options->ca)) == 1 &&
-      EVP_DigestFinal_ex(hash, digest, NULL) == 1 &&
-      SSL_CTX_set_session_id_context(ssl, digest, SESSION_CONTEXT_BYTES) == 1;
+  bool good = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1 &&
+              EVP_DigestUpdate(hash, numbers, sizeof numbers) == 1;
+  /* With the end of each, so that none of one can pass for another's. */
+  for (size_t i = 0; good && i < sizeof texts / sizeof *texts; i++)
+    good = EVP_DigestUpdate(hash, texts[i], strlen(texts[i]) + 1) == 1;
+  good = good && EVP_DigestFinal_ex(hash, digest, NULL) == 1 &&
+         SSL_CTX_set_session_id_context(ssl, digest, SESSION_CONTEXT_BYTES) == 1;
   EVP_MD_CTX_free(hash);
   return good;
 }
 
 static bool set_ciphers(SSL_CTX *ssl, const tls_options *options, tls_error error) {
-  const char *ciphers = options->ciphers[0] ? options->ciphers : CIPHERS;
-  const char *ciphersuites = options->ciphersuites[0] ? options->ciphersuites : CIPHERSUITES;
+  const char *ciphers = ciphers_of(options), *ciphersuites = ciphersuites_of(options);
   if (SSL_CTX_set_cipher_list(ssl, ciphers) != 1)
     return refuse(error, "ciphers \"%.200s\": %s", ciphers, reason());
   if (SSL_CTX_set_ciphersuites(ssl, ciphersuites) != 1)
@@ -186,6 +214,7 @@ static bool set_server_rules(SSL_CTX *ssl, tls_context *self, const tls_options 
   if (self->alpn_length > 0) SSL_CTX_set_alpn_select_cb(ssl, selection_protocol, self);
   if (!set_session_context(ssl, options)) return refuse(error, "sessions: %s", reason());
   if (self->tickets) SSL_CTX_set_tlsext_ticket_key_evp_cb(ssl, tickets_key);
+  if (self->verify != VERIFY_NONE) SSL_CTX_set_session_ticket_cb(ssl, NULL, on_ticket, NULL);
   SSL_CTX_set_num_tickets(ssl, TICKETS_PER_CONNECTION);
   SSL_CTX_set_timeout(ssl, SESSION_SECONDS);
   return true;

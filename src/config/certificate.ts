@@ -46,6 +46,7 @@ export const SOON_MS: number = 7 * 24 * 3_600_000;
 const OTHERS_READ = 0o004;
 const CERTIFICATE_BLOCK =
   /-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[^-]+-----END (?:TRUSTED |X509 )?CERTIFICATE-----/g;
+const CERTIFICATE_BEGIN = /^-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----/gm;
 
 /** Every file that `tls` names. */
 export function filesOf({ certificates, ca }: TlsConfig): GivenFile[] {
@@ -199,6 +200,8 @@ function checkAuthorities(file: GivenFile, text: string, now: number, findings: 
 /** All that a PEM file holds, or what is wrong with it. */
 function certificatesIn(text: string): X509Certificate[] | string {
   const blocks = text.match(CERTIFICATE_BLOCK) ?? [];
+  // The parser of a worker reads to the end, and refuses all for the part.
+  if ((text.match(CERTIFICATE_BEGIN)?.length ?? 0) > blocks.length) return "holds a certificate that is cut off";
   if (blocks.length === 0) return "holds no certificate in PEM form";
   try {
     return blocks.map((block) => new X509Certificate(block));

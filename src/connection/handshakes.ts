@@ -1,6 +1,8 @@
 /**
  * The TLS handshakes of one worker: how many are in progress, which is bounded because each of them costs memory and a
- * signature, and why others have failed, which is told in the log at most once a second.
+ * signature, and why others have failed, which is told in the log at most once a second. Where there is no place left,
+ * the oldest makes room if it has had a good part of its time: else connections that say nothing would keep everybody
+ * out. Younger ones stay, so that those that come all at once are not thrown out half done by one another.
  */
 import type { Logger } from "../base/log.ts";
 import { WORKER_FIELDS, type WorkerBlock } from "../os/scoreboard.ts";
@@ -11,9 +13,18 @@ const EVERY_MS = 1_000;
 /** Reasons are OpenSSL's, of which there are hundreds. */
 const REASONS_MAX = 8;
 
+/** The part of its time that one has, whoever else comes. */
+const SPARED_PART = 0.2;
+
+/** What is ended when others need its place. */
+export interface Handshake {
+  end(reason: "handshake-timeout"): void;
+}
+
 export class Handshakes {
   limit: number;
-  #inProgress = 0;
+  /** When they began, clock, ms; the oldest first. */
+  readonly #begun = new Map<Handshake, number>();
   readonly #head: Float64Array;
   readonly #log: Logger;
   /** By reason, since they were told. */
@@ -27,21 +38,24 @@ export class Handshakes {
   }
 
   get inProgress(): number {
-    return this.#inProgress;
+    return this.#begun.size;
   }
 
   /** One more begins. False when that is too many; it is counted as rejected then. */
-  begin(): boolean {
-    this.#inProgress += 1;
-    if (this.#inProgress <= this.limit) return true;
+  begin(handshake: Handshake, now: number, timeoutMs: number): boolean {
+    if (this.#begun.size === this.limit) this.#makeRoom(now - SPARED_PART * timeoutMs);
+    if (this.#begun.size < this.limit) {
+      this.#begun.set(handshake, now);
+      return true;
+    }
     this.#head[REJECTED] = (this.#head[REJECTED] as number) + 1;
     this.#head[REJECTED_HANDSHAKES] = (this.#head[REJECTED_HANDSHAKES] as number) + 1;
     return false;
   }
 
-  /** One that has begun is over. */
-  end(): void {
-    this.#inProgress -= 1;
+  /** One that asked to begin is over. */
+  end(handshake: Handshake): void {
+    this.#begun.delete(handshake);
   }
 
   failed(reason: string): void {
@@ -57,5 +71,11 @@ export class Handshakes {
     this.#log.info({ failed: Object.fromEntries(this.#failed) }, `TLS handshakes failed: ${reasons.join(", ")}`);
     this.#failed.clear();
     this.#saidAt = now;
+  }
+
+  /** Ends the oldest if it began by then, which calls `end`. */
+  #makeRoom(by: number): void {
+    const [oldest] = this.#begun;
+    if (oldest && oldest[1] <= by) oldest[0].end("handshake-timeout");
   }
 }

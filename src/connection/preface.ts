@@ -31,7 +31,7 @@ export interface PrefaceStage {
   begin(preface: Preface, early: Buffer): void;
   /** `input[from, to)` arrived; the memory is reused when the call returns. */
   onData(preface: Preface, input: Buffer, from: number, to: number): void;
-  /** The peer sends no more. Without: it ends as `peer-closed`. */
+  /** The peer sends no more, or did so before `begin`. Without: it ends as `peer-closed`. */
   onEnd?(preface: Preface): void;
   /** The socket has failed. Without: it ends as `peer-reset` or `io-error`. */
   onError?(preface: Preface, errno: number): void;
@@ -85,7 +85,7 @@ export class Preface implements SlotOwner {
     held?.drop();
   }
 
-  /** Ends it. RST unless `how` says otherwise: nothing was sent, so nothing can be lost. */
+  /** Ends it. RST unless `how` says otherwise: where nothing was sent, nothing can be lost. */
   end(reason: CloseReason, how: "close" | "reset" = "reset"): void {
     if (!this.#open) return;
     const { row, log, transport } = this.endpoint;
@@ -115,9 +115,7 @@ export class Preface implements SlotOwner {
 
   onEnd(): void {
     this.#peerEnded = true;
-    const stage = this.#stages[this.#at];
-    if (stage?.onEnd) stage.onEnd(this);
-    else this.end("peer-closed");
+    this.#tellOfEnd(this.#stages[this.#at]);
   }
 
   onError(errno: number): void {
@@ -150,12 +148,18 @@ export class Preface implements SlotOwner {
 
   // ---- from one to the next ----
 
+  #tellOfEnd(stage: PrefaceStage | undefined): void {
+    if (stage?.onEnd) stage.onEnd(this);
+    else this.end("peer-closed");
+  }
+
   #begin(early: Buffer): void {
     const { transport, wheel } = this.endpoint;
     const stage = this.#stages[++this.#at] as PrefaceStage;
     this.#dueAt = transport.now + stage.timeoutMs;
     wheel.start(this.slot, this.#dueAt);
     stage.begin(this, early);
+    if (this.#peerEnded && this.#open && this.#stages[this.#at] === stage) this.#tellOfEnd(stage);
   }
 
   /** From here on it is a connection like any other. */

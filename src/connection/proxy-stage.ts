@@ -42,7 +42,10 @@ export class ProxyStage implements PrefaceStage {
   begin(preface: Preface): void {
     const peer = this.#endpoint.transport.peer(preface.slot, preface.generation);
     preface.origin = { ...preface.origin, peer };
-    if (this.#required && !this.#trusts(preface)) this.#blame(preface, "proxy-untrusted", NOT_TRUSTED);
+    if (this.#trusts(preface)) return;
+    if (this.#required) this.#blame(preface, "proxy-untrusted", NOT_TRUSTED);
+    // It can only be its own client: whom the limits do not let in holds no place until a header is overdue.
+    else if (!this.#admits(preface, peer)) preface.refuse();
   }
 
   onData(preface: Preface, input: Buffer, from: number, to: number): void {
@@ -56,8 +59,9 @@ export class ProxyStage implements PrefaceStage {
   }
 
   onEnd(preface: Preface): void {
+    const { held } = preface;
     if (this.#required) preface.end("peer-closed");
-    else this.#takeAsItIs(preface);
+    else this.#takeAsItIs(preface, held?.bytes, held?.from, held?.to);
   }
 
   onTimeout(preface: Preface): void {
@@ -69,7 +73,7 @@ export class ProxyStage implements PrefaceStage {
   #read(preface: Preface, bytes: Buffer, from: number, to: number): void {
     const read = readProxyHeader(bytes, from, to, this.#endpoint.limits.proxyHeader);
     if (read === "more") preface.held ??= new Held(this.#endpoint.memory, bytes, from, to);
-    else if (read === "absent" && !this.#required) this.#admit(preface, preface.origin?.peer, bytes, from, to);
+    else if (read === "absent" && !this.#required) this.#takeAsItIs(preface, bytes, from, to);
     else if (!this.#trusts(preface)) this.#blame(preface, "proxy-untrusted", NOT_TRUSTED);
     else if (read === "absent") this.#blame(preface, "proxy-invalid", "the connection does not begin with one");
     else if ("problem" in read) this.#blame(preface, "proxy-invalid", read.problem);
@@ -84,21 +88,18 @@ export class ProxyStage implements PrefaceStage {
     const { client, info } = header;
     const own = client !== undefined && isSame(client, preface.origin?.peer);
     preface.origin = { ...preface.origin, proxy: own ? { ...info, local: true } : info };
-    this.#admit(preface, own ? undefined : client, bytes, from + header.bytes, to);
+    if (own || this.#admits(preface, client)) preface.pass(bytes, from + header.bytes, to);
+    else preface.refuse();
   }
 
-  /** Without a header: the peer is the client. */
-  #takeAsItIs(preface: Preface): void {
-    const { held } = preface;
-    if (held) this.#admit(preface, preface.origin?.peer, held.bytes, held.from, held.to);
-    else this.#admit(preface, preface.origin?.peer);
+  /** Without a header: the peer is the client, and was admitted at once where it is no proxy. */
+  #takeAsItIs(preface: Preface, bytes?: Buffer, from?: number, to?: number): void {
+    if (!this.#trusts(preface) || this.#admits(preface, preface.origin?.peer)) preface.pass(bytes, from, to);
+    else preface.refuse();
   }
 
-  #admit(preface: Preface, client: Origin["peer"], bytes?: Buffer, from?: number, to?: number): void {
-    const { transport } = this.#endpoint;
-    const rejected = client && transport.admit(preface.slot, preface.generation, client.host, client.port);
-    if (rejected) preface.refuse();
-    else preface.pass(bytes, from, to);
+  #admits({ slot, generation }: Preface, client: Origin["peer"]): boolean {
+    return !client || this.#endpoint.transport.admit(slot, generation, client.host, client.port) === undefined;
   }
 
   #trusts({ origin }: Preface): boolean {

@@ -37,8 +37,18 @@ export class TlsStage implements PrefaceStage {
   }
 
   begin(preface: Preface, early: Buffer): void {
-    if (!this.#handshakes.begin()) preface.refuse();
-    else this.#engine.secure(preface.slot, preface.generation, this.#context, { early });
+    if (!this.#handshakes.begin(preface, preface.endpoint.transport.now, this.timeoutMs)) {
+      preface.refuse();
+      return;
+    }
+    try {
+      this.#engine.secure(preface.slot, preface.generation, this.#context, { early });
+    } catch (err) {
+      // Memory is short, for this one: a worker that died of it would take all the others along.
+      const { log } = preface.endpoint;
+      preface.endpoint.once("secure", () => log.error({ err }, "TLS cannot begin; others like it are not logged"));
+      preface.end("io-error");
+    }
   }
 
   /** The engine keeps data back until the handshake is through. */
@@ -58,13 +68,14 @@ export class TlsStage implements PrefaceStage {
   onError(preface: Preface, errno: number): void {
     if (isTlsFault(errno)) {
       this.#handshakes.failed(this.#engine.tlsError(preface.slot, preface.generation));
-      preface.end("tls-error");
+      // An RST would overtake the alert, which says to the client why.
+      preface.end("tls-error", "close");
     } else {
       preface.end(isPeerReset(errno) ? "peer-reset" : "io-error");
     }
   }
 
-  onLeft(): void {
-    this.#handshakes.end();
+  onLeft(preface: Preface): void {
+    this.#handshakes.end(preface);
   }
 }

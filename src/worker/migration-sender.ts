@@ -7,6 +7,7 @@ import type { Logger } from "../base/log.ts";
 import type { ServedConnection } from "../connection/connection.ts";
 import type { Endpoint } from "../connection/endpoint.ts";
 import type { MovedConnection } from "../connection/moved.ts";
+import { TlsStage } from "../connection/tls-stage.ts";
 import { closeDescriptor } from "../os/descriptors.ts";
 import { encodeRecord } from "./migration-batch.ts";
 import { MoveChannel, writeMemory } from "./migration-channel.ts";
@@ -31,6 +32,7 @@ const BATCH_CONNECTIONS = 64;
 const BATCH_BYTES: number = 1 << 20;
 const IN_FLIGHT =
   "requests were in flight, or connections not served yet, for so long that its shared state could not be handed off";
+const SECURED = "a connection with TLS, which does not move, came while its shared state was to be handed off";
 /** The part of all the time there is in which a service with `handOff` must have answered what is in flight. */
 const QUIET_PART = 0.8;
 /** How long the other side has to say hello, ms. */
@@ -171,7 +173,10 @@ export class MoveSender {
         // What they share is theirs while they are here.
         if (handsOff) continue;
       }
-      if (connections.length === 0 && endpoint.prefaces === 0 && !handsOff) continue;
+      // What comes through a handshake does not move.
+      const secures = endpoint.stages.some((stage) => stage instanceof TlsStage);
+      const expected = endpoint.prefaces > 0 && !secures;
+      if (connections.length === 0 && !expected && !handsOff) continue;
       const reason = obstacle(endpoint, hello.endpoints);
       if (reason !== undefined) {
         endpoint.once(reason, () => endpoint.log.info({ reason }, "connections of this service do not move"));
@@ -183,7 +188,7 @@ export class MoveSender {
       }
       if (handsOff) void this.#handOver(endpoint, index, connections);
       else this.#candidates = this.#candidates.concat(connections);
-      if (!handsOff && most === undefined) this.#expected.add(endpoint);
+      if (!handsOff && !secures && most === undefined) this.#expected.add(endpoint);
     }
     if (most !== undefined) shuffle(this.#candidates);
     const wanted = this.#candidates.length;
@@ -196,6 +201,7 @@ export class MoveSender {
   async #handOver(endpoint: Endpoint, index: number, connections: readonly ServedConnection[]): Promise<void> {
     this.#handOffs += 1;
     let handed = false;
+    let secured = false;
     const quiet = new Deferred();
     const asked = [...connections];
     const busy = new Set<ServedConnection>();
@@ -208,21 +214,24 @@ export class MoveSender {
       if (connection.leave(onQuiet) && connection.standing === "busy") busy.add(connection);
     };
     this.#gathering.set(endpoint, (connection) => {
-      if (connection) {
+      if (connection?.tls) {
+        secured = true;
+      } else if (connection) {
         asked.push(connection);
         ask(connection);
       }
-      if (isQuiet()) quiet.resolve();
+      if (secured || isQuiet()) quiet.resolve();
     });
     await inSlices(connections, ask);
-    if (!isQuiet()) {
+    if (!secured && !isQuiet()) {
       const enough = setTimeout(quiet.resolve, QUIET_PART * this.#options.withinMs);
       await quiet.promise;
       clearTimeout(enough);
     }
     await nextTurn();
     // What a request does to the shared state after it was handed off would be lost, although it was answered.
-    const problem = isQuiet() ? await this.#handOffTo(endpoint, index) : IN_FLIGHT;
+    const ready = isQuiet() && !secured;
+    const problem = ready ? await this.#handOffTo(endpoint, index) : secured ? SECURED : IN_FLIGHT;
     await nextTurn();
     this.#gathering.delete(endpoint);
     if (problem === undefined && !this.#closing) {
@@ -283,7 +292,7 @@ export class MoveSender {
   #goOnWithLate(endpoint: Endpoint, connection: ServedConnection | undefined): void {
     this.#gathering.get(endpoint)?.(connection);
     if (!this.#expected.has(endpoint)) return;
-    if (connection && !this.#closing) this.#candidates.push(connection);
+    if (connection && !connection.tls && !this.#closing) this.#candidates.push(connection);
     this.#schedule();
   }
 

@@ -4,7 +4,7 @@
  * all of them, also one that starts while a file is broken, use what the primary holds.
  */
 import { createHash } from "node:crypto";
-import { constants, openSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync } from "node:fs";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { TlsSecrets } from "../base/tls-material.ts";
 import type { ListenerConfig, TlsConfig } from "../config/config.ts";
@@ -14,6 +14,7 @@ import { type TicketMemory, type TlsContext, tlsAddon } from "../os/tls-addon.ts
 /** What names the context of a session: OpenSSL takes 32 bytes. */
 const NAME_BYTES = 32;
 const OWNER_ONLY = 0o600;
+const OTHERS = 0o077;
 
 export class TlsContexts {
   readonly #ticketKeys: number;
@@ -59,10 +60,23 @@ export class TlsContexts {
     if (fd === undefined) {
       const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_WRONLY } = constants;
       fd = openSync(path, O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_WRONLY, OWNER_ONLY);
+      const problem = exposure(fd);
+      if (problem !== undefined) {
+        closeSync(fd);
+        throw new HeadraceError("tls-invalid", `the key log ${path} ${problem}`);
+      }
       this.#keyLogs.set(path, fd);
     }
     return fd;
   }
+}
+
+/** Why a file may not get the secrets of all sessions: it was there before, and is not ours alone. */
+function exposure(fd: number): string | undefined {
+  const facts = fstatSync(fd);
+  if (!facts.isFile()) return "is not a file";
+  if (facts.uid !== process.geteuid?.()) return `belongs to another user (${facts.uid})`;
+  return (facts.mode & OTHERS) === 0 ? undefined : "is open to other users: chmod go= it";
 }
 
 function suitesOf({ ciphers }: TlsConfig): { ciphers: string; ciphersuites: string } {

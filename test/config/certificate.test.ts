@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { appendFileSync, chmodSync, copyFileSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { appendFileSync, chmodSync, copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { DEFAULT_TLS } from "#src/base/settings.js";
@@ -120,6 +120,20 @@ test("files that are not there, not files, damaged, or endless", (t) => {
   const huge = join(folder, "huge.pem");
   writeFileSync(huge, Buffer.alloc(5 * 1024 ** 2, "x"));
   refused(tlsOf({ ...issued, certificate: huge }), /which is too much/);
+});
+
+test("a file that is cut off, as one is that is being copied", (t) => {
+  const { issued, authority, folder } = issue(t, { name: "a.example" });
+  const [whole, second] = [readFileSync(issued.certificate, "latin1"), authority.text];
+  const short = join(folder, "short.pem");
+  const asking = (path: string): TlsConfig => tlsOf(issued, { clientCertificate: "required", ca: given(path) });
+  for (const text of [second.slice(0, -8), second.slice(0, 300), second.slice(0, 30)]) {
+    for (const cut of [text, `${whole}${text}`, `${text}\n${whole}`]) {
+      writeFileSync(short, cut);
+      refused(asking(short), /holds a certificate that is cut off/);
+      refused(tlsOf({ ...issued, certificate: short }), /holds a certificate that is cut off/);
+    }
+  }
 });
 
 test("a key that others can read is a warning, with what repairs it", (t) => {

@@ -1,8 +1,10 @@
 /** What stands before a service, without a socket and with a clock that the test moves. */
 import assert from "node:assert/strict";
+import { constants } from "node:os";
 import { test } from "node:test";
 import fc from "fast-check";
 import { pino } from "pino";
+import { HeadraceError } from "#src/base/errors.js";
 import { CLOSE_REASONS, type CloseReason, type RejectReason } from "#src/base/reasons.js";
 import { DEFAULT_LIMITS, DEFAULT_TIMEOUTS, type ProxyProtocol, type Timeouts } from "#src/base/settings.js";
 import { raw } from "#src/codec/raw.js";
@@ -11,12 +13,15 @@ import type { ServedConnection } from "#src/connection/connection.js";
 import { Endpoint } from "#src/connection/endpoint.js";
 import { FakeTransport, GENERATION, SLOT } from "#src/connection/fake-transport.js";
 import { Gate } from "#src/connection/gate.js";
+import { Handshakes } from "#src/connection/handshakes.js";
 import { Preface, type PrefaceStage } from "#src/connection/preface.js";
 import { ProxyStage } from "#src/connection/proxy-stage.js";
+import { TlsStage } from "#src/connection/tls-stage.js";
 import { Topics } from "#src/connection/topics.js";
 import { Wheel } from "#src/connection/wheel.js";
 import { COUNTER } from "#src/engine/layout.js";
-import { LISTENER_CLOSED, WORKER_FIELDS } from "#src/os/scoreboard.js";
+import { LISTENER_CLOSED, WORKER_FIELDS, type WorkerBlock } from "#src/os/scoreboard.js";
+import type { TlsContext } from "#src/os/tls-addon.js";
 import { defineService } from "#src/service/define.js";
 import { ENDS, v1, v2, v2Local } from "../support/proxy-headers.js";
 import { byteByByte, cutPlaces, splitAt } from "../support/splits.js";
@@ -286,4 +291,60 @@ test("a PROXY header in pieces, then another stage: it begins with what came beh
   assert.equal(it.opened[0]?.remote.host, ENDS.source);
   assert.equal(Buffer.concat(it.received).toString(), "z");
   assert.equal(it.held.now, 0);
+});
+
+// ---- TLS ----
+
+interface Securing {
+  readonly stage: TlsStage;
+  readonly handshakes: Handshakes;
+}
+
+/** Handshakes that somebody else makes: `secure` stands for the engine. */
+function securing(secure: () => void = () => {}, limit = 10): Securing {
+  const block = { head: new Float64Array(WORKER_FIELDS.length) } as WorkerBlock;
+  const handshakes = new Handshakes(limit, block, pino({ level: "silent" }));
+  const engine = { secure, tls: () => undefined, tlsError: () => "no shared cipher" };
+  const context = {} as TlsContext;
+  return { stage: new TlsStage({ engine, context, handshakes, timeoutMs: 5_000 }), handshakes };
+}
+
+test("a handshake that fails is closed, not reset: the alert is still on its way", () => {
+  const { stage, handshakes } = securing();
+  const it = bench(() => [stage]);
+  const ends: string[] = [];
+  it.transport.close = () => void ends.push("close");
+  it.transport.reset = () => void ends.push("reset");
+  it.preface.onError(constants.errno.EPROTO);
+  assert.equal(it.closed(), "tls-error");
+  assert.deepEqual(ends, ["close"]);
+  assert.equal(handshakes.inProgress, 0);
+});
+
+test("a handshake that cannot begin costs its connection, and nobody else's", () => {
+  const { stage, handshakes } = securing(() => {
+    throw new HeadraceError("system", "beginning TLS: ENOMEM");
+  });
+  const it = bench(() => [stage]);
+  assert.equal(it.closed(), "io-error");
+  assert.deepEqual([it.preface.open, it.endpoint.prefaces, handshakes.inProgress], [false, 0, 0]);
+});
+
+test("a newcomer takes the place of one that has said nothing for long", () => {
+  const { stage, handshakes } = securing(() => {}, 1);
+  const [silent, next] = [bench(() => [stage]), bench(() => [stage])];
+  assert.deepEqual([silent.preface.open, next.preface.open], [true, false]);
+  silent.transport.now += 1_000;
+  const late = new Preface(silent.endpoint, SLOT, GENERATION);
+  late.onOpen();
+  assert.deepEqual([silent.preface.open, late.open, silent.closed()], [false, true, "handshake-timeout"]);
+  assert.equal(handshakes.inProgress, 1);
+});
+
+test("who has half-closed cannot finish a handshake: nobody waits for it", () => {
+  const { stage, handshakes } = securing();
+  const it = bench((endpoint) => [new ProxyStage(endpoint, { ...TRUSTING, required: false }), stage]);
+  it.end();
+  assert.equal(it.closed(), "peer-closed");
+  assert.deepEqual([it.preface.open, it.endpoint.prefaces, handshakes.inProgress], [false, 0, 0]);
 });

@@ -304,6 +304,22 @@ test("required: false: a header from elsewhere is refused, and so is one that is
   assert.deepEqual(serving.opened, []);
 });
 
+test("required: false: who is no proxy is limited from the first moment, not only when the header is overdue", async (t) => {
+  const options = { timeouts: { proxyHeader: 60_000 }, limits: { connectionsPerAddress: 1 } } as const;
+  const serving = await open(t, { proxyProtocol: { ...STRANGE, required: false }, ...options });
+  const first = await openPeer(t, serving.port);
+  await until("it is there", () => serving.figure("prefaces") === 1);
+  await wasReset(await attemptPeer(t, serving.port));
+  assert.deepEqual(serving.rejected(), { "per-address": 1 });
+  first.write("hi\n");
+  await first.receives(3);
+  first.socket.end();
+  await until("its end", () => first.ended);
+  const second = await openPeer(t, serving.port);
+  second.write("counted once\n");
+  await second.receives(13);
+});
+
 test("required: false: who waits for the service to speak is served after the deadline; who half-closes, at once", async (t) => {
   const serving = await open(t, { proxyProtocol: OPTIONAL, timeouts: { proxyHeader: 200, firstByte: "off" } });
   const silent = await openPeer(t, serving.port);

@@ -5,7 +5,7 @@ import { type TestContext, test } from "node:test";
 import { addon } from "#src/os/addon.js";
 import { check } from "#src/os/errno.js";
 import { type TicketMemory, tlsAddon } from "#src/os/tls-addon.js";
-import { Authority } from "../support/authority.js";
+import { Authority, type Identity } from "../support/authority.js";
 import { authority, beginPeer, openSecure, openSecurePeer, secured, serverContext, tlsOf } from "../support/secured.js";
 import { until } from "../support/until.js";
 
@@ -60,17 +60,22 @@ type Version = "TLSv1.2" | "TLSv1.3";
 class Returning {
   readonly #t: TestContext;
   readonly #version: Version;
+  readonly #identity: { cert: string; key: string } | undefined;
   session: Buffer | undefined;
+  /** What was wrong with its certificate at the last visit. */
+  problem: string | undefined;
 
-  constructor(t: TestContext, version: Version) {
+  constructor(t: TestContext, version: Version, identity?: Identity) {
     this.#t = t;
     this.#version = version;
+    this.#identity = identity && { cert: identity.chain, key: identity.key };
   }
 
   async visit(tickets: TicketMemory | undefined, options: Parameters<typeof serverContext>[0] = {}): Promise<boolean> {
     const server = openSecure(this.#t, serverContext({ ...(tickets ? { tickets } : {}), ...options }));
     const peer = beginPeer(this.#t, server.port, {
       maxVersion: this.#version,
+      ...this.#identity,
       ...(this.session ? { session: this.session } : {}),
     });
     peer.socket.on("session", (session: Buffer) => {
@@ -85,6 +90,7 @@ class Returning {
     if (this.#version === "TLSv1.2") this.session = peer.socket.getSession();
     await until("a session", () => this.session);
     const resumed = tlsOf(served)?.resumed ?? false;
+    this.problem = tlsOf(served)?.verifyError;
     assert.equal(peer.socket.isSessionReused(), resumed);
     return resumed;
   }
@@ -113,6 +119,19 @@ for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
     client.session = session;
     keys.rotate();
     assert.equal(await client.visit(map), false);
+  });
+
+  test(`${version}: a client whose certificate has expired since is looked at anew`, async (t) => {
+    const map = new Keys(t).map();
+    const end = new Date(1_000 * Math.ceil(Date.now() / 1_000 + 2));
+    const client = new Returning(t, version, authority.issueUntil("device 9", end));
+    const rules = { verify: "optional", ca: authority.certificate } as const;
+    assert.equal(await client.visit(map, rules), false);
+    assert.equal(await client.visit(map, rules), true);
+    assert.equal(client.problem, undefined);
+    await until("its certificate has expired", () => Date.now() > end.getTime());
+    assert.equal(await client.visit(map, rules), false);
+    assert.equal(client.problem, "certificate has expired");
   });
 }
 
@@ -172,13 +191,22 @@ test("without shared keys sessions are the context's own", async (t) => {
   assert.equal(await client.visit(undefined), false);
 });
 
-test("a session is not taken up where another name, verification or authority holds", async (t) => {
+test("a session is not taken up where another name, verification, authority, cipher or version holds", async (t) => {
   const keys = new Keys(t);
   const { certificate } = authority;
   const other = new Authority("another").certificate;
-  const base = { sessionIdContext: "a", verify: "optional", ca: certificate } as const;
-  for (const changed of [{ sessionIdContext: "b" }, { verify: "none" as const }, { ca: other }]) {
-    const client = new Returning(t, "TLSv1.3");
+  const ciphers = { ciphers: "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384" } as const;
+  const ciphersuites = { ciphersuites: "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256" } as const;
+  const base = { sessionIdContext: "a", verify: "optional", ca: certificate, ...ciphers, ...ciphersuites } as const;
+  for (const [changed, version = "TLSv1.3"] of [
+    [{ sessionIdContext: "b" }],
+    [{ verify: "none" }],
+    [{ ca: other }],
+    [{ ciphers: "ECDHE-ECDSA-AES256-GCM-SHA384" }, "TLSv1.2"],
+    [{ ciphersuites: "TLS_AES_128_GCM_SHA256" }],
+    [{ minVersion: "TLSv1.3" }],
+  ] as const) {
+    const client = new Returning(t, version);
     assert.equal(await client.visit(keys.map(), base), false);
     assert.equal(await client.visit(keys.map(), base), true);
     assert.equal(await client.visit(keys.map(), { ...base, ...changed }), false, JSON.stringify(Object.keys(changed)));

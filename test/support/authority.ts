@@ -1,6 +1,6 @@
 /** A certificate authority of a test's own, by the openssl command: P-256 keys, PEM. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -45,14 +45,36 @@ export class Authority {
     return { chain: this.#read(`${file}.pem`), key: this.#read(`${file}.key`) };
   }
 
+  /** For a client, until then: to the second. */
+  issueUntil(name: string, end: Date): Identity {
+    const file = `issued-${this.#issued++}`;
+    const at = (suffix: string): string => join(this.#folder, `${file}.${suffix}`);
+    // `openssl x509` knows days only.
+    const rules = ["[ca]", "default_ca=d", "[d]", `database=${at("index")}`, `new_certs_dir=${this.#folder}`];
+    const more = ["rand_serial=yes", "default_md=sha256", "policy=p", "[p]", "commonName=supplied", ""];
+    writeFileSync(at("cnf"), [...rules, ...more].join("\n"));
+    writeFileSync(at("index"), "");
+    const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", at("key")];
+    openssl("req", "-new", "-subj", `/CN=${name}`, ...key, "-out", at("csr"));
+    const by = ["-cert", join(this.#folder, "ca.pem"), "-keyfile", join(this.#folder, "ca.key"), "-notext"];
+    const enddate = end.toISOString().replaceAll(/\.\d+|[-:T]/g, "");
+    openssl(
+      ...["ca", "-batch", "-config", at("cnf"), ...by],
+      ...["-enddate", enddate, "-in", at("csr"), "-out", at("pem")],
+    );
+    return { chain: this.#read(`${file}.pem`), key: this.#read(`${file}.key`) };
+  }
+
   #request(file: string, name: string, args: readonly string[]): void {
     const out = ["-keyout", join(this.#folder, `${file}.key`), "-out", join(this.#folder, `${file}.pem`)];
-    execFileSync("openssl", ["req", "-x509", "-noenc", "-subj", `/CN=${name}`, "-days", "2", ...out, ...args], {
-      stdio: ["ignore", "ignore", "pipe"],
-    });
+    openssl("req", "-x509", "-noenc", "-subj", `/CN=${name}`, "-days", "2", ...out, ...args);
   }
 
   #read(file: string): string {
     return readFileSync(join(this.#folder, file), "latin1");
   }
+}
+
+function openssl(...args: readonly string[]): void {
+  execFileSync("openssl", args, { stdio: ["ignore", "ignore", "pipe"] });
 }

@@ -7,6 +7,7 @@ import {
   DEFAULT_LIMITS,
   DEFAULT_SHED,
   DEFAULT_SOCKET,
+  DEFAULT_TLS,
   type Limits,
   type ProxyProtocol,
   type Shed,
@@ -14,13 +15,16 @@ import {
   type Tasks,
   type Timeouts,
 } from "#src/base/settings.js";
+import type { CertificateMaterial } from "#src/base/tls-material.js";
+import { listenerKey } from "#src/config/listener-key.js";
 import { addon } from "#src/os/addon.js";
 import { AdmissionTable } from "#src/os/admission-table.js";
 import { boundPort } from "#src/os/descriptors.js";
 import { LISTENER_CLOSED, LISTENER_FIELDS, type ListenerField, Scoreboard } from "#src/os/scoreboard.js";
+import { TicketKeys } from "#src/os/ticket-keys.js";
 import type { AnyService } from "#src/service/define.js";
 import type { ServerAdmission } from "#src/worker/admission.js";
-import { openServer, type ServedListener, type WorkerServer } from "#src/worker/server.js";
+import { openServer, type ServedListener, type ServerOptions, type WorkerServer } from "#src/worker/server.js";
 import { openListener } from "./loopback.js";
 
 export interface ServingOptions {
@@ -36,6 +40,10 @@ export interface ServingOptions {
   readonly tasks?: Partial<Tasks>;
   readonly shed?: Partial<Shed>;
   readonly proxyProtocol?: ProxyProtocol;
+  /** The listener has TLS, with this certificate. */
+  readonly tls?: CertificateMaterial;
+  /** `limits.handshakes`. */
+  readonly handshakes?: number;
   readonly log?: Logger;
   /** Another worker to stand beside: with the same scoreboard and admission table. */
   readonly beside?: Serving;
@@ -67,6 +75,7 @@ export function listenerOf(service: AnyService, options: ServingOptions): Served
       socket: { ...DEFAULT_SOCKET, ...options.socket },
       admission: DEFAULT_ADMISSION,
       ...(options.proxyProtocol ? { proxyProtocol: options.proxyProtocol } : {}),
+      ...(options.tls ? { tls: { ...DEFAULT_TLS, certificates: [] } } : {}),
     },
   };
 }
@@ -88,13 +97,28 @@ function openTables(t: TestContext): Pick<Serving, "scoreboard" | "admission" | 
   return { scoreboard, admission, seats: { taken: 0 } };
 }
 
+/** What TLS needs: keys of its own, and the certificate. */
+function openTls(
+  t: TestContext,
+  listener: ServedListener,
+  { tls, handshakes = 1_000 }: ServingOptions,
+): Pick<ServerOptions, "tls"> {
+  if (!tls) return {};
+  const { fd } = TicketKeys.create(Date.now());
+  t.after(() => addon().fdClose(fd));
+  const secrets = { [listenerKey(listener.config)]: { certificates: [tls] } };
+  return { tls: { handshakes, tickets: fd, secrets } };
+}
+
 export async function openServing(t: TestContext, service: AnyService, options: ServingOptions = {}): Promise<Serving> {
   const fd = openListener(t, options.socket);
   const { scoreboard, admission, seats } = options.beside ?? openTables(t);
   const seat = seats.taken++;
   admission.setHighWater(0, seats.taken);
+  const listener = listenerOf(service, options);
   const server = await openServer({
-    listeners: [listenerOf(service, options)],
+    listeners: [listener],
+    ...openTls(t, listener, options),
     block: scoreboard.block(seat),
     admission: { table: admission, column: seat },
     worker: seat,

@@ -182,7 +182,7 @@ describe("handshakes that do not end", { concurrency: 2 }, () => {
   });
 
   test("limits.handshakes: newcomers past it are reset, and get in again when there is room", async (t) => {
-    const rig = await startTls(t, { top: { limits: { handshakes: 5 }, timeouts: { handshake: "1500ms" } } });
+    const rig = await startTls(t, { top: { limits: { handshakes: 5 }, timeouts: { handshake: "20s" } } });
     const client = await rig.connect();
     // A client is through with its last message on the way, the server when that has come.
     assert.equal(await client.ask("in"), "in");
@@ -198,7 +198,7 @@ describe("handshakes that do not end", { concurrency: 2 }, () => {
     stalled[0]?.destroy();
     await until("one has left", async () => (await handshakesBegun(rig)) === 4);
     assert.equal(await (await rig.connect()).ask("in"), "in");
-    rig.configure({ top: { limits: { handshakes: 100 }, timeouts: { handshake: "1500ms" } } });
+    rig.configure({ top: { limits: { handshakes: 100 }, timeouts: { handshake: "20s" } } });
     assert.equal((await rig.server.command("reload", "--wait")).code, 0);
     const more = await Promise.all(Array.from({ length: 10 }, () => open(t, rig.port)));
     assert.equal(await (await rig.connect()).ask("raised"), "raised");
