@@ -48,8 +48,9 @@ const FLUSH_MS = 1_000;
 const HIGH_BYTES: number = 256 * 1024;
 const LOW_BYTES: number = HIGH_BYTES / 2;
 /**
- * So many calls may wait in vain, each begun when the one before had, while not a byte comes: then it is taken for dead.
- * Calls side by side share one silence, however many of them expire in it.
+ * So many calls may wait in vain, each begun when the one before had, while not a byte comes: then it gets no more, and
+ * others are asked on a new one, which shows whether the target is there. Calls side by side share one silence, however
+ * many of them expire in it.
  */
 const STRIKES = 3;
 /** What closes a connection that owes nothing: it may end as the client likes. */
@@ -72,6 +73,8 @@ export class PooledConnection implements SlotOwner, Line {
   seen = 0;
   mode = 0;
   #phase: Phase = "connecting";
+  /** Why it takes no more calls. */
+  #leavesBy: Eviction = "goodbye";
   #slot = -1;
   #generation = 0;
   #received = 0;
@@ -154,8 +157,11 @@ export class PooledConnection implements SlotOwner, Line {
       this.#strikes += 1;
       this.#silence += 1;
     }
+    if (this.#strikes >= STRIKES && this.#phase === "open") {
+      this.#phase = "leaving";
+      this.#leavesBy = "silent";
+    }
     if (!useful) this.end("given-up");
-    else if (this.#strikes >= STRIKES) this.end("silent");
     else this.#settle();
   }
 
@@ -319,7 +325,7 @@ export class PooledConnection implements SlotOwner, Line {
     if (this.#phase !== "open" && this.#phase !== "leaving") return;
     if (this.quiet) {
       this.idleSince = this.#home.engine.now;
-      if (this.#phase === "leaving") this.end("goodbye");
+      if (this.#phase === "leaving") this.end(this.#leavesBy);
       else if (this.exchange.usedUp) this.end("ids-used-up");
     }
     if (!this.closed) this.#home.changed(this);

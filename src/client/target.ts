@@ -196,8 +196,7 @@ export class Target implements Home {
     this.#list(connection);
     this.#pool.counters.evicted[eviction] += 1;
     const { asked, proven } = connection;
-    const itsFault = eviction === "silent" || (asked && !proven && ITS_FAULT.has(eviction));
-    if (itsFault) this.#backoff.failed(performance.now());
+    if (asked && !proven && ITS_FAULT.has(eviction)) this.#backoff.failed(performance.now());
     this.#pool.lost(calls, eviction, error);
   }
 

@@ -152,7 +152,7 @@ test("a caller that gives up cancels the request at the server", async (t) => {
   assert.equal(client.stats().counts.opened, 1);
 });
 
-test("a server that hangs: after three deadlines without a byte its connection is given up", async (t) => {
+test("a server that hangs: after three deadlines without a byte a new connection is tried; being slow is no fault", async (t) => {
   const downstream = await openFrames(t, () => {});
   const client = rpcClientOf(t, { targets: [downstream.target] });
   assert.equal(await outcomeOf(client.call("x", { timeoutMs: 200 })), "deadline-exceeded");
@@ -160,7 +160,19 @@ test("a server that hangs: after three deadlines without a byte its connection i
     assert.equal(await outcomeOf(client.call("x", { timeoutMs: 20 })), "deadline-exceeded");
   }
   assert.equal(client.stats().counts.evicted.silent, 1);
-  assert.equal(client.stats().targets[0]?.state, "backing-off");
+  assert.equal(await outcomeOf(client.call("x", { timeoutMs: 20 })), "deadline-exceeded");
+  assert.deepEqual([client.stats().counts.opened, client.stats().targets[0]?.state], [2, "up"]);
+});
+
+test("a connection that is taken for dead keeps the calls that still have time", async (t) => {
+  const downstream = await openFrames(t, (request, socket) => {
+    if (request.payload.toString() === "slow") setTimeout(() => socket.write(replyTo(request)), 300);
+  });
+  const client = rpcClientOf(t, { targets: [downstream.target] });
+  const slow = client.call("slow", { timeoutMs: 5_000 });
+  for (let i = 0; i < 4; i++) assert.equal(await outcomeOf(client.call("x", { timeoutMs: 20 })), "deadline-exceeded");
+  assert.equal(String(await slow), "slow");
+  await until("the old connection to go", () => client.stats().counts.evicted.silent === 1);
 });
 
 test("deadlines that pass in one turn, or in one silence, do not make a connection a dead one", async (t) => {
