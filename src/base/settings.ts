@@ -53,7 +53,7 @@ export interface Limits {
 export interface ServerLimits {
   /** Bytes that all connections of one worker may hold together, received and unsent. */
   bufferMemory: number;
-  /** TLS handshakes in progress in one worker: past it newcomers are reset. */
+  /** TLS handshakes in progress in one worker: past it the oldest makes room, or newcomers are reset. */
   handshakes: number;
 }
 

@@ -258,7 +258,8 @@ const listener = group(
 const serverLimits: Options<ServerLimits> = options(SERVER_LIMIT_KINDS, DEFAULT_SERVER_LIMITS, {
   bufferMemory:
     "Bytes that all connections of one worker may hold, received and unsent. Above three quarters of it reads of the largest holders pause, past it they are closed.",
-  handshakes: "TLS handshakes in progress in one worker. Past it newcomers are reset.",
+  handshakes:
+    "TLS handshakes in progress in one worker. Past it the oldest makes room once it has had a fifth of its time; else newcomers are reset.",
 });
 
 const drain: Options<Drain> = options(DRAIN_KINDS, DEFAULT_DRAIN, {
