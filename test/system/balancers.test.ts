@@ -109,7 +109,8 @@ for (const [what, version, start] of BALANCERS) {
       const third = await openFrom(t, ALICE, balancer);
       third.send("hello?");
       await third.closed;
-      await until("it is counted", async () => (await server.status()).rejections["per-address"] === before + 1);
+      // A balancer may try again before it gives up.
+      await until("it is counted", async () => (await server.status()).rejections["per-address"] > before);
     };
     await isFull();
     const bob = await openFrom(t, BOB, balancer);

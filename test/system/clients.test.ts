@@ -114,7 +114,9 @@ for (const [what, service, options, rpc, callers] of [
 }
 
 test("a worker is killed: its calls fail as lost, all others and all later ones are answered", async (t) => {
-  const { server, target } = await start(t, RPC());
+  // With no moment in which nothing is under way.
+  const slow = RPC("onRequest: (payload) => new Promise((resolve) => setTimeout(resolve, 20, payload))");
+  const { server, target } = await start(t, slow);
   const client = rpcClientOf(t, { targets: [target], limits: { inFlight: 2, connectionsPerTarget: 8 } });
   const running = load(t, client, 16);
   await until("connections to both", async () => (await server.status()).workers.every(({ open }) => open > 0));
