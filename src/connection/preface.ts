@@ -7,7 +7,7 @@
 import { type CloseReason, reasonIndex } from "../base/reasons.ts";
 import type { Held } from "../codec/held.ts";
 import { isPeerReset, type SlotOwner } from "../engine/engine.ts";
-import { TICK_MS } from "../engine/layout.ts";
+import { COUNTER, TICK_MS } from "../engine/layout.ts";
 import { LISTENER_CLOSED, LISTENER_FIELDS } from "../os/scoreboard.ts";
 import { ServedConnection } from "./connection.ts";
 import type { Endpoint } from "./endpoint.ts";
@@ -56,6 +56,8 @@ export class Preface implements SlotOwner {
   #at = -1;
   /** Clock, ms. */
   #dueAt = NEVER;
+  /** Bytes that had been read when its time was up; -1 before. */
+  #receivedWhenDue = -1;
   #peerEnded = false;
   #open = true;
 
@@ -135,15 +137,21 @@ export class Preface implements SlotOwner {
   /** The wheel has come round; returns when to look again (ms). */
   onDue(now: number): number {
     if (!this.#open || this.#dueAt > now) return this.#dueAt;
-    // What the peer sent in time may wait for this worker to read it.
-    const { transport } = this.endpoint;
-    const unread = now < this.#dueAt + LATE_MS && transport.unread(this.slot, this.generation) > 0;
-    if (unread) return now + TICK_MS;
+    if (now < this.#dueAt + LATE_MS && this.#isUnread()) return now + TICK_MS;
     const stage = this.#stages[this.#at];
     this.#dueAt = NEVER;
     if (stage?.onTimeout) stage.onTimeout(this);
     else if (stage) this.end(stage.timeoutReason);
     return this.#open ? this.#dueAt : NEVER;
+  }
+
+  /** What the peer sent in time may wait for this worker to read it. Once it has, what came later counts no more. */
+  #isUnread(): boolean {
+    const { transport } = this.endpoint;
+    const received = transport.counters[this.slot * COUNTER.words + COUNTER.received] as number;
+    if (this.#receivedWhenDue >= 0 && this.#receivedWhenDue !== received) return false;
+    this.#receivedWhenDue = received;
+    return transport.unread(this.slot, this.generation) > 0;
   }
 
   // ---- from one to the next ----
@@ -157,6 +165,7 @@ export class Preface implements SlotOwner {
     const { transport, wheel } = this.endpoint;
     const stage = this.#stages[++this.#at] as PrefaceStage;
     this.#dueAt = transport.now + stage.timeoutMs;
+    this.#receivedWhenDue = -1;
     wheel.start(this.slot, this.#dueAt);
     stage.begin(this, early);
     if (this.#peerEnded && this.#open && this.#stages[this.#at] === stage) this.#tellOfEnd(stage);

@@ -198,6 +198,17 @@ test("the deadline runs from accept; a worker that comes late to read does not h
   assert.equal(never.closed(), "proxy-header-timeout");
 });
 
+test("what comes after the deadline does not extend it, even if something always waits to be read", () => {
+  const it = proxied({}, { proxyHeader: 1_000 });
+  it.push(v2().subarray(0, 15));
+  it.transport.unread = () => 1;
+  it.tick(1_050);
+  assert.equal(it.closed(), undefined, "it may have come in time");
+  it.push(v2().subarray(15, 16));
+  it.tick(100);
+  assert.equal(it.closed(), "proxy-header-timeout");
+});
+
 test("timeouts.proxyHeader: off waits for ever", () => {
   const it = proxied({}, { proxyHeader: "off" });
   it.tick(3_600_000);
