@@ -31,6 +31,8 @@ export interface TopicsOptions {
   readonly log: Logger;
 }
 
+/** Smaller messages share memory. */
+const POOLED_BYTES = 1_024;
 const PUBLISHED = WORKER_FIELDS.indexOf("published");
 const DROPPED = WORKER_FIELDS.indexOf("dropped");
 /** Between two warnings, ms. */
@@ -87,10 +89,11 @@ export class Topics {
   publish(service: AnyService, topic: string, message: unknown, maxFrameBytes: number): void {
     const key = Topics.keyOf(service, topic);
     const { codec } = service;
-    const bytes = Buffer.allocUnsafe(codec.sizeOf(message));
+    const bytes = allocate(codec.sizeOf(message));
     const length = codec.encodeInto(message, bytes, 0, maxFrameBytes);
     // A view would keep, while it waits for somebody, what is beyond it too.
-    const payload = length === bytes.length ? bytes : Buffer.from(bytes.subarray(0, length));
+    const payload = length === bytes.length ? bytes : allocate(length);
+    if (payload !== bytes) bytes.copy(payload, 0, 0, length);
     const name = Buffer.from(key);
     const { rings } = this.#options;
     if (name.length + length > TOPIC_MESSAGE_MAX) {
@@ -191,4 +194,9 @@ export class Topics {
       rings.ring();
     });
   }
+}
+
+/** Not from Node's pool, of which a waiting message would keep 64 KiB, unless many share those. */
+function allocate(bytes: number): Buffer {
+  return bytes < POOLED_BYTES ? Buffer.allocUnsafe(bytes) : Buffer.allocUnsafeSlow(bytes);
 }
