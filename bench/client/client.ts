@@ -4,9 +4,8 @@
  */
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import { parseArgs } from "node:util";
+import { parseFlags, whole } from "../flags.ts";
 import type { Machine } from "../machine.ts";
-import { UsageError } from "../options.ts";
 import { HEADRACE_MAIN, type Peer } from "../peers.ts";
 import { startServer } from "../server.ts";
 import { spread } from "../statistics.ts";
@@ -60,20 +59,9 @@ const COSTLY_SHARE = 0.1;
 /** Before the measured calls of a run. */
 const WARMUP_SHARE = 0.05;
 
-function whole(name: string, text: string | undefined, otherwise: number): number {
-  const value = text === undefined ? otherwise : Number(text);
-  if (Number.isInteger(value) && value > 0) return value;
-  throw new UsageError(`--${name}: ${text} is not a whole number of at least 1`);
-}
-
 /** Returns undefined when help was asked for. Throws UsageError. */
 export function parseClientBench(args: readonly string[]): ClientBenchOptions | undefined {
-  let values: ReturnType<typeof parseArgs<{ options: typeof SYNTAX }>>["values"];
-  try {
-    values = parseArgs({ args: [...args], options: SYNTAX }).values;
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
-  }
+  const values = parseFlags(args, SYNTAX);
   if (values.help) return undefined;
   return {
     runs: whole("runs", values.runs, values.quick ? 1 : 5),

@@ -1,5 +1,5 @@
 /** The command line of the three suites about handover. A mistake is a UsageError, which main.ts answers with exit 2. */
-import { parseArgs } from "node:util";
+import { parseFlags, whole } from "../flags.ts";
 import { UsageError } from "../options.ts";
 import { SUBJECT_IDS, type SubjectId } from "./subject.ts";
 
@@ -63,20 +63,6 @@ const DEFAULTS: Readonly<Record<HandoverSuite, Defaults>> = {
   respawn: { connections: [200, 200], intervalMs: 100, churnPerSecond: 200, rounds: 20 },
 };
 
-function whole(name: string, text: string | undefined, otherwise: number, least = 1): number {
-  const value = text === undefined ? otherwise : Number(text);
-  if (Number.isInteger(value) && value >= least) return value;
-  throw new UsageError(`--${name}: ${text} is not a whole number of at least ${least}`);
-}
-
-function parseWords(args: readonly string[]) {
-  try {
-    return parseArgs({ args: [...args], options: SYNTAX }).values;
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
-  }
-}
-
 function subjectsOf(text: string | undefined): readonly SubjectId[] {
   if (text === undefined) return SUBJECT_IDS;
   return text.split(",").map((word) => {
@@ -93,7 +79,7 @@ export function isHandoverSuite(word: string | undefined): word is HandoverSuite
 
 /** Returns undefined when help was asked for. Throws UsageError. */
 export function parseHandover(suite: HandoverSuite, args: readonly string[]): HandoverOptions | undefined {
-  const values = parseWords(args);
+  const values = parseFlags(args, SYNTAX);
   if (values.help) return undefined;
   const quick = values.quick ?? false;
   const defaults = DEFAULTS[suite];

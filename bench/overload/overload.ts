@@ -5,9 +5,8 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { parseArgs } from "node:util";
+import { parseFlags, whole } from "../flags.ts";
 import type { Machine } from "../machine.ts";
-import { UsageError } from "../options.ts";
 import { HEADRACE_MAIN, type Peer, ROOT } from "../peers.ts";
 import { startServer } from "../server.ts";
 import { spread } from "../statistics.ts";
@@ -58,12 +57,6 @@ interface Point extends Omit<Outcome, "latencies"> {
   p99: number;
 }
 
-function whole(name: string, text: string | undefined, otherwise: number): number {
-  const value = text === undefined ? otherwise : Number(text);
-  if (Number.isInteger(value) && value > 0) return value;
-  throw new UsageError(`--${name}: ${text} is not a whole number of at least 1`);
-}
-
 const SYNTAX = {
   runs: { type: "string" },
   seconds: { type: "string" },
@@ -76,12 +69,7 @@ const SYNTAX = {
 
 /** Returns undefined when help was asked for. Throws UsageError. */
 export function parseOverload(args: readonly string[]): OverloadOptions | undefined {
-  let values: ReturnType<typeof parseArgs<{ options: typeof SYNTAX }>>["values"];
-  try {
-    values = parseArgs({ args: [...args], options: SYNTAX }).values;
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
-  }
+  const values = parseFlags(args, SYNTAX);
   if (values.help) return undefined;
   return {
     runs: whole("runs", values.runs, values.quick ? 1 : 5),

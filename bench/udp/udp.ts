@@ -3,7 +3,7 @@
  * twice what a server can do; how sources spread over workers; what a reload loses.
  */
 import { writeFileSync } from "node:fs";
-import { parseArgs } from "node:util";
+import { parseFlags } from "../flags.ts";
 import type { Bench, Load } from "../generator.ts";
 import { startGenerator } from "../generator.ts";
 import { startHeadrace } from "../handover/headrace.ts";
@@ -71,12 +71,7 @@ function number(name: string, text: string): number {
 
 /** Returns undefined when help was asked for. Throws UsageError. */
 export function parseUdp(args: readonly string[]): UdpOptions | undefined {
-  let values: ReturnType<typeof parseArgs<{ options: typeof SYNTAX }>>["values"];
-  try {
-    values = parseArgs({ args: [...args], options: SYNTAX }).values;
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
+  const values = parseFlags(args, SYNTAX);
   if (values.help) return undefined;
   const quick = values.quick ?? false;
   return {
