@@ -26,13 +26,14 @@ test("three back services, one of them slow: answers within the budget, and each
       offers: "missing (deadline-exceeded)",
     });
   }
-  // Less for those that are asked after `users` has taken its 80 ms; never more than the budget.
+  // Less for those that are asked after `users` has taken its 80 ms; never more than the budget. Both are whole
+  // milliseconds of one deadline, and a timer may end up to one early: 2 ms in all.
   const users = numbers(stdout, /^users was told: ([\d, ]+) ms$/m);
   const offers = numbers(stdout, /^offers was told: ([\d, ]+) ms$/m);
   assert.deepEqual([users.length, offers.length], [CALLS, CALLS], stdout);
   for (const [index, told] of users.entries()) {
     assert.ok(told > 0 && told <= BUDGET_MS, stdout);
-    assert.ok((offers[index] ?? Number.NaN) <= told - 80, stdout);
+    assert.ok((offers[index] ?? Number.NaN) <= told - 80 + 2, stdout);
   }
   assert.match(stdout, /the budget of 500 ms was kept/);
 });
