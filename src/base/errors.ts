@@ -36,6 +36,7 @@ export type ErrorCode =
   | "thread-died"
   | "change-refused"
   | "change-failed"
+  | "no-answer"
   | "system";
 
 export interface ErrorFields {

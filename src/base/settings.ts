@@ -297,3 +297,6 @@ export const DEFAULT_TLS: Readonly<TlsDefaults> = {
 
 /** Worker processes of one server. */
 export const MAX_WORKERS = 256;
+
+export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];

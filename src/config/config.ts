@@ -7,6 +7,7 @@ import type {
   Admission,
   Deadline,
   Limits,
+  LogLevel,
   Migration,
   ProxyProtocol,
   Shed,
@@ -29,9 +30,6 @@ export const BUILTIN_SERVICES = [
 type BuiltinService = (typeof BUILTIN_SERVICES)[number];
 /** Those that serve datagrams; all others serve connections. */
 export const UDP_SERVICES: ReadonlySet<BuiltinService> = new Set<BuiltinService>(["echo-udp"]);
-
-export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** Which service a listener runs. `path` is absolute, `given` what the user wrote. */
 export type ServiceRef =

@@ -21,6 +21,8 @@ import {
   DEFAULT_TLS,
   type Drain,
   type Limits,
+  LOG_LEVELS,
+  type LogLevel,
   MAX_WORKERS,
   type Migration,
   type ProxyProtocol,
@@ -45,7 +47,7 @@ import {
   TASK_KINDS,
   TIMEOUT_KINDS,
 } from "./bounds.ts";
-import { BUILTIN_SERVICES, LOG_LEVELS, type LogLevel } from "./config.ts";
+import { BUILTIN_SERVICES } from "./config.ts";
 import { ADDRESS, choice, type GivenAddress, numeric, service, text } from "./kinds.ts";
 import { type Options, option, optional, options, required } from "./option.ts";
 import { SERVER_NAMES, TLS_KINDS } from "./tls-kinds.ts";

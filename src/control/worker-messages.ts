@@ -7,12 +7,14 @@
  * A slot's first worker binds its sockets and deposits copies; any other takes those that exist. Descriptors travel
  * on the worker's own channel, each set before the order that speaks of it: `take` is preceded by sockets, `moveOut`
  * and `moveIn` by one end of a channel, and the `bound` that answers a `bind` by the new sockets. `take` (new slots),
- * `drop`, `moveIn` and `configure` may come at any time while it accepts, `secure` at any time at all. `failed` may come at any time and is
- * followed by the worker's end.
+ * `drop`, `moveIn` and `configure` may come at any time while it accepts, `secure` at any time at all, and `ask`,
+ * which one `answer` follows, at any time after `loaded`. `failed` may come at any time and is followed by the
+ * worker's end.
  * The configuration's type is a parameter, because this folder stands below the one that would give it a meaning.
  */
 import type { ErrorCode, ErrorFields } from "../base/errors.ts";
 import type { TlsSecrets } from "../base/tls-material.ts";
+import type { Question } from "./questions.ts";
 
 /** Tag of messages on the descriptor channel that hold sockets, slot by slot in listener order. */
 export const SLOTS_TAG = "slots";
@@ -74,7 +76,8 @@ export type ToWorker<Config> =
    * are told goodbye, and what they have in flight then has `drainMs`. Told once more: in that time from now on.
    */
   | { readonly type: "stop"; readonly drainMs: number; readonly tlsMs: number; readonly queued: boolean }
-  | { readonly type: "abort" };
+  | { readonly type: "abort" }
+  | { readonly type: "ask"; readonly id: number; readonly question: Question };
 
 /** Why a worker cannot go on. */
 export interface WorkerFailure {
@@ -86,6 +89,14 @@ export interface WorkerFailure {
   readonly listener?: number;
   /** Stack of what was thrown underneath, for the log. */
   readonly stack?: string;
+}
+
+/** `problem`: why there is no `value`. */
+export interface AnswerReport {
+  readonly type: "answer";
+  readonly id: number;
+  readonly value?: unknown;
+  readonly problem?: string;
 }
 
 export interface Moved {
@@ -108,6 +119,7 @@ export type FromWorker =
   | Moved
   /** `problem`: why the configuration does not fit a service; then nothing was changed. */
   | { readonly type: "configured"; readonly problem?: string }
+  | AnswerReport
   | { readonly type: "stopped"; readonly closed: number; readonly forced: number }
   | WorkerFailure;
 
@@ -119,6 +131,7 @@ const FROM_WORKER: ReadonlySet<string> = new Set<FromWorker["type"]>([
   "dropped",
   "moved",
   "configured",
+  "answer",
   "stopped",
   "failed",
 ]);

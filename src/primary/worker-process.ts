@@ -6,8 +6,10 @@ import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
+import type { Answer as AnswerTo, Asked, Question, QuestionKind } from "../control/questions.ts";
 import { WORKER_STATES, type WorkerState } from "../control/status.ts";
 import {
+  type AnswerReport,
   type FromWorker,
   MOVE_TAG,
   readFromWorker,
@@ -47,7 +49,7 @@ const REACHED: Readonly<Partial<Record<FromWorker["type"], WorkerState>>> = {
   retired: "retired",
 };
 
-type Answer = Exclude<FromWorker["type"], "failed" | "stopped">;
+type Answer = Exclude<FromWorker["type"], "failed" | "stopped" | "answer">;
 type AnswerOf<Type extends Answer> = Extract<FromWorker, { type: Type }>;
 
 interface Waiter {
@@ -98,6 +100,9 @@ export class WorkerProcess {
   #channel: number;
   #onTime: () => void;
   readonly #waiters: Set<Waiter> = new Set();
+  #questions = 0;
+  /** Asked and not answered yet, by id. */
+  readonly #asked: Map<number, (answer: AnswerReport) => void> = new Map();
 
   /** Forks and sends the start order. Throws when that fails at once; when it fails a moment later, it has ended. */
   constructor(order: StartOrder<Config>, descriptors: Descriptors) {
@@ -163,6 +168,27 @@ export class WorkerProcess {
     if (message.type === "stop" || message.type === "abort") this.#advance("stopping");
     // Without a callback a failure would be thrown: the worker's end tells all there is to know.
     if (this.#child.connected) this.#child.send(message, () => {});
+  }
+
+  /**
+   * Asks it about itself, at any time between `loaded` and its end. Rejects with why there is no answer, at the latest
+   * after `withinMs`.
+   */
+  ask<Kind extends QuestionKind>(kind: Kind, asked: Asked<Kind>, withinMs: number): Promise<AnswerTo<Kind>> {
+    const id = ++this.#questions;
+    return new Promise((resolve, reject) => {
+      const settle = ({ value, problem }: AnswerReport): void => {
+        onTime();
+        this.#asked.delete(id);
+        if (problem === undefined) resolve(value as AnswerTo<Kind>);
+        else reject(new HeadraceError("no-answer", `worker ${this.slot}: ${problem}`));
+      };
+      const refuse = (problem: string): void => settle({ type: "answer", id, problem });
+      const onTime = whenLate(withinMs, () => refuse(`no answer within ${withinMs} ms`));
+      this.#asked.set(id, settle);
+      if (this.#state === "starting" || this.#state === "dead") refuse(`is ${DOING[this.#state]}`);
+      else this.send({ type: "ask", id, question: { kind, asked } as Question });
+    });
   }
 
   /** The sockets of its slot that it bound, ours from now on. Call after `bound`. */
@@ -235,6 +261,10 @@ export class WorkerProcess {
   #hear(value: unknown): void {
     const message = readFromWorker(value);
     if (!message) return;
+    if (message.type === "answer") {
+      this.#asked.get(message.id)?.(message);
+      return;
+    }
     if (message.type === "failed") this.failure ??= message;
     if (message.type === "loaded") this.handsOff = message.handsOff;
     if (message.type === "dropped") this.#given.delete(message.slot);
@@ -283,5 +313,6 @@ export class WorkerProcess {
     if (rankOf(this.#state) < rankOf("accepting")) this.#ending += ` while ${DOING[this.#state]}`;
     this.#advance("dead");
     this.#giveUp();
+    for (const [id, settle] of this.#asked) settle({ type: "answer", id, problem: this.#ending });
   }
 }

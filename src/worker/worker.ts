@@ -22,6 +22,7 @@ import { receiveDescriptors } from "../os/descriptors.ts";
 import { check } from "../os/errno.ts";
 import { Scoreboard, type WorkerBlock } from "../os/scoreboard.ts";
 import { TopicRings } from "../os/topic-rings.ts";
+import { answer } from "./answers.ts";
 import { checkProtocol, loadService } from "./load-service.ts";
 import { receiveConnections, sendConnections } from "./migration.ts";
 import { openServer, type ServedListener, type WorkerServer } from "./server.ts";
@@ -120,6 +121,8 @@ class Worker {
         return this.#move(serving, order);
       case "configure":
         return this.#configure(serving, order.config, order.tls);
+      case "ask":
+        return this.#answer(serving, order);
       case "stop":
         return this.#stop(serving, order);
       case "abort":
@@ -275,6 +278,16 @@ class Worker {
     if (this.#log) this.#log.level = config.logLevel;
     stack.limit(config.hangMs);
     await report({ type: "configured" });
+  }
+
+  /** Whatever is wrong with an answer is the asker's to say: it disturbs nobody here. */
+  async #answer({ server }: Serving, { id, question }: Extract<ToWorker<Config>, { type: "ask" }>): Promise<void> {
+    try {
+      const value = await answer({ server, log: this.#log as Logger }, question);
+      await report({ type: "answer", id, value });
+    } catch (error) {
+      await report({ type: "answer", id, problem: messageOf(error) });
+    }
   }
 
   async #stop(
