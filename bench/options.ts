@@ -45,6 +45,7 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [tls] [opti
   overload: goodput and latency past capacity; "npm run bench -- overload --help"
   udp: datagrams beside C and node:dgram; "npm run bench -- udp --help"
   handover, migrate, respawn: what clients see while a server changes; "npm run bench -- handover --help"
+  soak: everything at once, for as long as you like; "npm run bench -- soak --help"
   reject                 what it costs to turn a newcomer away; "npm run bench -- reject --help"
 
   --runs N               rounds; every peer runs once in each (5)
