@@ -774,9 +774,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     try {
       while (from < to && !this.#blocked) {
         const timed = --timing.untilSample <= 0;
-        const used = timed
-          ? this.#decodeTimed(bytes, from, to)
-          : codec.decode(bytes, from, to, this, maxFrameBytes);
+        const used = timed ? this.#decodeTimed(bytes, from, to) : codec.decode(bytes, from, to, this, maxFrameBytes);
         if (used > 0) {
           if (used > to - from) throw brokenCodec(codec.name, "decode", used, to - from);
           from += used;

@@ -311,7 +311,12 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
     this.#borrowed = undefined;
     from.detach();
     this.#from = new Source(this, transport.inputWords);
-    const flight: Flight = { from, due: now() + this.#requestMs, ticket: timing.inFlight.take(begun, NO_TICKET), over: false };
+    const flight: Flight = {
+      from,
+      due: now() + this.#requestMs,
+      ticket: timing.inFlight.take(begun, NO_TICKET),
+      over: false,
+    };
     if (flight.due !== Number.POSITIVE_INFINITY) {
       this.#flights.add(flight);
       if (flight.due < this.#nextDue) this.#nextDue = flight.due;

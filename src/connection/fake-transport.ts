@@ -1,8 +1,8 @@
 /** The engine's part in a testConnection: memory instead of a socket, and a peer that takes all or nothing. */
 import type { RejectReason } from "../base/reasons.ts";
 import type { AdoptOptions, ReleasedSlot, SlotOwner } from "../engine/engine.ts";
-import { COUNTER, ENTRY } from "../engine/layout.ts";
 import { Laps } from "../engine/laps.ts";
+import { COUNTER, ENTRY } from "../engine/layout.ts";
 import type { Transport } from "./transport.ts";
 
 export const SLOT: number = 0;

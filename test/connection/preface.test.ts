@@ -16,8 +16,8 @@ import { Gate } from "#src/connection/gate.js";
 import { Handshakes } from "#src/connection/handshakes.js";
 import { Preface, type PrefaceStage } from "#src/connection/preface.js";
 import { ProxyStage } from "#src/connection/proxy-stage.js";
-import { TlsStage } from "#src/connection/tls-stage.js";
 import { Timing } from "#src/connection/timing.js";
+import { TlsStage } from "#src/connection/tls-stage.js";
 import { Topics } from "#src/connection/topics.js";
 import { Wheel } from "#src/connection/wheel.js";
 import { COUNTER } from "#src/engine/layout.js";
@@ -219,11 +219,11 @@ test("timeouts.proxyHeader: off waits for ever", () => {
   assert.equal(it.opened.length, 1);
 });
 
-test("who may not come is no connection: neither opened nor closed, only gone", () => {
+test("who may not come is not opened, and closed as rejected", () => {
   const it = proxied();
   it.transport.rejects = "per-address" satisfies RejectReason;
   it.push(v1());
-  assert.deepEqual([it.preface.open, it.closed(), it.opened.length, it.endpoint.prefaces], [false, undefined, 0, 0]);
+  assert.deepEqual([it.preface.open, it.closed(), it.opened.length, it.endpoint.prefaces], [false, "rejected", 0, 0]);
 });
 
 test("a socket that fails has its reason", () => {
