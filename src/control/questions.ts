@@ -3,10 +3,13 @@
  * bounded: it travels over Node's IPC, between orders. `src/worker/answers.ts` gives them, `WorkerProcess.ask` asks.
  */
 import type { LogLevel } from "../base/settings.ts";
+import type { UserMetricsAnswer } from "./user-metrics.ts";
 
 interface Questions {
   /** Log from this level on, until the next configuration or worker. */
   logLevel: { readonly asked: { readonly level: LogLevel }; readonly answer: { readonly level: LogLevel } };
+  /** What the service's own prom-client metrics say. */
+  userMetrics: { readonly asked: Record<string, never>; readonly answer: UserMetricsAnswer };
 }
 
 export type QuestionKind = keyof Questions;

@@ -2,6 +2,7 @@
 import type { Logger } from "../base/log.ts";
 import type { Answer, Asked, Question, QuestionKind } from "../control/questions.ts";
 import type { WorkerServer } from "./server.ts";
+import { readUserMetrics } from "./user-metrics.ts";
 
 /** What questions are about. */
 export interface Answering {
@@ -18,6 +19,7 @@ const ANSWERS: Answers = {
     log.level = level;
     return { level };
   },
+  userMetrics: () => readUserMetrics(),
 };
 
 /** Throws, or rejects with, why there is no answer. */
