@@ -1,12 +1,12 @@
 /** Metrics of the server as a whole, and of what only the kernel knows about its sockets. */
 import { counter, type Family, gauge } from "./family.ts";
-import type { ScrapeReading, QueueFigures, ServerFigures } from "./metrics-reading.ts";
+import type { QueueFigures, ScrapeReading, ServerFigures } from "./metrics-reading.ts";
 
 const NONE: readonly string[] = [];
 
 const ofServer =
-  (valueOf: (server: ServerFigures) => number) =>
-  ({ server }: ScrapeReading): [number][] => [[valueOf(server)]];
+  (figureOf: (server: ServerFigures) => number) =>
+  ({ server }: ScrapeReading): [number][] => [[figureOf(server)]];
 
 /** One value, or none where the kernel did not tell. */
 const known = (value: number | undefined): [number][] => (value === undefined ? [] : [[value]]);
@@ -54,18 +54,8 @@ export const SERVER_FAMILIES: readonly Family[] = [
     NONE,
     ofServer(({ connectionsMax }) => connectionsMax),
   ),
-  gauge(
-    "listen_queue_length",
-    "Connections that wait to be accepted",
-    ["worker", "listener"],
-    ofQueues("length"),
-  ),
-  gauge(
-    "listen_queue_limit",
-    "Connections that can wait to be accepted",
-    ["worker", "listener"],
-    ofQueues("limit"),
-  ),
+  gauge("listen_queue_length", "Connections that wait to be accepted", ["worker", "listener"], ofQueues("length")),
+  gauge("listen_queue_limit", "Connections that can wait to be accepted", ["worker", "listener"], ofQueues("limit")),
   counter(
     "listen_overflows_total",
     "Of the network namespace: connections lost because an accept queue was full (TcpExt ListenOverflows)",
@@ -82,11 +72,8 @@ export const SERVER_FAMILIES: readonly Family[] = [
     known(sockets?.timeWait),
   ),
   gauge("sockets_in_use", "Of the network namespace: TCP sockets in use", NONE, ({ sockets }) => known(sockets?.inUse)),
-  gauge(
-    "sockets_orphaned",
-    "Of the network namespace: TCP sockets that no process has any more",
-    NONE,
-    ({ sockets }) => known(sockets?.orphaned),
+  gauge("sockets_orphaned", "Of the network namespace: TCP sockets that no process has any more", NONE, ({ sockets }) =>
+    known(sockets?.orphaned),
   ),
   gauge(
     "tls_certificate_expiry_seconds",

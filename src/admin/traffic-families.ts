@@ -49,13 +49,13 @@ const DEADLINES: Readonly<Record<string, CloseReason>> = {
 const ofConnections = ({ snapshot }: ScrapeReading): ListenerMetrics[] =>
   snapshot.listeners.filter(({ datagrams }) => datagrams === undefined);
 
-/** Sums what `listeners` say of `valueOf`, by listener, in the order in which they come. */
+/** Sums what `listeners` say of `figureOf`, by listener, in the order in which they come. */
 function byListener(
   listeners: readonly ListenerMetrics[],
-  valueOf: (row: ListenerMetrics) => number,
+  figureOf: (row: ListenerMetrics) => number,
 ): (readonly [string, number])[] {
   const sums = new Map<string, number>();
-  for (const row of listeners) sums.set(row.listener, (sums.get(row.listener) ?? 0) + valueOf(row));
+  for (const row of listeners) sums.set(row.listener, (sums.get(row.listener) ?? 0) + figureOf(row));
   return [...sums];
 }
 
@@ -66,7 +66,12 @@ function merged(rows: readonly ListenerMetrics[]): Row {
     rows.reduce((sum, { duration }) => sum + (duration.buckets[index] ?? 0), 0),
   );
   const sum = rows.reduce((total, { duration }) => total + duration.sum, 0);
-  return { ...(Object.fromEntries(counts) as Record<Counted, number>), worker: "all", listener, duration: { buckets, sum } };
+  return {
+    ...(Object.fromEntries(counts) as Record<Counted, number>),
+    worker: "all",
+    listener,
+    duration: { buckets, sum },
+  };
 }
 
 /** For each worker and listener, or for each listener alone. */
@@ -157,10 +162,14 @@ export const TRAFFIC_FAMILIES: readonly Family[] = [
     const overflown = Object.entries(overflows).map(([listener, count]) => [listener, "overflow", count] as const);
     return [...counted, ...overflown];
   }),
-  counter("topic_messages_total", "Messages of topics: published, and lost by who was too slow", ["outcome"], ({ snapshot }) =>
-    (["published", "dropped"] as const).map((outcome) => [
-      outcome,
-      snapshot.workers.reduce((sum, worker) => sum + worker[outcome], 0),
-    ]),
+  counter(
+    "topic_messages_total",
+    "Messages of topics: published, and lost by who was too slow",
+    ["outcome"],
+    ({ snapshot }) =>
+      (["published", "dropped"] as const).map((outcome) => [
+        outcome,
+        snapshot.workers.reduce((sum, worker) => sum + worker[outcome], 0),
+      ]),
   ),
 ];

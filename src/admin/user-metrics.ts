@@ -42,7 +42,8 @@ function countsOf(metric: UserMetric): UserMetric | undefined {
   return { ...metric, values: metric.values.filter(({ metricName }) => metricName !== undefined) };
 }
 
-const onlyCounts = (metrics: readonly UserMetric[]): UserMetric[] => metrics.flatMap((metric) => countsOf(metric) ?? []);
+const onlyCounts = (metrics: readonly UserMetric[]): UserMetric[] =>
+  metrics.flatMap((metric) => countsOf(metric) ?? []);
 
 export class UserMetrics {
   readonly #warn: (message: string) => void;

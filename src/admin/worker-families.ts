@@ -1,22 +1,28 @@
 /** Metrics of workers, from the heads of their blocks in the scoreboard, and of processes, from /proc. */
 import type { WorkerMetrics } from "../control/metrics-snapshot.ts";
 import { counter, type Family, gauge } from "./family.ts";
-import type { ScrapeReading, ProcessFigures } from "./metrics-reading.ts";
+import type { ProcessFigures, ScrapeReading } from "./metrics-reading.ts";
 
 const WORKER = ["worker"] as const;
 const PROCESS = ["process"] as const;
 
 const ofWorkers =
-  (valueOf: (worker: WorkerMetrics) => number) =>
+  (figureOf: (worker: WorkerMetrics) => number) =>
   ({ snapshot }: ScrapeReading): [string, number][] =>
-    snapshot.workers.map((worker) => [String(worker.slot), valueOf(worker)]);
+    snapshot.workers.map((worker) => [String(worker.slot), figureOf(worker)]);
+
+/** What only a process has: none while the slot has no worker. */
+const ofLiving =
+  (figureOf: (worker: WorkerMetrics) => number) =>
+  ({ snapshot }: ScrapeReading): [string, number][] =>
+    snapshot.workers.filter(({ pid }) => pid > 0).map((worker) => [String(worker.slot), figureOf(worker)]);
 
 /** Several values of each worker, by one more label. */
 const ofWorkersBy =
-  (valuesOf: (worker: WorkerMetrics) => Readonly<Record<string, number>>) =>
+  (figuresOf: (worker: WorkerMetrics) => Readonly<Record<string, number>>) =>
   ({ snapshot }: ScrapeReading): [string, string, number][] =>
     snapshot.workers.flatMap((worker) =>
-      Object.entries(valuesOf(worker)).map(([key, value]): [string, string, number] => [
+      Object.entries(figuresOf(worker)).map(([key, value]): [string, string, number] => [
         String(worker.slot),
         key,
         value,
@@ -31,8 +37,8 @@ const ofProcesses =
       return value === undefined ? [] : [[figures.process, value]];
     });
 
-const each = <Value>(of: Readonly<Record<string, Value>>, valueOf: (value: Value) => number): Record<string, number> =>
-  Object.fromEntries(Object.entries(of).map(([key, value]) => [key, valueOf(value)]));
+const each = <Value>(of: Readonly<Record<string, Value>>, figureOf: (value: Value) => number): Record<string, number> =>
+  Object.fromEntries(Object.entries(of).map(([key, value]) => [key, figureOf(value)]));
 
 export const WORKER_FAMILIES: readonly Family[] = [
   counter(
@@ -51,13 +57,13 @@ export const WORKER_FAMILIES: readonly Family[] = [
     "oldest_request_seconds",
     "Age of the oldest request in flight",
     WORKER,
-    ofWorkers(({ oldestSeconds }) => oldestSeconds),
+    ofLiving(({ oldestSeconds }) => oldestSeconds),
   ),
   gauge(
     "worker_queue_length",
     "Tasks that wait for a thread",
     WORKER,
-    ofWorkers(({ waiting }) => waiting),
+    ofLiving(({ waiting }) => waiting),
   ),
   counter(
     "bytes_received_total",
@@ -111,7 +117,7 @@ export const WORKER_FAMILIES: readonly Family[] = [
     "heap_bytes",
     "Heap in use",
     WORKER,
-    ofWorkers(({ heapBytes }) => heapBytes),
+    ofLiving(({ heapBytes }) => heapBytes),
   ),
   counter(
     "worker_restarts_total",

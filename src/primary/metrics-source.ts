@@ -8,6 +8,7 @@ import type { AskedWorker } from "../admin/user-metrics.ts";
 import type { Logger } from "../base/log.ts";
 import type { ListenerConfig } from "../config/config.ts";
 import type { MetricsSnapshot } from "../control/metrics-snapshot.ts";
+import { WORKER_STATES } from "../control/status.ts";
 import { addon } from "../os/addon.ts";
 import { readListenLosses, readSocketCounts } from "../os/socket-counts.ts";
 import type { Primary } from "./primary.ts";
@@ -27,6 +28,8 @@ export interface MetricsParts {
   /** Lines of the log that nobody took in time, so far. */
   logLinesDropped(): number;
 }
+
+const LIVING = WORKER_STATES.filter((state) => state !== "dead");
 
 const udp = ({ address }: ListenerConfig): boolean => address.protocol === "udp";
 
@@ -91,7 +94,7 @@ export function openMetrics(primary: Primary, parts: MetricsParts): () => Promis
         healthy: health === "ok",
         ready: parts.ready(),
         connectionsMax: config.connections,
-        workers: snapshot.server.processes,
+        workers: Object.fromEntries(LIVING.map((state) => [state, snapshot.server.processes[state] ?? 0])),
       },
       processes: withDescriptors(counted, snapshot),
       queues: queuesOf(crew.slots, config.listeners),

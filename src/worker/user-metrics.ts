@@ -37,7 +37,9 @@ function loadedRegisters(): Register[] {
     if (!path.endsWith(ENTRY)) return [];
     const exported: unknown = module?.exports;
     const register = isObject(exported) ? exported.register : undefined;
-    return isObject(register) && typeof register.getMetricsAsJSON === "function" ? [register as unknown as Register] : [];
+    return isObject(register) && typeof register.getMetricsAsJSON === "function"
+      ? [register as unknown as Register]
+      : [];
   });
 }
 
@@ -46,7 +48,9 @@ function sampleOf(raw: unknown): UserSample {
   const number = Number(value);
   return {
     value: Number.isFinite(number) ? number : (String(number) as UserSample["value"]),
-    labels: Object.fromEntries(Object.entries(isObject(labels) ? labels : {}).map(([key, text]) => [key, String(text)])),
+    labels: Object.fromEntries(
+      Object.entries(isObject(labels) ? labels : {}).map(([key, text]) => [key, String(text)]),
+    ),
     ...(typeof metricName === "string" ? { metricName } : {}),
   };
 }
