@@ -16,6 +16,7 @@ import { type Deadlines, flushMsOf, msOf } from "./deadlines.ts";
 import { Flight } from "./flight.ts";
 import { type Gate, IN_FLIGHT_SHARES } from "./gate.ts";
 import type { PrefaceStage } from "./preface.ts";
+import type { Timing } from "./timing.ts";
 import type { Topics } from "./topics.ts";
 import type { Transport } from "./transport.ts";
 import type { Wheel } from "./wheel.ts";
@@ -34,6 +35,7 @@ export interface EndpointOptions {
   readonly alarm: Pick<Wheel, "schedule">;
   readonly memory: BufferMemory;
   readonly topics: Topics;
+  readonly timing: Timing;
   readonly limits: Limits;
   readonly timeouts: Timeouts;
   /** `timeouts.drain`: what a connection that has reached its age has for what is in flight, ms. */
@@ -67,6 +69,7 @@ export class Endpoint implements Deadlines {
   readonly alarm: Pick<Wheel, "schedule">;
   readonly memory: BufferMemory;
   readonly topics: Topics;
+  readonly timing: Timing;
   readonly row: Float64Array;
   readonly log: Logger;
   readonly gate: Gate;
@@ -126,6 +129,7 @@ export class Endpoint implements Deadlines {
     this.alarm = options.alarm;
     this.memory = options.memory;
     this.topics = options.topics;
+    this.timing = options.timing;
     this.row = options.row;
     this.log = options.log;
     this.gate = options.gate;
