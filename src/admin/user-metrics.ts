@@ -8,8 +8,10 @@ import { AggregatorRegistry, type Registry } from "prom-client";
 import type { UserMetric, UserMetricsAnswer, UserSample } from "../control/user-metrics.ts";
 import type { UserFigures } from "./metrics-reading.ts";
 
-/** Samples in all, of metrics that are told, and of processes that have gone. */
+/** Samples in all. */
 const SAMPLES_MAX = 10_000;
+/** Of them, those of processes that have gone. */
+const RETIRED_MAX = 5_000;
 /** Names that were warned of. */
 const WARNED_MAX = 100;
 
@@ -131,7 +133,10 @@ export class UserMetrics {
     for (const sample of metric.values) {
       const key = keyOf(sample);
       const before = retired.samples.get(key);
-      if (!before && this.#retiredSamples >= SAMPLES_MAX) continue;
+      if (!before && this.#retiredSamples >= RETIRED_MAX) {
+        this.#warnOnce(metric.name, "is not kept of workers that have gone: too many series");
+        continue;
+      }
       if (!before) this.#retiredSamples += 1;
       const value = Number(before?.value ?? 0) + Number(sample.value);
       retired.samples.set(key, { ...sample, value });
@@ -140,8 +145,12 @@ export class UserMetrics {
 
   #leaveOut(leftOut: Set<string>, name: string, why: string): void {
     leftOut.add(name);
+    this.#warnOnce(name, `is left out: ${why}`);
+  }
+
+  #warnOnce(name: string, what: string): void {
     if (this.#warned.has(name) || this.#warned.size >= WARNED_MAX) return;
     this.#warned.add(name);
-    this.#warn(`the metric ${name} of a service is left out: ${why}`);
+    this.#warn(`the metric ${name} of a service ${what}`);
   }
 }

@@ -9,16 +9,14 @@ export interface UserSample {
 }
 
 export const USER_METRIC_TYPES = ["counter", "gauge", "histogram", "summary"] as const;
-export type UserMetricType = (typeof USER_METRIC_TYPES)[number];
 
 export const AGGREGATORS = ["sum", "first", "min", "max", "average", "omit"] as const;
-export type Aggregator = (typeof AGGREGATORS)[number];
 
 export interface UserMetric {
   readonly name: string;
   readonly help: string;
-  readonly type: UserMetricType;
-  readonly aggregator: Aggregator;
+  readonly type: (typeof USER_METRIC_TYPES)[number];
+  readonly aggregator: (typeof AGGREGATORS)[number];
   readonly values: readonly UserSample[];
 }
 

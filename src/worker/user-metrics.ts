@@ -8,13 +8,11 @@ import { createRequire } from "node:module";
 import { sep } from "node:path";
 import {
   AGGREGATORS,
-  type Aggregator,
   USER_BYTES_MAX,
   USER_METRIC_TYPES,
   USER_SAMPLES_MAX,
   type UserMetric,
   type UserMetricsAnswer,
-  type UserMetricType,
   type UserSample,
 } from "../control/user-metrics.ts";
 
@@ -26,6 +24,9 @@ interface Register {
 /** Ours. */
 const RESERVED = /^headrace_/;
 const NAMED_MAX = 10;
+/** prom-client makes sure of it; one bad line would cost the whole scrape. */
+const METRIC_NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
+const LABEL_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
 const ENTRY = `${sep}node_modules${sep}prom-client${sep}index.js`;
 
 const { cache } = createRequire(import.meta.url);
@@ -55,12 +56,25 @@ function sampleOf(raw: unknown): UserSample {
   };
 }
 
+function isSound({ name, values }: UserMetric): boolean {
+  return (
+    METRIC_NAME.test(name) &&
+    values.every(
+      ({ labels, metricName = name }) =>
+        metricName.startsWith(name) &&
+        METRIC_NAME.test(metricName) &&
+        Object.keys(labels).every((label) => LABEL_NAME.test(label)),
+    )
+  );
+}
+
 function metricOf(raw: unknown): UserMetric | undefined {
   if (!isObject(raw) || typeof raw.name !== "string" || !Array.isArray(raw.values)) return undefined;
-  const type = USER_METRIC_TYPES.find((each) => each === raw.type) as UserMetricType | undefined;
+  const type = USER_METRIC_TYPES.find((each) => each === raw.type);
   if (!type) return undefined;
-  const aggregator: Aggregator = AGGREGATORS.find((each) => each === raw.aggregator) ?? "sum";
-  return { name: raw.name, help: String(raw.help), type, aggregator, values: raw.values.map(sampleOf) };
+  const aggregator = AGGREGATORS.find((each) => each === raw.aggregator) ?? "sum";
+  const metric = { name: raw.name, help: String(raw.help), type, aggregator, values: raw.values.map(sampleOf) };
+  return isSound(metric) ? metric : undefined;
 }
 
 /** What fits of `raw`, as prom-client's getMetricsAsJSON has it. */
