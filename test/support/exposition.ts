@@ -1,7 +1,7 @@
 /** Prometheus' text format, read strictly: every line has to be what the format knows, and no series be there twice. */
 import assert from "node:assert/strict";
 
-export interface ExposedFamily {
+interface ExposedFamily {
   readonly type: string;
   readonly help: string;
   /** By name with labels, as written. */

@@ -15,12 +15,12 @@ export const PROMETHEUS_FOLDER: string = join(packageRoot(), "deploy", "promethe
 const INTERVAL = "500ms";
 
 /** One series of an answer, at one moment. */
-export interface QuerySample {
+interface QuerySample {
   readonly metric: Readonly<Record<string, string>>;
   readonly value: readonly [number, string];
 }
 
-export interface RuleHealth {
+interface RuleHealth {
   readonly name: string;
   readonly health: string;
   readonly lastError?: string;
