@@ -28,7 +28,6 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** Of `Traffic`: what stands in the head of a block, and what in the rows. */
 const IN_HEAD = [
-  "accepted",
   "rejected",
   "bytesReceived",
   "bytesSent",
@@ -37,7 +36,8 @@ const IN_HEAD = [
   "bytesHeldIn",
   "bytesHeldOut",
 ] as const satisfies readonly (keyof Traffic & WorkerField)[];
-const IN_ROWS = ["requests", "shed", "late", "cancelled"] as const satisfies readonly (keyof Traffic & ListenerField)[];
+const IN_ROWS = ["accepted", "requests", "shed", "late", "cancelled"] as const satisfies readonly (keyof Traffic &
+  ListenerField)[];
 
 /** Who and what is counted at the moment. */
 export interface Counted {

@@ -21,7 +21,7 @@ const REQUESTS = LISTENER_FIELDS.indexOf("requests");
 
 /** How many are in the bucket of so many seconds, or above them all. */
 const bucket = (row: Float64Array, seconds: number): number => {
-  const index = DURATION_BUCKETS_S.findIndex((bound) => bound === seconds);
+  const index = (DURATION_BUCKETS_S as readonly number[]).indexOf(seconds);
   return row[LISTENER_DURATIONS + (index < 0 ? DURATION_BUCKETS - 1 : index)] as number;
 };
 const observed = (row: Float64Array): number =>
