@@ -32,15 +32,21 @@ export interface Prometheus {
   rules(): Promise<readonly RuleHealth[]>;
 }
 
-/** Writes the shipped configuration for `target` into `folder`. Returns its path. */
-export function writePrometheusConfig(folder: string, target: string): string {
+/** Whom it scrapes. */
+interface Scraped {
+  readonly target: string;
+  readonly token: string;
+}
+
+/** Writes the shipped configuration for a target into `folder`. Returns its path. */
+export function writePrometheusConfig(folder: string, { target, token }: Scraped): string {
   const config = parse(readFileSync(join(PROMETHEUS_FOLDER, "scrape.yml"), "utf8"));
-  const token = join(folder, "token");
-  writeFileSync(token, "a-token-of-this-test");
+  const credentials = join(folder, "token");
+  writeFileSync(credentials, token);
   Object.assign(config.global, { scrape_interval: INTERVAL, evaluation_interval: INTERVAL });
   const [scrape] = config.scrape_configs;
   Object.assign(scrape, { scrape_timeout: INTERVAL, static_configs: [{ targets: [target] }] });
-  scrape.authorization.credentials_file = token;
+  scrape.authorization.credentials_file = credentials;
   copyFileSync(join(PROMETHEUS_FOLDER, "alerts.yml"), join(folder, "alerts.yml"));
   const path = join(folder, "prometheus.yml");
   writeFileSync(path, stringify(config));
@@ -48,8 +54,8 @@ export function writePrometheusConfig(folder: string, target: string): string {
 }
 
 /** Runs it until the test ends. */
-export async function startPrometheus(t: TestContext, folder: string, target: string): Promise<Prometheus> {
-  const config = writePrometheusConfig(folder, target);
+export async function startPrometheus(t: TestContext, folder: string, scraped: Scraped): Promise<Prometheus> {
+  const config = writePrometheusConfig(folder, scraped);
   const data = join(folder, "data");
   mkdirSync(data);
   const address = `127.0.0.1:${await freePort()}`;

@@ -1,18 +1,19 @@
 /** A real Prometheus: what deploy/ has for it is right, and every query of the dashboard and the alerts finds its series. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { parse } from "yaml";
 import { packageRoot } from "#src/os/addon.js";
 import { Authority } from "../support/certificates.js";
 import { makeFolder } from "../support/folder.js";
-import { type MetricsRig, startMetricsRig } from "../support/metrics-rig.js";
 import { PROMETHEUS_FOLDER, type Prometheus, startPrometheus, writePrometheusConfig } from "../support/prometheus.js";
+import { startServer } from "../support/server.js";
 import { startTraffic } from "../support/steady-traffic.js";
 import { until } from "../support/until.js";
 
+const TOKEN = "a-token-that-is-long-enough";
 const RUNBOOK = "deploy/runbook/RUNBOOK.md";
 
 interface Panel {
@@ -39,23 +40,24 @@ const asked = (expression: string): string =>
 const promtool = (...args: string[]): string =>
   execFileSync("promtool", args, { cwd: PROMETHEUS_FOLDER, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 
-async function serve(t: TestContext, folder: string): Promise<MetricsRig> {
+/** Resolves with where its metrics are. */
+async function serve(t: TestContext, folder: string): Promise<string> {
   const { certificate, key } = new Authority(folder).issue({ name: "localhost" });
-  const rig = await startMetricsRig(
-    t,
-    {
-      workers: 2,
-      listeners: [
-        { name: "lines", address: "127.0.0.1:0", service: "echo-line" },
-        { name: "secure", address: "127.0.0.1:0", service: "echo-line", tls: { certificate, key } },
-        { name: "feed", address: "udp://127.0.0.1:0", service: "echo-udp" },
-      ],
-    },
-    folder,
-  );
-  const [lines = 0, secure = 0, udp = 0] = rig.ports;
+  const config = {
+    workers: 2,
+    admin: { address: "127.0.0.1:0", token: TOKEN },
+    listeners: [
+      { name: "lines", address: "127.0.0.1:0", service: "echo-line" },
+      { name: "secure", address: "127.0.0.1:0", service: "echo-line", tls: { certificate, key } },
+      { name: "feed", address: "udp://127.0.0.1:0", service: "echo-udp" },
+    ],
+  };
+  writeFileSync(join(folder, "server.json"), JSON.stringify(config));
+  const server = startServer(t, ["--config", join(folder, "server.json")]);
+  const [lines = 0, secure = 0, udp = 0] = await server.ready();
   startTraffic(t, { lines, secure, udp });
-  return rig;
+  const { admin } = await server.logged("ready", ({ msg }) => msg === "ready");
+  return (admin as { address: string }).address;
 }
 
 async function hasData(prometheus: Prometheus, expression: string): Promise<boolean> {
@@ -65,7 +67,10 @@ async function hasData(prometheus: Prometheus, expression: string): Promise<bool
 
 test("promtool finds nothing wrong; each alert fires when it should and only then", (t) => {
   const folder = makeFolder(t);
-  assert.match(promtool("check", "config", writePrometheusConfig(folder, "127.0.0.1:9900")), /SUCCESS/);
+  assert.match(
+    promtool("check", "config", writePrometheusConfig(folder, { target: "127.0.0.1:9900", token: TOKEN })),
+    /SUCCESS/,
+  );
   assert.match(promtool("check", "rules", "alerts.yml"), new RegExp(`SUCCESS: ${alerts.length} rules`));
   assert.match(promtool("test", "rules", "alerts.test.yml"), /SUCCESS/);
   const tested = parse(readFileSync(join(PROMETHEUS_FOLDER, "alerts.test.yml"), "utf8")).tests as {
@@ -87,8 +92,7 @@ test("each alert names its page of the runbook", () => {
 
 test("every query of dashboard and alerts, asked of a Prometheus that scrapes a server", async (t) => {
   const folder = makeFolder(t);
-  const { target } = await serve(t, folder);
-  const prometheus = await startPrometheus(t, folder, target);
+  const prometheus = await startPrometheus(t, folder, { target: await serve(t, folder), token: TOKEN });
   await until("it scrapes", async () => (await prometheus.query('up{job="headrace"} == 1')).length === 1);
 
   const queries = dashboard.panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => ({ title, expr })));
