@@ -10,6 +10,7 @@ import {
   SOCKET_KINDS,
   TASK_KINDS,
   TIMEOUT_KINDS,
+  V8_KINDS,
 } from "../config/bounds.ts";
 import type { Config, TlsConfig } from "../config/config.ts";
 import { resolveSettings } from "../config/resolve.ts";
@@ -49,6 +50,12 @@ function shownTls({ certificates, ca, ...options }: TlsConfig): object {
     ...(ca ? { ca: ca.path } : {}),
     ...options,
   };
+}
+
+/** What was set; for the rest V8 decides. */
+function shownV8({ flags, ...sizes }: Config["v8"]): { v8?: object } {
+  const shown = { ...written(sizes, V8_KINDS), ...(flags ? { flags } : {}) };
+  return Object.keys(shown).length === 0 ? {} : { v8: shown };
 }
 
 /** One thread of each pool is enough to see that its module can be loaded. */
@@ -94,7 +101,8 @@ export async function showEffective(config: Config): Promise<string> {
     ...shownLists(config.admission),
     tasks: written({ ...DEFAULT_TASKS, ...config.tasks }, TASK_KINDS),
     shed: written(config.shed, SHED_KINDS),
-    log: { level: config.logLevel },
+    log: { level: config.logLevel, ...(config.logFile === undefined ? {} : { file: config.logFile }) },
+    ...shownV8(config.v8),
     ...(config.control === undefined ? {} : { control: config.control }),
     ...(config.pidFile === undefined ? {} : { pidFile: config.pidFile }),
     listeners,

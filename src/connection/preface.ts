@@ -4,7 +4,8 @@
  * preface ends once: by becoming a ServedConnection, which then owns the slot, or with a reason, which is counted as a
  * connection's is. It holds no place in a drain: it goes on until it is through or late, and is not moved.
  */
-import { type CloseReason, reasonIndex } from "../base/reasons.ts";
+import { DEBUG_LEVEL } from "../base/log.ts";
+import { type CloseReason, isPeerFault, reasonIndex } from "../base/reasons.ts";
 import type { Held } from "../codec/held.ts";
 import { isPeerReset, type SlotOwner } from "../engine/engine.ts";
 import { COUNTER, TICK_MS } from "../engine/layout.ts";
@@ -59,6 +60,8 @@ export class Preface implements SlotOwner {
   /** Bytes that had been read when its time was up; -1 before. */
   #receivedWhenDue = -1;
   #peerEnded = false;
+  /** Clock, ms. */
+  #begunAt = 0;
   #open = true;
 
   /** `stages`: at least one. */
@@ -90,13 +93,25 @@ export class Preface implements SlotOwner {
   /** Ends it. RST unless `how` says otherwise: where nothing was sent, nothing can be lost. */
   end(reason: CloseReason, how: "close" | "reset" = "reset"): void {
     if (!this.#open) return;
-    const { row, log, transport } = this.endpoint;
+    const { row, log, faults } = this.endpoint;
     row[LISTENER_CLOSED + reasonIndex(reason)] = (row[LISTENER_CLOSED + reasonIndex(reason)] as number) + 1;
-    if (log.isLevelEnabled("debug")) {
-      const remote = transport.peer(this.slot, this.generation);
-      log.debug({ reason, remote }, "connection closed before it was served");
-    }
+    if (log.levelVal <= DEBUG_LEVEL) this.#logEnd(reason);
+    if (isPeerFault(reason)) faults.note(reason, this);
     this.#leave(how);
+  }
+
+  get remote(): { readonly host: string; readonly port: number } {
+    return this.endpoint.transport.peer(this.slot, this.generation);
+  }
+
+  #logEnd(reason: CloseReason): void {
+    const { counters, now } = this.endpoint.transport;
+    const bytesReceived = counters[this.slot * COUNTER.words + COUNTER.received];
+    const durationMs = Math.max(0, Math.floor(now - this.#begunAt));
+    this.endpoint.log.debug(
+      { reason, remote: this.remote, durationMs, bytesReceived },
+      "connection closed before it was served",
+    );
   }
 
   /** There is no place for it, or for the client that was named. Counted already. */
@@ -108,6 +123,7 @@ export class Preface implements SlotOwner {
 
   onOpen(): void {
     this.#count(1);
+    this.#begunAt = this.endpoint.transport.now;
     this.#begin(NOTHING);
   }
 

@@ -42,6 +42,7 @@ export const WORKER_FIELDS = [
   "published",
   "dropped",
   "waiting",
+  "logDropped",
 ] as const;
 
 /** Per listener, after the head; the close reasons follow in their order. */

@@ -27,7 +27,7 @@ const NOW_NONE = { open: 0, bytesHeldIn: 0, bytesHeldOut: 0 } as const;
 const NONE: Traffic = {
   ...NOW_NONE,
   ...{ accepted: 0, rejected: 0, requests: 0, shed: 0, bytesReceived: 0, bytesSent: 0, published: 0, dropped: 0 },
-  ...{ late: 0, cancelled: 0 },
+  ...{ late: 0, cancelled: 0, logDropped: 0 },
 };
 
 function add(into: Mutable<Traffic>, from: Traffic): void {
@@ -79,6 +79,7 @@ export class Figures {
       bytesSent: block.get("bytesSent"),
       published: block.get("published"),
       dropped: block.get("dropped"),
+      logDropped: block.get("logDropped"),
       bytesHeldIn: block.get("bytesHeldIn"),
       bytesHeldOut: block.get("bytesHeldOut"),
     };

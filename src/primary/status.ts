@@ -56,6 +56,7 @@ export async function serverStatus(
       ...usage.get(pid),
     }),
   );
+  const totals = crew.figures.totals();
   return {
     pid: process.pid,
     version,
@@ -75,7 +76,8 @@ export async function serverStatus(
     workers,
     draining: drainingOf(primary, predecessor()),
     totals: {
-      ...crew.figures.totals(),
+      ...totals,
+      logDropped: totals.logDropped + primary.logDropped,
       restarts: workers.reduce((total, { restarts }) => total + restarts, 0),
     },
     closes: crew.figures.closes(),

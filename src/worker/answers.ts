@@ -14,8 +14,9 @@ type Answers = {
 };
 
 const ANSWERS: Answers = {
-  logLevel: ({ log }, { level }) => {
+  logLevel: ({ log, server }, { level }) => {
     log.level = level;
+    server.setLogLevel(level);
     return { level };
   },
 };
