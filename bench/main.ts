@@ -5,7 +5,8 @@
  * promised), report.ts. peers.ts and server.ts start the servers, generator.ts the load, process/ reads /proc.
  * handover/ is a comparison of another kind: what clients see while a server changes. reject/ is about headrace alone,
  * and overload/ compares it with itself: asked for more than it can do, with shedding and without. client/ is about its
- * clients: calls through their pool, and with a connection each. udp/ is about datagrams.
+ * clients: calls through their pool, and with a connection each. udp/ is about datagrams, gc/ about the
+ * collector of a service that makes many objects.
  *
  * Exit codes: 0 all runs were sound (whatever the verdicts), 1 some were not, 2 usage.
  */
@@ -13,6 +14,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CLIENT_USAGE, measureClient, parseClientBench } from "./client/client.ts";
 import type { SuiteName } from "./figures.ts";
+import { GC_USAGE, measureGc, parseGc } from "./gc/gc.ts";
 import { type Bench, loadArguments } from "./generator.ts";
 import { HANDOVER_USAGE, type HandoverSuite, isHandoverSuite, parseHandover } from "./handover/options.ts";
 import { runSuite } from "./handover/suite.ts";
@@ -210,6 +212,21 @@ async function runClient(args: readonly string[]): Promise<boolean> {
   return sound;
 }
 
+async function runGc(args: readonly string[]): Promise<boolean> {
+  const options = parseGc(args);
+  if (options === undefined) {
+    print(GC_USAGE);
+    return true;
+  }
+  const machine = readMachine();
+  pinSelf(machine);
+  print(`# headrace ${headraceVersion()}, gc, ${new Date().toISOString()}\n`);
+  print(`${describeFacts(machine.facts)}\n`);
+  const { text, sound } = await measureGc(options, machine, progress);
+  print(text);
+  return sound;
+}
+
 async function runUdp(args: readonly string[]): Promise<boolean> {
   const options = parseUdp(args);
   if (options === undefined) {
@@ -235,6 +252,8 @@ try {
     process.exitCode = (await runUdp(others)) ? 0 : 1;
   } else if (word === "overload") {
     process.exitCode = (await runOverload(others)) ? 0 : 1;
+  } else if (word === "gc") {
+    process.exitCode = (await runGc(others)) ? 0 : 1;
   } else if (word === "client") {
     process.exitCode = (await runClient(others)) ? 0 : 1;
   } else {
@@ -244,7 +263,12 @@ try {
   }
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
-  const own: Readonly<Record<string, string>> = { overload: OVERLOAD_USAGE, client: CLIENT_USAGE, udp: UDP_USAGE };
+  const own: Readonly<Record<string, string>> = {
+    overload: OVERLOAD_USAGE,
+    client: CLIENT_USAGE,
+    gc: GC_USAGE,
+    udp: UDP_USAGE,
+  };
   const usage = isHandoverSuite(word) ? HANDOVER_USAGE : (own[word ?? ""] ?? USAGE);
   progress(`${error.message}\n\n${usage}`);
   process.exitCode = 2;
