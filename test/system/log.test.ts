@@ -17,7 +17,7 @@ export default defineService({
 });`;
 
 /** A server that logs to a file of its own. */
-async function startWithFile(t: TestContext, more = "", service = "echo-line") {
+async function startWithFile(t: TestContext, more = "", service = "echo-line", env: NodeJS.ProcessEnv = {}) {
   const folder = makeFolder(t);
   const file = join(folder, "h.log");
   const config = join(folder, "c.yaml");
@@ -27,7 +27,7 @@ async function startWithFile(t: TestContext, more = "", service = "echo-line") {
       `log: { level: debug, file: h.log }\nlisteners: [{ name: lines, address: "127.0.0.1:0", service: ${service} }]\n${text}\n`,
     );
   write();
-  const server = startServer(t, ["--config", config]);
+  const server = startServer(t, ["--config", config], { env });
   const linesOf = (path: string): LogLine[] =>
     existsSync(path)
       ? readFileSync(path, "utf8")
@@ -213,4 +213,50 @@ test("nobody reads the log: requests are answered as ever, memory stays, and wha
   const { totals } = await server.status();
   assert.ok(totals.logDropped > 10_000, `${totals.logDropped} lines`);
   assert.match((await server.command("status")).stdout, /^log: \d+ lines dropped$/m);
+});
+
+/** Its replies come once the file `go` is there. */
+const PATIENT = `
+import { existsSync } from "node:fs";
+export default defineService({
+  codec: line(),
+  onMessage: (message) => new Promise((resolve) => {
+    const timer = setInterval(() => {
+      if (!existsSync(process.env.TEST_GO)) return;
+      clearInterval(timer);
+      resolve(message);
+    }, 5);
+  }),
+});`;
+
+test("after an upgrade both generations go on in the new file", async (t) => {
+  const services = makeFolder(t);
+  const go = join(services, "go");
+  const more = "workers: 1\ntimeouts: { prove: 100ms }";
+  const path = writeService(services, PATIENT);
+  const { server, file, linesOf, port } = await startWithFile(t, more, path, { TEST_GO: go });
+  const before = await openClient(t, port);
+  before.send("old");
+  await until("its request is under way", async () => (await server.status()).totals.requests === 1);
+  const upgraded = await server.command("upgrade", "--wait");
+  assert.equal(upgraded.code, 0, upgraded.stderr);
+  const { pid, draining } = await server.status();
+  assert.notEqual(pid, server.pid);
+  assert.equal(draining.length, 1, "the old generation waits for its request");
+  const after = await openClient(t, port);
+  after.send("new");
+  renameSync(file, `${file}.1`);
+  process.kill(pid, "SIGUSR1");
+  const reopened = (): number => linesOf(file).filter(({ msg }) => msg === "the log file was reopened").length;
+  await until("both primaries have reopened it", () => reopened() === 2);
+  const pids = new Set(linesOf(file).map((line) => line.pid));
+  assert.ok(pids.has(server.pid) && pids.has(pid));
+  writeFileSync(go, "");
+  assert.deepEqual([await before.line(), await after.line()], ["old", "new"]);
+  for (const client of [before, after]) client.socket.end();
+  await server.exit();
+  assert.ok(
+    linesOf(file).some((line) => line.pid === server.pid && line.msg === "left to the next generation"),
+    "the old generation's last word",
+  );
 });
