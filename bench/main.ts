@@ -5,8 +5,9 @@
  * promised), report.ts. peers.ts and server.ts start the servers, generator.ts the load, process/ reads /proc.
  * handover/ is a comparison of another kind: what clients see while a server changes. reject/ is about headrace alone,
  * and overload/ compares it with itself: asked for more than it can do, with shedding and without. client/ is about its
- * clients: calls through their pool, and with a connection each. udp/ is about datagrams. soak/ leaves a server under
- * all of it at once, for as long as one likes.
+ * clients: calls through their pool, and with a connection each. udp/ is about datagrams, gc/ about the
+ * collector of a service that makes many objects. soak/ leaves a server under all of it at once, for as long as one
+ * likes.
  *
  * Exit codes: 0 all runs were sound (whatever the verdicts), 1 some were not, 2 usage.
  */
@@ -14,6 +15,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CLIENT_USAGE, measureClient, parseClientBench } from "./client/client.ts";
 import type { SuiteName } from "./figures.ts";
+import { GC_USAGE, measureGc, parseGc } from "./gc/gc.ts";
 import { type Bench, loadArguments } from "./generator.ts";
 import { HANDOVER_USAGE, type HandoverSuite, parseHandover } from "./handover/options.ts";
 import { runSuite } from "./handover/suite.ts";
@@ -179,6 +181,7 @@ const OWN_SUITES: Readonly<Record<string, OwnSuite<unknown>>> = {
   respawn: handover("respawn"),
   reject: own({ usage: REJECT_USAGE, parse: parseReject, measure: measureReject }),
   overload: own({ usage: OVERLOAD_USAGE, parse: parseOverload, measure: measureOverload }),
+  gc: own({ usage: GC_USAGE, parse: parseGc, measure: measureGc }),
   client: own({ usage: CLIENT_USAGE, parse: parseClientBench, measure: measureClient }),
   udp: own({ usage: UDP_USAGE, parse: parseUdp, measure: measureUdp }),
   soak: own({ usage: SOAK_USAGE, parse: parseSoak, measure: measureSoak }),

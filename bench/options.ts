@@ -42,6 +42,7 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [tls] [opti
   (none)   all but tls
 
   client: calls through a client's pool; "npm run bench -- client --help"
+  gc: what v8.semiSpace does; "npm run bench -- gc --help"
   overload: goodput and latency past capacity; "npm run bench -- overload --help"
   udp: datagrams beside C and node:dgram; "npm run bench -- udp --help"
   handover, migrate, respawn: what clients see while a server changes; "npm run bench -- handover --help"

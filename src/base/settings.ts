@@ -80,6 +80,16 @@ export interface Timeouts {
   handshake: Deadline;
 }
 
+/** How V8 runs in each worker. What is not set is V8's own choice. */
+export interface V8Settings {
+  /** Of one half of the young generation at most, bytes: whole MiB. */
+  semiSpace: number;
+  /** Of the old generation at most, bytes: whole MiB. */
+  oldSpace: number;
+  /** Further flags of V8's, each as on a command line. */
+  flags: readonly string[];
+}
+
 export interface SocketOptions {
   /** TCP_NODELAY. */
   noDelay: boolean;

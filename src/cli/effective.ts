@@ -10,6 +10,7 @@ import {
   SOCKET_KINDS,
   TASK_KINDS,
   TIMEOUT_KINDS,
+  V8_KINDS,
 } from "../config/bounds.ts";
 import type { AdminConfig, Config, TlsConfig } from "../config/config.ts";
 import { resolveSettings } from "../config/resolve.ts";
@@ -61,6 +62,12 @@ function shownTls({ certificates, ca, ...options }: TlsConfig): object {
   };
 }
 
+/** What was set; for the rest V8 decides. */
+function shownV8({ flags, ...sizes }: Config["v8"]): { v8?: object } {
+  const shown = { ...written(sizes, V8_KINDS), ...(flags ? { flags } : {}) };
+  return Object.keys(shown).length === 0 ? {} : { v8: shown };
+}
+
 /** One thread of each pool is enough to see that its module can be loaded. */
 async function tryPools(service: ListenerService, config: Config): Promise<void> {
   const pools = poolsOf([{ service }]);
@@ -104,8 +111,9 @@ export async function showEffective(config: Config): Promise<string> {
     ...shownLists(config.admission),
     tasks: written({ ...DEFAULT_TASKS, ...config.tasks }, TASK_KINDS),
     shed: written(config.shed, SHED_KINDS),
-    log: { level: config.logLevel },
     ...(config.admin ? { admin: shownAdmin(config.admin) } : {}),
+    log: { level: config.logLevel, ...(config.logFile === undefined ? {} : { file: config.logFile }) },
+    ...shownV8(config.v8),
     ...(config.control === undefined ? {} : { control: config.control }),
     ...(config.pidFile === undefined ? {} : { pidFile: config.pidFile }),
     listeners,

@@ -139,6 +139,7 @@ export function showStatus(status: ServerStatus): string {
       `${showBytes(totals.bytesReceived)} received, ${showBytes(totals.bytesSent)} sent, ` +
       `${showBytes(totals.bytesHeldIn)} held in, ${showBytes(totals.bytesHeldOut)} held out, ${totals.restarts} restarts`,
     ...(totals.late + totals.cancelled > 0 ? [`requests: ${totals.late} late, ${totals.cancelled} cancelled`] : []),
+    ...(totals.logDropped > 0 ? [`log: ${totals.logDropped} lines dropped`] : []),
     ...(totals.published > 0 ? [`topics: ${totals.published} published, ${totals.dropped} dropped`] : []),
     ...ofDatagrams(status),
     `closed: ${closed || "none yet"}`,

@@ -15,6 +15,7 @@ import type {
   Tasks,
   Timeouts,
   TlsDefaults,
+  V8Settings,
 } from "../base/settings.ts";
 import type { Place } from "./finding.ts";
 
@@ -129,6 +130,10 @@ export interface Config {
   readonly logLevel: LogLevel;
   /** Absent: there is no admin server. */
   readonly admin?: AdminConfig;
+  /** Absolute path of the log file; absent: stdout. */
+  readonly logFile?: string;
+  /** Only what the user set. */
+  readonly v8: Readonly<Partial<V8Settings>>;
   /** Absolute path of the control socket; absent: the runtime directory decides. */
   readonly control?: string;
   /** Absolute path of the file that holds the primary's pid; absent: there is none. */

@@ -14,6 +14,7 @@ import type {
   SocketOptions,
   Tasks,
   Timeouts,
+  V8Settings,
 } from "../base/settings.ts";
 
 /**
@@ -90,6 +91,9 @@ const PROXY_PROTOCOL: Effects<ProxyProtocol> = { trust: "live", required: "live"
 /** A pool's threads are made with it. */
 const TASKS: Effects<Tasks> = { threads: "workers", queue: "live" };
 
+/** They are a process's from its start. */
+const V8: Effects<V8Settings> = { semiSpace: "workers", oldSpace: "workers", flags: "workers" };
+
 const SHED: Effects<Shed> = { queueDelay: "live", loopDelay: "live", memory: "live" };
 
 /** Set on the listening sockets that are there: connections accepted from then on inherit them (tcp(7)). */
@@ -141,6 +145,8 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   "admin.token": "live",
   "admin.hosts": "live",
   "admin.profiles": "live",
+  "log.file": "restart",
+  ...grouped("v8", V8),
   control: "restart",
   pidFile: "restart",
 };

@@ -7,6 +7,7 @@ import { CIDRS_MAX, parseCidr } from "./cidr.ts";
 import { nearest } from "./nearest.ts";
 import { shown } from "./shown.ts";
 import { COUNT, type Unit } from "./units.ts";
+import { V8_FLAGS_ALLOWED, v8FlagsProblem } from "./v8-flags.ts";
 
 /** A value that is refused, and why. */
 export class Wrong {
@@ -138,6 +139,19 @@ export const SOME_CIDRS: Kind<readonly string[]> = {
     const list = CIDRS.read(given);
     return !(list instanceof Wrong) && list.length === 0 ? new Wrong("the list is empty", CIDRS_ALLOWED) : list;
   },
+};
+
+/** Flags of V8's; in a variable, with spaces between them. */
+export const V8_FLAGS: Kind<readonly string[]> = {
+  allowed: V8_FLAGS_ALLOWED,
+  json: { type: "array", items: { type: "string" } },
+  read(given) {
+    const list = typeof given === "string" ? given.split(" ").filter((flag) => flag !== "") : given;
+    if (!Array.isArray(list)) return new Wrong(`${shown(given)} is not a list`, V8_FLAGS_ALLOWED);
+    const problem = v8FlagsProblem(list);
+    return problem === undefined ? (list as string[]) : new Wrong(problem, V8_FLAGS_ALLOWED);
+  },
+  write: (value) => value.join(" "),
 };
 
 /** Text that `pattern` accepts; `allowed` says the pattern in words. */

@@ -64,6 +64,12 @@ function pidFileOf(reads: readonly Read[]): { pidFile?: string } {
   return last?.input.pidFile === undefined ? {} : { pidFile: absolutePath(last.source.folder, last.input.pidFile) };
 }
 
+function logFileOf(reads: readonly Read[]): { logFile?: string } {
+  const last = reads.findLast(({ input }) => input.log?.file !== undefined);
+  const file = last?.input.log?.file;
+  return last === undefined || file === undefined ? {} : { logFile: absolutePath(last.source.folder, file) };
+}
+
 /** Of the server: what the sources set, in their order, over the defaults. */
 function clientsOf(reads: readonly Read[]): ClientLimits {
   const limits = Object.assign({}, DEFAULT_LIMITS, ...reads.map(({ input }) => input.limits)) as typeof DEFAULT_LIMITS;
@@ -115,6 +121,8 @@ export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
     shed: Object.assign({ ...DEFAULT_SHED }, ...reads.map(({ input }) => input.shed)),
     logLevel: last(({ log }) => log?.level) ?? DEFAULT_LOG_LEVEL,
     ...adminOf(reads, { builtIn, listeners }, findings),
+    ...logFileOf(reads),
+    v8: Object.assign({}, ...reads.map(({ input }) => input.v8)),
     ...controlOf(reads, findings),
     ...pidFileOf(reads),
     source: fromFile.source.name,

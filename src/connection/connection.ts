@@ -6,8 +6,8 @@
  */
 
 import { DeadlineExceeded, HeadraceError, RequestCancelled, ServerBusy } from "../base/errors.ts";
-import type { Logger } from "../base/log.ts";
-import { type CloseReason, reasonIndex } from "../base/reasons.ts";
+import { DEBUG_LEVEL, type Logger } from "../base/log.ts";
+import { type CloseReason, isPeerFault, reasonIndex } from "../base/reasons.ts";
 import { isThenable } from "../base/thenable.ts";
 import { INVALID, NEED_MORE } from "../codec/codec.ts";
 import { Held } from "../codec/held.ts";
@@ -507,10 +507,14 @@ export class ServedConnection<State = unknown, Out = unknown>
     return true;
   }
 
-  /** The endpoint's settings have changed: a deadline may have become shorter, and the log's level another. */
+  /** The endpoint's settings have changed: a deadline may have become shorter. */
   reconfigured(): void {
-    if (this.#extras?.log) this.#extras.log.level = this.endpoint.log.level;
     this.#lookAgain();
+  }
+
+  /** The endpoint's log has another level. */
+  followLogLevel(): void {
+    if (this.#extras?.log) this.#extras.log.level = this.endpoint.log.level;
   }
 
   /** A deadline may fall due earlier than the wheel would look. */
@@ -1375,9 +1379,10 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   #end(reason: CloseReason, how: "close" | "reset"): void {
     if (this.closed) return;
-    const { transport, log } = this.endpoint;
+    const { transport, log, faults } = this.endpoint;
     const { flushMs } = this.#deadlines;
-    if (log.isLevelEnabled("debug")) this.log.debug({ reason, remote: this.remote }, "connection closed");
+    if (log.levelVal <= DEBUG_LEVEL) this.#logClose(reason);
+    if (isPeerFault(reason)) faults.note(reason, this);
     this.#note(reason);
     if (how === "reset") transport.reset(this.#slot, this.#generation);
     else transport.close(this.#slot, this.#generation, flushMs);
@@ -1399,6 +1404,23 @@ export class ServedConnection<State = unknown, Out = unknown>
       sent: counters[at + COUNTER.sent] as number,
     };
     closes.note(closing, this.#slot, this.#generation);
+  }
+
+  #logClose(reason: CloseReason): void {
+    const { counters, now } = this.endpoint.transport;
+    const at = this.#slot * COUNTER.words;
+    const proxied = this.#extras?.origin?.peer ? { peer: this.peer } : {};
+    const told = {
+      connection: this.id,
+      reason,
+      remote: this.remote,
+      ...proxied,
+      // The clock is coarse, and the lot of its age stands below the point.
+      durationMs: Math.max(0, Math.floor(now) - Math.floor(this.#openedAt)),
+      bytesReceived: counters[at + COUNTER.received],
+      bytesSent: counters[at + COUNTER.sent],
+    };
+    this.endpoint.log.debug(told, "connection closed");
   }
 
   /** The rest of the end, when the engine has the slot back. */

@@ -14,6 +14,7 @@ import { type Priority, RANK } from "../tasks/queue.ts";
 import type { BufferMemory } from "./buffer-memory.ts";
 import type { ServedConnection } from "./connection.ts";
 import { type Deadlines, flushMsOf, msOf } from "./deadlines.ts";
+import { FaultLog } from "./fault-log.ts";
 import { Flight } from "./flight.ts";
 import { type Gate, IN_FLIGHT_SHARES } from "./gate.ts";
 import type { PrefaceStage } from "./preface.ts";
@@ -83,6 +84,7 @@ export class Endpoint implements Deadlines {
   readonly timing: Timing;
   readonly row: Float64Array;
   readonly log: Logger;
+  readonly faults: FaultLog;
   readonly gate: Gate;
   readonly pools: readonly TaskPool[];
   limits!: Limits;
@@ -146,6 +148,7 @@ export class Endpoint implements Deadlines {
     this.timing = options.timing;
     this.row = options.row;
     this.log = options.log;
+    this.faults = new FaultLog(options.log);
     this.gate = options.gate;
     this.pools = service.pools as unknown as readonly TaskPool[];
     this.idPrefix = options.idPrefix;

@@ -32,6 +32,8 @@ export interface Traffic {
   readonly published: number;
   /** Messages of topics that did not get to a subscriber that was too slow, or to a whole worker. */
   readonly dropped: number;
+  /** Lines that could not be logged: nobody read them, or the disk was full. */
+  readonly logDropped: number;
 }
 
 /** Of a listener for datagrams. What was not handed to the service, or not sent, is counted by reason. */

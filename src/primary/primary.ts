@@ -14,8 +14,8 @@
  */
 import { formatAddress } from "../base/address.ts";
 import { HeadraceError, messageOf } from "../base/errors.ts";
-import type { Logger } from "../base/log.ts";
-import { MAX_WORKERS } from "../base/settings.ts";
+import { droppedLines, type Logger, reopenLog } from "../base/log.ts";
+import { type LogLevel, MAX_WORKERS } from "../base/settings.ts";
 import type { TlsSecrets } from "../base/tls-material.ts";
 import { within } from "../base/within.ts";
 import type { Config } from "../config/config.ts";
@@ -26,6 +26,7 @@ import type { Certificates } from "./certificates.ts";
 import { Crew, DRAIN_GRACE_MS } from "./crew.ts";
 import { watchHangs } from "./hang.ts";
 import { whenLate } from "./late.ts";
+import { LogLevels } from "./log-level.ts";
 import type { Origin } from "./origin.ts";
 import { reload } from "./reload.ts";
 import { checkRoom, grow, shrink } from "./scale.ts";
@@ -83,6 +84,7 @@ export class Primary {
   readonly #options: PrimaryOptions;
   readonly #log: Logger;
   readonly #supervision: Supervision;
+  readonly #logLevels: LogLevels;
   #config: Config;
   #configVersion = 1;
   #state: PrimaryState = "starting";
@@ -104,6 +106,7 @@ export class Primary {
     this.#log = log;
     const secretsOf = (of: Config): TlsSecrets => certificates.secretsOf(of);
     this.crew = new Crew({ ...origin, secretsOf, log, pretty, onExit: (...end) => this.#onExit(...end) });
+    this.#logLevels = new LogLevels(this.crew, log);
     this.#supervision = new Supervision({
       crew: this.crew,
       log,
@@ -122,6 +125,31 @@ export class Primary {
   /** `degraded`: no worker accepts. */
   get health(): Health {
     return this.#supervision.health;
+  }
+
+  /** Lines of its own that it could not log. */
+  get logDropped(): number {
+    return droppedLines(this.#log);
+  }
+
+  get logLevel(): LogLevel {
+    return this.#logLevels.level;
+  }
+
+  /**
+   * Logs from this level on, here and in every worker, until a reload brings the configuration's again. Resolves when
+   * the workers have it; says how many do.
+   */
+  setLogLevel(level: LogLevel): Promise<{ readonly level: LogLevel; readonly workers: number }> {
+    return this.#logLevels.set(level);
+  }
+
+  /** USR1: the log file has another name now. Throws why it cannot be opened anew; then nothing changes. */
+  reopenLogs(): void {
+    const { logFile } = this.#config;
+    if (logFile === undefined) return;
+    reopenLog(this.#log, logFile);
+    this.crew.reopenLogs();
   }
 
   get config(): Config {
@@ -243,12 +271,13 @@ export class Primary {
       if (scaled && after.workers > from) await this.#scaleTo(after.workers).catch(undo);
       const reloading = reload({ crew, log: this.#log, before, after, replace, onStep });
       const { replaced, moved, kept, live } = await reloading.catch(async (error) => {
+        await this.#logLevels.again();
         if (crew.wanted > from && !crew.closed) await this.#scaleTo(from);
         return undo(error);
       });
       this.#config = after;
       this.#configVersion += 1;
-      this.#log.level = after.logLevel;
+      await this.#logLevels.configured(after.logLevel);
       await admin?.commit();
       if (scaled && after.workers < crew.wanted) await this.#scaleTo(after.workers);
       const done = replaced === 0 ? `${many(live, "option")} changed in place` : `${many(replaced, "worker")} replaced`;

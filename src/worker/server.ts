@@ -4,7 +4,7 @@
  */
 import type { Logger } from "../base/log.ts";
 import type { CloseReason } from "../base/reasons.ts";
-import { DEFAULT_SERVER_LIMITS } from "../base/settings.ts";
+import { DEFAULT_SERVER_LIMITS, type LogLevel } from "../base/settings.ts";
 import type { TlsSecrets } from "../base/tls-material.ts";
 import { within } from "../base/within.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
@@ -136,6 +136,8 @@ export interface WorkerServer {
   unlist(listener: number): void;
   /** Takes over limits and timeouts. Throws, and changes nothing, when a service's own do not fit them. */
   configure(config: Config, secrets?: TlsSecrets): void;
+  /** Of everything that its services and connections log. */
+  setLogLevel(level: LogLevel): void;
   /** Newcomers get these certificates. Throws, and changes nothing, when they cannot be used. */
   secure(secrets: TlsSecrets): void;
   /**
@@ -321,6 +323,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     };
   }
   applyAdmission(engine, admission, options.config, prepared);
+  engine.onTick(() => {
+    for (const { faults } of endpoints) faults.look(engine.now);
+  });
   const rejections = new RejectionLog(block, log);
   engine.onTick(() => rejections.look(engine.now));
 
@@ -399,9 +404,6 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     for (const [index, { settings, config: listener }] of changed.entries()) {
       const place = places[index];
       place?.configure({ ...settings, drainMs: config.drainMs, coalesce: listener.socket.coalesce });
-      const log = place instanceof DatagramListener ? place.endpoint.log : place?.log;
-      // A child logger keeps the level it was made with.
-      if (log) log.level = config.logLevel;
     }
     current = changed;
     secrets = given;
@@ -411,7 +413,17 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     memory.limit(config.bufferMemory);
     configurePools(pools, config);
     shedding.configure(config.shed);
+    setLogLevel(config.logLevel);
     for (const connection of connections()) connection.reconfigured();
+  }
+
+  /** A child logger keeps the level it was made with, so each is told. */
+  function setLogLevel(level: LogLevel): void {
+    for (const place of places) {
+      const own = place instanceof DatagramListener ? place.endpoint.log : place.log;
+      own.level = level;
+    }
+    for (const connection of connections()) connection.followLogLevel();
   }
 
   const transit = { connections: 0 };
@@ -478,6 +490,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     refuse,
     unlist,
     configure,
+    setLogLevel,
     secure,
     stop,
     hasten: (drainMs) => drain?.hasten(drainMs),

@@ -4,7 +4,7 @@
  */
 import { closeSync } from "node:fs";
 import { HeadraceError, messageOf } from "../base/errors.ts";
-import { closeLog, createLogger, type Logger } from "../base/log.ts";
+import { closeLog, createLogger, droppedLines, type Logger, reopenLog } from "../base/log.ts";
 import type { TlsSecrets } from "../base/tls-material.ts";
 import type { Config } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
@@ -51,6 +51,18 @@ function failureOf(error: unknown): WorkerFailure {
   return { type: "failed", code, message, fields, ...stack };
 }
 
+/** A log file that cannot be opened by now, while the server runs, is no reason not to serve. */
+function openLog({ slot, config, pretty, logLevel }: StartOrder<Config>): Logger {
+  const how = { level: logLevel, worker: slot, pretty };
+  try {
+    return createLogger({ ...how, file: config.logFile });
+  } catch (error) {
+    const log = createLogger(how);
+    log.error({ reason: messageOf(error) }, "the log file cannot be opened: this worker logs to stdout");
+    return log;
+  }
+}
+
 /** What a worker has from the `loaded` report on. */
 interface Serving {
   readonly order: StartOrder<Config>;
@@ -63,6 +75,7 @@ interface Serving {
 
 class Worker {
   #log: Logger | undefined;
+  #logFile: string | undefined;
   #serving: Serving | undefined;
   /** Those that came after the start order. */
   #tls: TlsSecrets | undefined;
@@ -101,6 +114,7 @@ class Worker {
   async #carryOut(order: ToWorker<Config>): Promise<void> {
     if (order.type === "start") return this.#start(order);
     if (order.type === "secure") return this.#secure(order.tls);
+    if (order.type === "reopenLog") return this.#reopenLog();
     const serving = this.#serving;
     if (!serving) throw new Error(`worker: "${order.type}" came before it was ready`);
     switch (order.type) {
@@ -134,7 +148,8 @@ class Worker {
   async #start(order: StartOrder<Config>): Promise<void> {
     const { slot, seat, config, pretty, generation } = order;
     process.title = `headrace worker ${slot}`;
-    const log = createLogger({ level: config.logLevel, worker: slot, pretty });
+    this.#logFile = config.logFile;
+    const log = openLog(order);
     this.#log = log;
     const scoreboard = Scoreboard.attach(WORKER_FDS.scoreboard);
     const admission = AdmissionTable.attach(WORKER_FDS.admission, WORKER_FDS.wake);
@@ -171,8 +186,9 @@ class Worker {
     closeSync(WORKER_FDS.closes);
     // The engine has mapped it.
     closeSync(WORKER_FDS.admission);
-    const stack = watchStack(slot, config.hangMs, pretty);
+    const stack = watchStack({ worker: slot, pretty, file: config.logFile }, config.hangMs);
     server.engine.onTick(() => stack.beat());
+    server.engine.onTick(() => block.set("logDropped", droppedLines(log)));
     this.#serving = { order, scoreboard, block, server, sockets: new HeldSockets(), stack };
     // They may have come while it was opened.
     if (this.#tls) this.#secure(this.#tls);
@@ -268,6 +284,16 @@ class Worker {
     } catch (err) {
       // The primary has tried them; whoever comes gets those before.
       this.#log?.error({ err }, `new certificates are not used: ${messageOf(err)}`);
+    }
+  }
+
+  /** What cannot be opened now leaves the lines where they are. */
+  #reopenLog(): void {
+    if (!this.#log || this.#logFile === undefined) return;
+    try {
+      reopenLog(this.#log, this.#logFile);
+    } catch (error) {
+      this.#log.error({ reason: messageOf(error) }, "the log file cannot be opened again: the one before is used on");
     }
   }
 

@@ -37,6 +37,10 @@ const OTHER: Readonly<Record<string, string>> = {
   "limits.bufferMemory": "8MiB",
   "shed.memory": "1GiB",
   "log.level": "debug",
+  "log.file": "/var/log/other.log",
+  "v8.semiSpace": "8MiB",
+  "v8.oldSpace": "1GiB",
+  "v8.flags": "[--no-opt]",
   control: "/run/other.sock",
   pidFile: "/run/other.pid",
 };
