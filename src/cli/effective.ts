@@ -11,12 +11,13 @@ import {
   TASK_KINDS,
   TIMEOUT_KINDS,
 } from "../config/bounds.ts";
-import type { Config, TlsConfig } from "../config/config.ts";
+import type { Config, TlsConfig, TracingConfig } from "../config/config.ts";
 import { resolveSettings } from "../config/resolve.ts";
 import { serviceLabel } from "../primary/label.ts";
 import type { ListenerService } from "../service/udp.ts";
 import { checkProtocol } from "../worker/load-service.ts";
 import { closePools, configurePools, poolsOf, startPools } from "../worker/pools.ts";
+import { checkTracing } from "../worker/tracing.ts";
 import { loadServiceWithin } from "./loading.ts";
 
 type Writers = Readonly<Record<string, { write(value: never): string }>>;
@@ -51,6 +52,10 @@ function shownTls({ certificates, ca, ...options }: TlsConfig): object {
   };
 }
 
+function shownTracing({ module, ...options }: TracingConfig): object {
+  return { ...options, ...(module ? { module: module.path } : {}) };
+}
+
 /** One thread of each pool is enough to see that its module can be loaded. */
 async function tryPools(service: ListenerService, config: Config): Promise<void> {
   const pools = poolsOf([{ service }]);
@@ -61,6 +66,7 @@ async function tryPools(service: ListenerService, config: Config): Promise<void>
 
 /** Loads every service and its thread pools. Throws `service-invalid` or `config-invalid`. */
 export async function showEffective(config: Config): Promise<string> {
+  checkTracing(config.tracing);
   const listeners: object[] = [];
   for (const listener of config.listeners) {
     const service = await loadServiceWithin(listener.service);
@@ -95,6 +101,7 @@ export async function showEffective(config: Config): Promise<string> {
     tasks: written({ ...DEFAULT_TASKS, ...config.tasks }, TASK_KINDS),
     shed: written(config.shed, SHED_KINDS),
     log: { level: config.logLevel },
+    tracing: shownTracing(config.tracing),
     ...(config.control === undefined ? {} : { control: config.control }),
     ...(config.pidFile === undefined ? {} : { pidFile: config.pidFile }),
     listeners,

@@ -59,6 +59,11 @@ function serverOptions(config: Config): Readonly<Record<string, unknown>> {
     "shed.loopDelay": config.shed.loopDelay,
     "shed.memory": config.shed.memory,
     "log.level": config.logLevel,
+    "tracing.sample": config.tracing.sample,
+    "tracing.trustCallers": config.tracing.trustCallers,
+    "tracing.service": config.tracing.service,
+    "tracing.module": config.tracing.module?.path,
+    "tracing.endpoint": config.tracing.endpoint,
   };
 }
 

@@ -15,6 +15,7 @@ import type {
   Tasks,
   Timeouts,
   TlsDefaults,
+  Tracing,
 } from "../base/settings.ts";
 import type { Place } from "./finding.ts";
 
@@ -87,6 +88,14 @@ export type ClientLimits = Readonly<
   Pick<Limits, "connectionsPerAddress" | "connectRate" | "connectBurst" | "ipv6Prefix">
 >;
 
+/** Complete. At most one of `module` and `endpoint`. */
+export interface TracingConfig extends Readonly<Tracing> {
+  /** Registers the SDK. `path` is absolute, `given` what the user wrote. */
+  readonly module?: { readonly path: string; readonly given: string };
+  /** URL that OTLP over HTTP goes to. */
+  readonly endpoint?: string;
+}
+
 export interface Config {
   /** Worker processes. */
   readonly workers: number;
@@ -114,6 +123,7 @@ export interface Config {
   readonly clients: ClientLimits;
   readonly admission: Admission;
   readonly logLevel: LogLevel;
+  readonly tracing: TracingConfig;
   /** Absolute path of the control socket; absent: the runtime directory decides. */
   readonly control?: string;
   /** Absolute path of the file that holds the primary's pid; absent: there is none. */

@@ -14,6 +14,7 @@ import type {
   SocketOptions,
   Tasks,
   Timeouts,
+  Tracing,
 } from "../base/settings.ts";
 
 /**
@@ -92,6 +93,15 @@ const TASKS: Effects<Tasks> = { threads: "workers", queue: "live" };
 
 const SHED: Effects<Shed> = { queueDelay: "live", loopDelay: "live", memory: "live" };
 
+/** An SDK is registered once. */
+const TRACING: Effects<Tracing & { module: string; endpoint: string }> = {
+  sample: "live",
+  trustCallers: "live",
+  service: "workers",
+  module: "workers",
+  endpoint: "workers",
+};
+
 /** Set on the listening sockets that are there: connections accepted from then on inherit them (tcp(7)). */
 const SOCKET: Effects<SocketOptions> = {
   noDelay: "live",
@@ -137,6 +147,7 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   ...grouped("tasks", TASKS),
   ...grouped("shed", SHED),
   "log.level": "live",
+  ...grouped("tracing", TRACING),
   control: "restart",
   pidFile: "restart",
 };

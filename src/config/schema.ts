@@ -19,6 +19,7 @@ import {
   DEFAULT_TASKS,
   DEFAULT_TIMEOUTS,
   DEFAULT_TLS,
+  DEFAULT_TRACING,
   type Drain,
   type Limits,
   LOG_LEVELS,
@@ -33,6 +34,7 @@ import {
   type Tasks,
   type Timeouts,
   type TlsDefaults,
+  type Tracing,
 } from "../base/settings.ts";
 import {
   ADMISSION_KINDS,
@@ -48,7 +50,7 @@ import {
   TIMEOUT_KINDS,
 } from "./bounds.ts";
 import { BUILTIN_SERVICES } from "./config.ts";
-import { ADDRESS, choice, type GivenAddress, numeric, service, text } from "./kinds.ts";
+import { ADDRESS, BOOLEAN, choice, type GivenAddress, HTTP_URL, numeric, ratio, service, text } from "./kinds.ts";
 import { type Options, option, optional, options, required } from "./option.ts";
 import { SERVER_NAMES, TLS_KINDS } from "./tls-kinds.ts";
 import { COUNT } from "./units.ts";
@@ -99,6 +101,7 @@ export interface ConfigInput extends GroupsInput {
   tasks?: Partial<Tasks>;
   shed?: Partial<Shed>;
   log?: { level?: LogLevel };
+  tracing?: Partial<Tracing> & { module?: string; endpoint?: string };
   control?: string;
   pidFile?: string;
 }
@@ -293,6 +296,26 @@ const shed: Options<Shed> = options(SHED_KINDS, DEFAULT_SHED, {
 
 const level = option(choice(LOG_LEVELS), DEFAULT_LOG_LEVEL, "The least severe level that is logged.");
 
+const SERVICE_NAME = text("name", /^[\x21-\x7e]{1,255}$/, "up to 255 printable characters without spaces");
+
+const tracing = {
+  ...options<Tracing>(
+    { sample: ratio(["off", "parent"]), trustCallers: BOOLEAN, service: SERVICE_NAME },
+    DEFAULT_TRACING,
+    {
+      sample: "Part of the requests that get a trace. Those whose caller has one follow it; `parent`: only those.",
+      trustCallers:
+        "A caller's trace decides whether a request is traced, and goes on. `false`, for callers that anybody may be: `sample` decides, and the caller's trace is linked to.",
+      service: "Name of this server in traces (`service.name`).",
+    },
+  ),
+  module: optional(PATH, "Module that registers an OpenTelemetry SDK, loaded in each worker before the services."),
+  endpoint: optional(
+    HTTP_URL,
+    "Where traces go by OTLP over HTTP, instead of a `module`. Needs @opentelemetry/sdk-trace-base and @opentelemetry/exporter-trace-otlp-http.",
+  ),
+};
+
 const root = group(
   {
     workers: option(
@@ -321,6 +344,7 @@ const root = group(
     tasks: group(tasks, "Thread pools, where services have any.").exactOptional(),
     shed: group(shed, "When a worker is overloaded and refuses requests, those of low priority first.").exactOptional(),
     log: group({ level }, "What is logged.").exactOptional(),
+    tracing: group(tracing, "Traces of requests, by OpenTelemetry.").exactOptional(),
     control: optional(PATH, "Path of the control socket. Else it is in the runtime directory."),
     pidFile: optional(PATH, "File that holds the primary's process id while it serves. Else there is none."),
   },

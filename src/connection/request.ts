@@ -1,10 +1,12 @@
 /** The context of one request. Its members cost nothing until they are read. */
+import type { Span } from "@opentelemetry/api";
 import type { Logger } from "../base/log.ts";
 import type { Callable, DownstreamOptions } from "../service/call.ts";
 import type { Context } from "../service/connection.ts";
 import type { Pool, TaskArgs, TaskName, TaskValue } from "../tasks/define.ts";
 import type { ServedConnection } from "./connection.ts";
 import type { Flight } from "./flight.ts";
+import { NO_SPAN } from "./no-span.ts";
 import type { Place } from "./ordered.ts";
 
 export class Request<State, Out, Env> implements Context<State, Out, Env> {
@@ -52,6 +54,10 @@ export class Request<State, Out, Env> implements Context<State, Out, Env> {
 
   get traceparent(): string | undefined {
     return this.connection.endpoint.service.traceparent?.(this.message);
+  }
+
+  get span(): Span {
+    return this.flight?.trace?.span ?? NO_SPAN;
   }
 
   remainingMs(): number {

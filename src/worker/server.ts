@@ -25,6 +25,7 @@ import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
 import { shareEngine } from "../engine/shared.ts";
+import { boundPort } from "../os/descriptors.ts";
 import { errnoName } from "../os/errno.ts";
 import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
 import type { TopicRings } from "../os/topic-rings.ts";
@@ -36,6 +37,7 @@ import { closePools, configurePools, poolsOf, startPools, watchPools } from "./p
 import { RejectionLog } from "./rejections.ts";
 import { Shedding } from "./shedding.ts";
 import { TlsContexts } from "./tls.ts";
+import type { TracerSource } from "./tracing.ts";
 
 export interface ServedListener {
   readonly config: ListenerConfig;
@@ -65,6 +67,8 @@ export interface ServerOptions {
   readonly tasks: TaskConfig;
   /** Without it no listener may have TLS. */
   readonly tls?: TlsOptions;
+  /** Without it no request is traced. */
+  readonly tracing?: TracerSource;
 }
 
 interface CurrentListener {
@@ -244,6 +248,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       ...own,
       ...shared,
       key: listenerKey(config),
+      host: config.address.host,
       transport: engine,
       wheel,
       alarm,
@@ -255,6 +260,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     });
   });
   const endpoints = places.filter((place) => place instanceof Endpoint);
+  const setTracers = (): void => {
+    for (const endpoint of endpoints) endpoint.tracer = options.tracing?.tracerFor(endpoint);
+  };
   const datagrams = places.filter((place) => place instanceof DatagramListener);
   const inFlight = (): number => datagrams.reduce((sum, { endpoint }) => sum + endpoint.inFlight, 0);
   const handshakes = new Handshakes(options.tls?.handshakes ?? DEFAULT_SERVER_LIMITS.handshakes, block, log);
@@ -302,6 +310,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
         : new ServedConnection(endpoint, slot, generation),
     onAcceptError: (errno) => rejections.failed(engine.now, errnoName(errno), endpoint.log),
   });
+  setTracers();
   const acceptors = places.map((place) => (place instanceof Endpoint ? acceptorOf(place) : place));
 
   const accepting = new Set<number>();
@@ -312,6 +321,8 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       for (const [index, { row, config }] of options.listeners.entries()) {
         const [fd = -1, acceptor] = [sockets[index], acceptors[index]];
         if (fd < 0 || !acceptor) continue;
+        const place = places[index];
+        if (place instanceof Endpoint) place.port = boundPort(fd);
         if (acceptor instanceof DatagramListener) acceptor.receive(slot, fd);
         else engine.listen(watchOf(slot, row), row, fd, acceptor, config.socket.linger);
       }
@@ -371,6 +382,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       // A child logger keeps the level it was made with.
       if (log) log.level = config.logLevel;
     }
+    setTracers();
     current = changed;
     secrets = given;
     setStages(current, stages);

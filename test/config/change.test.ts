@@ -37,6 +37,10 @@ const OTHER: Readonly<Record<string, string>> = {
   "limits.bufferMemory": "8MiB",
   "shed.memory": "1GiB",
   "log.level": "debug",
+  "tracing.sample": "0.5",
+  "tracing.service": "shop",
+  "tracing.module": "./sdk.mjs",
+  "tracing.endpoint": "http://127.0.0.1:4318",
   control: "/run/other.sock",
   pidFile: "/run/other.pid",
 };

@@ -43,6 +43,7 @@ test("without a file, variables and flags there are two echo listeners and the d
     clients: { connectionsPerAddress: "off", connectRate: "off", connectBurst: 100, ipv6Prefix: 64 },
     admission: DEFAULT_ADMISSION,
     logLevel: "info",
+    tracing: { sample: "off", trustCallers: true, service: "headrace" },
     source: "built-in defaults",
   });
   assert.deepEqual({ ...load(t, { yaml: "# nothing\n" }), source: config.source }, config);

@@ -46,7 +46,11 @@ test("every default is what one may write, through its variable, and changes not
   assert.deepEqual(written.tasks, DEFAULT_TASKS);
   assert.deepEqual(written.listeners[0]?.limits, DEFAULT_LIMITS);
   assert.deepEqual(written.listeners[0]?.timeouts, DEFAULT_TIMEOUTS);
-  assert.equal(Object.keys(env).length, VARIABLES.size - 2, "all but `control` and `pidFile` have a default");
+  assert.equal(
+    Object.keys(env).length,
+    VARIABLES.size - 4,
+    "all but `control`, `pidFile` and two of `tracing` have a default",
+  );
 });
 
 test("variables are named after the path", () => {
