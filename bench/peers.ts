@@ -6,17 +6,18 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { openCollector } from "./collector.ts";
 import { firstLine, type Machine } from "./machine.ts";
 import { identityFiles, writeTlsConfig } from "./tls-files.ts";
 
-export const PEER_IDS = ["headrace", "c", "go", "node-net", "headrace-off", "headrace-all"] as const;
+export const PEER_IDS = ["headrace", "c", "go", "node-net", "headrace-off", "headrace-all", "headrace-traced"] as const;
 export type ChosenId = (typeof PEER_IDS)[number];
 /** `headrace-frame`: headrace again, beside itself. The last two echo datagrams (udp/peers.ts). */
 export type PeerId = ChosenId | "headrace-frame" | "c-udp" | "node-dgram";
 /** Without headrace under other settings. */
 export const RIVALS: readonly ChosenId[] = ["c", "go", "node-net"];
-/** What headrace's protection costs: the same with what can be off off, and with all of it on. */
-export const VARIANTS: readonly ChosenId[] = ["headrace-off", "headrace-all"];
+/** What headrace's protection costs: the same with what can be off off, and with all of it on; and what traces cost. */
+export const VARIANTS: readonly ChosenId[] = ["headrace-off", "headrace-all", "headrace-traced"];
 
 /**
  * What is asked of a peer. `line-flush10` is Go's way to answer a flood; the others have one way for all lines.
@@ -155,8 +156,18 @@ function nodeNet(): Peer {
   };
 }
 
+/** One request in a hundred has a trace, which leaves by OTLP. */
+async function traced(): Promise<Peer | Absentee> {
+  const endpoint = await openCollector();
+  const settings = { HEADRACE_TRACING_SAMPLE: "1%", HEADRACE_TRACING_ENDPOINT: endpoint };
+  return headrace("headrace-traced", "headrace, 1 % traced", settings);
+}
+
 /** Compiles what must be. In the order asked for. */
-export function preparePeers(ids: readonly ChosenId[], machine: Machine): { peers: Peer[]; absent: Absentee[] } {
+export async function preparePeers(
+  ids: readonly ChosenId[],
+  machine: Machine,
+): Promise<{ peers: Peer[]; absent: Absentee[] }> {
   const make = {
     headrace: () => headrace(),
     c,
@@ -164,8 +175,9 @@ export function preparePeers(ids: readonly ChosenId[], machine: Machine): { peer
     "node-net": nodeNet,
     "headrace-off": () => headrace("headrace-off", "headrace, all off", ALL_OFF),
     "headrace-all": () => headrace("headrace-all", "headrace, all on", ALL_ON),
+    "headrace-traced": traced,
   };
-  const all = ids.map((id) => make[id]());
+  const all = await Promise.all(ids.map((id) => make[id]()));
   return {
     peers: all.filter((peer) => "argv" in peer),
     absent: all.filter((peer) => "reason" in peer),
