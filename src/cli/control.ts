@@ -14,12 +14,17 @@ export function addControlOption(command: Command): Command {
 }
 
 /** Throws `control-unreachable`, or `control-refused`, `busy` and `change-failed` in the server's words. */
-export async function askServer(request: ControlRequest, { control }: ControlOptions): Promise<ControlReply> {
+export async function askServer(
+  request: ControlRequest,
+  { control }: ControlOptions,
+  timeoutMs?: number,
+): Promise<ControlReply> {
   const { requestControl } = await import("../control/client.ts");
   const { peerOf } = await import("../os/descriptors.ts");
   const { defaultControlPath, ownUid } = await import("../primary/runtime-directory.ts");
   const uid = ownUid();
   const named = control ?? process.env.HEADRACE_CONTROL;
   const path = named || defaultControlPath(process.env, uid);
-  return requestControl(request, { path, peerOf, uid, named: Boolean(named) });
+  const deadline = timeoutMs === undefined ? {} : { timeoutMs };
+  return requestControl(request, { path, peerOf, uid, named: Boolean(named), ...deadline });
 }

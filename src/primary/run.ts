@@ -344,7 +344,7 @@ class ServerProcess {
         aftermath: this.#aftermath,
         handed: { control: claim.descriptor, lock: claim.lock, path: claim.path },
         announce: (pid, status) => this.#manager.handOn(pid, status),
-        onStep: () => this.#manager.onStep(),
+        onStep: (step) => primary.step(step),
         onDeparted: (channel) => this.#leave(primary, channel),
       }),
     );

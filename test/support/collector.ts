@@ -6,7 +6,7 @@ import { text } from "node:stream/consumers";
 import type { TestContext } from "node:test";
 import { until } from "./until.js";
 
-export interface CollectedSpan {
+interface CollectedSpan {
   readonly traceId: string;
   readonly spanId: string;
   readonly parentSpanId?: string;
