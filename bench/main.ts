@@ -135,7 +135,7 @@ async function compareAll(options: Options): Promise<boolean> {
   pinSelf(machine);
   const { seconds, warmupSeconds, generator, jsonFile } = options;
   const bench: Bench = { machine, window: { seconds, warmupSeconds }, generator };
-  const { peers, absent } = preparePeers(options.peers, machine, options.baseline);
+  const { peers, absent } = await preparePeers(options.peers, machine, options.baseline);
   introduce(options, peers, absent, bench);
   const data: object[] = [];
   let sound = true;

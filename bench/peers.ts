@@ -6,10 +6,11 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { openCollector } from "./collector.ts";
 import { firstLine, type Machine } from "./machine.ts";
 import { identityFiles, writeTlsConfig } from "./tls-files.ts";
 
-export const PEER_IDS = ["headrace", "c", "go", "node-net", "headrace-off", "headrace-all"] as const;
+export const PEER_IDS = ["headrace", "c", "go", "node-net", "headrace-off", "headrace-all", "headrace-traced"] as const;
 export type ChosenId = (typeof PEER_IDS)[number];
 /**
  * `headrace-frame`: headrace again, beside itself; `headrace-baseline`: another checkout of it. The last two echo
@@ -18,8 +19,8 @@ export type ChosenId = (typeof PEER_IDS)[number];
 export type PeerId = ChosenId | "headrace-frame" | "headrace-baseline" | "c-udp" | "node-dgram";
 /** Without headrace under other settings. */
 export const RIVALS: readonly ChosenId[] = ["c", "go", "node-net"];
-/** What headrace's protection costs: the same with what can be off off, and with all of it on; and what a change costs. */
-export const VARIANTS: readonly PeerId[] = ["headrace-off", "headrace-all", "headrace-baseline"];
+/** What headrace's protection costs: the same with what can be off off, and with all of it on; what traces cost; and a change. */
+export const VARIANTS: readonly PeerId[] = ["headrace-off", "headrace-all", "headrace-traced", "headrace-baseline"];
 
 /**
  * What is asked of a peer. `line-flush10` is Go's way to answer a flood; the others have one way for all lines.
@@ -159,12 +160,19 @@ function nodeNet(): Peer {
   };
 }
 
+/** One request in a hundred has a trace, which leaves by OTLP. */
+async function traced(): Promise<Peer | Absentee> {
+  const endpoint = await openCollector();
+  const settings = { HEADRACE_TRACING_SAMPLE: "1%", HEADRACE_TRACING_ENDPOINT: endpoint };
+  return headrace("headrace-traced", "headrace, 1 % traced", settings);
+}
+
 /** Compiles what must be. In the order asked for. `baseline`: folder of another checkout, which comes last. */
-export function preparePeers(
+export async function preparePeers(
   ids: readonly ChosenId[],
   machine: Machine,
   baseline?: string,
-): { peers: Peer[]; absent: Absentee[] } {
+): Promise<{ peers: Peer[]; absent: Absentee[] }> {
   const make = {
     headrace: () => headrace(),
     c,
@@ -172,8 +180,9 @@ export function preparePeers(
     "node-net": nodeNet,
     "headrace-off": () => headrace("headrace-off", "headrace, all off", ALL_OFF),
     "headrace-all": () => headrace("headrace-all", "headrace, all on", ALL_ON),
+    "headrace-traced": traced,
   };
-  const all = ids.map((id) => make[id]());
+  const all = await Promise.all(ids.map((id) => make[id]()));
   if (baseline !== undefined) {
     const program = join(resolve(baseline), "dist", "cli", "main.js");
     all.push(headrace("headrace-baseline", "headrace, baseline", {}, program));

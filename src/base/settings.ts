@@ -270,6 +270,22 @@ export const DEFAULT_SHED: Readonly<Shed> = {
   memory: "off",
 };
 
+/** Traces of requests, where they are made at all. */
+export interface Tracing {
+  /** The part of requests that are traced whose callers say nothing; `parent`: none of them. `off`: no request at all. */
+  sample: number | "parent" | "off";
+  /** What a caller's trace says of sampling is followed. `false`: it is only linked to. */
+  trustCallers: boolean;
+  /** The server's name in traces. */
+  service: string;
+}
+
+export const DEFAULT_TRACING: Readonly<Tracing> = {
+  sample: "off",
+  trustCallers: true,
+  service: "headrace",
+};
+
 /** Whether clients are asked for a certificate, and whether they must have one. */
 export const CLIENT_CERTIFICATE = ["none", "optional", "required"] as const;
 type ClientCertificate = (typeof CLIENT_CERTIFICATE)[number];

@@ -5,6 +5,7 @@
  */
 import { Command, CommanderError } from "commander";
 import { EXIT, exitCodeOf, HeadraceError } from "../base/errors.ts";
+import { packageVersion } from "../os/version.ts";
 import type { SignalInbox } from "../primary/signals.ts";
 import { addBench } from "./bench.ts";
 import { addCheck } from "./check.ts";
@@ -19,7 +20,6 @@ import { addStatus } from "./status.ts";
 import { addStop } from "./stop.ts";
 import { addTop } from "./top.ts";
 import { addUpgrade } from "./upgrade.ts";
-import { packageVersion } from "./version.ts";
 
 /** What the commands share. */
 export interface CommandContext {

@@ -40,10 +40,11 @@ function heading(status: ServerStatus, now: number): string[] {
   ];
   if (status.admin !== undefined) lines.push(`admin server: http://${status.admin}`);
   if (lastChange) {
-    const { outcome, message, at } = lastChange;
+    const { outcome, message, at, step } = lastChange;
     const age = showDuration(now - Date.parse(at));
     const when = outcome === "running" ? `changing for ${age}` : `last change ${age} ago`;
-    lines.push(`${when}: ${message.replaceAll("\n", "\n  ")}`);
+    const goesOn = step ? `, ${step.what}, ${step.done} of ${step.of}` : "";
+    lines.push(`${when}: ${message.replaceAll("\n", "\n  ")}${goesOn}`);
   }
   return lines;
 }

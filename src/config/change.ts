@@ -66,6 +66,11 @@ function serverOptions(config: Config): Readonly<Record<string, unknown>> {
     "v8.semiSpace": config.v8.semiSpace,
     "v8.oldSpace": config.v8.oldSpace,
     "v8.flags": config.v8.flags?.join(" "),
+    "tracing.sample": config.tracing.sample,
+    "tracing.trustCallers": config.tracing.trustCallers,
+    "tracing.service": config.tracing.service,
+    "tracing.module": config.tracing.module?.path,
+    "tracing.endpoint": config.tracing.endpoint,
   };
 }
 

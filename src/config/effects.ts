@@ -14,6 +14,7 @@ import type {
   SocketOptions,
   Tasks,
   Timeouts,
+  Tracing,
   V8Settings,
 } from "../base/settings.ts";
 
@@ -96,6 +97,15 @@ const V8: Effects<V8Settings> = { semiSpace: "workers", oldSpace: "workers", fla
 
 const SHED: Effects<Shed> = { queueDelay: "live", loopDelay: "live", memory: "live" };
 
+/** An SDK is registered once. */
+const TRACING: Effects<Tracing & { module: string; endpoint: string }> = {
+  sample: "live",
+  trustCallers: "live",
+  service: "workers",
+  module: "workers",
+  endpoint: "workers",
+};
+
 /** Set on the listening sockets that are there: connections accepted from then on inherit them (tcp(7)). */
 const SOCKET: Effects<SocketOptions> = {
   noDelay: "live",
@@ -147,6 +157,7 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   "admin.profiles": "live",
   "log.file": "restart",
   ...grouped("v8", V8),
+  ...grouped("tracing", TRACING),
   control: "restart",
   pidFile: "restart",
 };

@@ -19,6 +19,7 @@ import {
   DEFAULT_TASKS,
   DEFAULT_TIMEOUTS,
   DEFAULT_TLS,
+  DEFAULT_TRACING,
   type Drain,
   type Limits,
   LOG_LEVELS,
@@ -33,6 +34,7 @@ import {
   type Tasks,
   type Timeouts,
   type TlsDefaults,
+  type Tracing,
   type V8Settings,
 } from "../base/settings.ts";
 import { ADMIN_ADDRESS, type AdminInput, DEFAULT_PROFILES, HOSTS, TOKEN } from "./admin.ts";
@@ -51,7 +53,7 @@ import {
   V8_KINDS,
 } from "./bounds.ts";
 import { BUILTIN_SERVICES } from "./config.ts";
-import { ADDRESS, BOOLEAN, choice, type GivenAddress, numeric, service, text } from "./kinds.ts";
+import { ADDRESS, BOOLEAN, choice, type GivenAddress, HTTP_URL, numeric, ratio, service, text } from "./kinds.ts";
 import { type Options, option, optional, options, required } from "./option.ts";
 import { SERVER_NAMES, TLS_KINDS } from "./tls-kinds.ts";
 import { COUNT } from "./units.ts";
@@ -104,6 +106,7 @@ export interface ConfigInput extends GroupsInput {
   log?: { level?: LogLevel; file?: string };
   admin?: AdminInput;
   v8?: Partial<V8Settings>;
+  tracing?: Partial<Tracing> & { module?: string; endpoint?: string };
   control?: string;
   pidFile?: string;
 }
@@ -335,6 +338,26 @@ const v8 = {
   ),
 };
 
+const SERVICE_NAME = text("name", /^[\x21-\x7e]{1,255}$/, "up to 255 printable characters without spaces");
+
+const tracing = {
+  ...options<Tracing>(
+    { sample: ratio(["off", "parent"]), trustCallers: BOOLEAN, service: SERVICE_NAME },
+    DEFAULT_TRACING,
+    {
+      sample: "Part of the requests that get a trace. Those whose caller has one follow it; `parent`: only those.",
+      trustCallers:
+        "A caller's trace decides whether a request is traced, and goes on. `false`, for callers that anybody may be: `sample` decides, and the caller's trace is linked to.",
+      service: "Name of this server in traces (`service.name`).",
+    },
+  ),
+  module: optional(PATH, "Module that registers an OpenTelemetry SDK, loaded in each worker before the services."),
+  endpoint: optional(
+    HTTP_URL,
+    "Where traces go by OTLP over HTTP, instead of a `module`. Needs @opentelemetry/sdk-trace-base and @opentelemetry/exporter-trace-otlp-http.",
+  ),
+};
+
 const root = group(
   {
     workers: option(
@@ -365,6 +388,7 @@ const root = group(
     log: group(log, "What is logged, and where to.").exactOptional(),
     admin: group(admin, "The admin server: HTTP, for people on call, scrapers and health checks.").exactOptional(),
     v8: group(v8, "How V8 runs in each worker: its memory, and flags for experts.").exactOptional(),
+    tracing: group(tracing, "Traces of requests, by OpenTelemetry.").exactOptional(),
     control: optional(PATH, "Path of the control socket. Else it is in the runtime directory."),
     pidFile: optional(PATH, "File that holds the primary's process id while it serves. Else there is none."),
   },

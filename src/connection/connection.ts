@@ -957,20 +957,29 @@ export class ServedConnection<State = unknown, Out = unknown>
     // Within another's handler, it is not where that one began.
     const begun = handlersRunning === 0 ? laps.begin() : laps.now();
     handlersRunning += 1;
+    const trace = context.flight?.trace;
     try {
       const refused = this.#refusal(context);
-      const reply = refused ? this.#refuse(refused, message) : (endpoint.handle(message, context) as Reply<Out>);
+      const reply = refused
+        ? this.#refuse(refused, context)
+        : ((trace === undefined
+            ? endpoint.handle(message, context)
+            : trace.run(endpoint.handle, message, context)) as Reply<Out>);
       if (isThenable(reply)) this.#wait(reply, context, begun);
       else if (this.#extras?.order?.empty === false) this.#queue(reply as Out | undefined, context, begun);
       else if (reply !== undefined) this.#answer(reply as Out);
     } catch (error) {
+      trace?.fail(error);
       if (this.#extras?.order?.empty === false) this.#place("error", error, context, begun);
       else this.#requestFailed(error, context);
     }
     handlersRunning -= 1;
     const done = laps.end();
     if (context.ticket === NO_TICKET) observe(endpoint.row, done - begun);
-    if (context.flight && !context.waiting) this.#land(context);
+    if (context.flight && !context.waiting) {
+      trace?.end();
+      this.#land(context);
+    }
     if (endpoint.poison) poison(message);
   }
 
@@ -988,6 +997,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     const context = new Request<State, Out, unknown>(this, ++endpoint.requests, message, deadline);
     context.wireId = wireId;
     if (endpoint.ranked) context.flight = endpoint.flight(message);
+    if (endpoint.tracer !== undefined) endpoint.tracer.begin(context as Request<unknown, unknown, unknown>);
     return context;
   }
 
@@ -1027,11 +1037,12 @@ export class ServedConnection<State = unknown, Out = unknown>
   }
 
   /** The protocol's busy reply, or an error for whoever answers those. */
-  #refuse(error: ServerBusy, message: unknown): Out {
+  #refuse(error: ServerBusy, context: Request<State, Out, unknown>): Out {
     const { service, row } = this.endpoint;
     if (!service.busy) throw error;
+    context.flight?.trace?.fail(error);
     count(row, SHED, 1);
-    return service.busy(message) as Out;
+    return service.busy(context.message) as Out;
   }
 
   /** It is in flight, and began at `begun` (ms, of the laps). */
@@ -1083,7 +1094,10 @@ export class ServedConnection<State = unknown, Out = unknown>
     const { replyOf } = this.endpoint.service;
     const reply: unknown = replyOf && outcome === "reply" ? replyOf(value, context.message) : value;
     if (reply !== undefined) context.flight?.answered();
+    const trace = context.flight?.trace;
+    if (outcome === "error") trace?.fail(value);
     this.#finished(context.place, outcome, reply, context);
+    trace?.end();
   }
 
   /** A plain reply behind unfinished ones: encoded now, because a borrowed message is gone when its turn comes. */
@@ -1207,9 +1221,12 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (this.closed) return Promise.reject(closedError(this.#endedBy));
     const flight = this.#fly(context);
     if (flight.over) return Promise.reject(flight.over);
-    const task = known.begin(name, args, flight.priority, context.deadline - transport.clock());
-    flight.add(task, known as Canceller);
-    return task.promise;
+    const run = (): Promise<unknown> => {
+      const task = known.begin(name, args, flight.priority, context.deadline - transport.clock());
+      flight.add(task, known as Canceller);
+      return task.promise;
+    };
+    return flight.trace ? flight.trace.task(known.name, name, run) : run();
   }
 
   /** Asks another server for the request, in what is left of its time. */
@@ -1223,10 +1240,15 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (this.closed) return Promise.reject(closedError(this.#endedBy));
     const flight = this.#fly(context);
     if (flight.over) return Promise.reject(flight.over);
-    const { traceparent = context.traceparent, priority = flight.priority } = options;
-    const traced = traceparent === undefined ? {} : { traceparent };
+    const { traceparent: given, priority = flight.priority } = options;
     const leftMs = Math.min(atMostMs, context.remainingMs());
-    return client[BEGIN_CALL](message, { ...options, ...traced, priority }, leftMs, flight.calls);
+    const ask = (traceparent: string | undefined): Promise<Answered> => {
+      const traced = traceparent === undefined ? {} : { traceparent };
+      return client[BEGIN_CALL](message, { ...options, ...traced, priority }, leftMs, flight.calls);
+    };
+    if (flight.trace) return flight.trace.call(client.name, given, ask);
+    const { tracer } = this.endpoint;
+    return ask(given ?? (tracer ? tracer.passedOn(context.traceparent) : context.traceparent));
   }
 
   /** Has the connection look after the request until it lands. */
@@ -1259,6 +1281,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (endpoint.keepsMessage && context.message instanceof Uint8Array) context.message = Buffer.from(context.message);
     if (endpoint.multiplexed) this.#byId().set(context.wireId, context as never);
     if (context.deadline !== NEVER) this.#watch(context);
+    else if (context.flight?.trace) this.#track(context);
   }
 
   #byId(): Map<unknown, Request<never, never, unknown>> {

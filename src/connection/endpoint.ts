@@ -20,6 +20,7 @@ import { type Gate, IN_FLIGHT_SHARES } from "./gate.ts";
 import type { PrefaceStage } from "./preface.ts";
 import type { Timing } from "./timing.ts";
 import type { Topics } from "./topics.ts";
+import type { RequestTracer } from "./tracer.ts";
 import type { Transport } from "./transport.ts";
 import type { Wheel } from "./wheel.ts";
 
@@ -31,6 +32,8 @@ export interface EndpointOptions {
   readonly index: number;
   readonly service: AnyService;
   readonly env: unknown;
+  /** Where it listens, as configured. */
+  readonly host?: string;
   readonly transport: Transport;
   readonly wheel: Wheel;
   /** For requests that are about to be late. */
@@ -76,6 +79,9 @@ export class Endpoint implements Deadlines {
   readonly index: number;
   readonly service: AnyService;
   readonly env: unknown;
+  readonly host: string;
+  /** Known once it accepts; 0 before that. */
+  port = 0;
   readonly transport: Transport;
   readonly wheel: Wheel;
   readonly alarm: Pick<Wheel, "schedule">;
@@ -126,6 +132,8 @@ export class Endpoint implements Deadlines {
   readonly serial: boolean;
   /** What comes before the service's bytes, in this order. Connections accepted from now on go through it. */
   stages: readonly PrefaceStage[] = [];
+  /** Requests may be traced. */
+  tracer: RequestTracer | undefined;
   /** Told of each that has come through them, or has not. */
   onPrefaceEnd: ((connection: ServedConnection | undefined) => void) | undefined;
   /** Connections and requests so far, for ids. */
@@ -140,6 +148,7 @@ export class Endpoint implements Deadlines {
     this.index = options.index;
     this.service = service;
     this.env = options.env;
+    this.host = options.host ?? "";
     this.transport = options.transport;
     this.wheel = options.wheel;
     this.alarm = options.alarm;

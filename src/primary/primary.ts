@@ -19,7 +19,7 @@ import { type LogLevel, MAX_WORKERS } from "../base/settings.ts";
 import type { TlsSecrets } from "../base/tls-material.ts";
 import { within } from "../base/within.ts";
 import type { Config } from "../config/config.ts";
-import type { ChangeKind, ChangeStatus, Health, PrimaryState } from "../control/status.ts";
+import type { ChangeKind, ChangeStatus, ChangeStep, Health, OnStep, PrimaryState } from "../control/status.ts";
 import type { PreparedAdmin } from "./admin-port.ts";
 import { bindMissing } from "./binding.ts";
 import type { Certificates } from "./certificates.ts";
@@ -258,7 +258,7 @@ export class Primary {
       const after = this.#options.readConfig();
       this.certificates.require(after);
       const certificates = this.renewCertificates({ tell: true });
-      const onStep = (): void => this.#options.observer.onStep();
+      const onStep: OnStep = (step) => this.step(step);
       const scaled = before.workers !== after.workers;
       const from = crew.wanted;
       // What may fail comes first.
@@ -312,6 +312,7 @@ export class Primary {
       });
     }
     return this.change("drain", "scaling", async () => {
+      this.step({ what: `replacing worker ${slot}`, done: 0, of: 1 });
       const { moved, kept } = await succeed(slot, owner.config, { crew: this.crew, log: this.#log, proveMs: 0 });
       return `worker ${slot} was replaced, ${movedText(moved, kept)}`;
     });
@@ -363,6 +364,12 @@ export class Primary {
     if (draining.length > owners.length) throw this.busy(kind, `${draining.length} replaced workers still drain`);
   }
 
+  /** A change goes on, which may take a while: `status` says where it stands. */
+  step(step?: ChangeStep): void {
+    this.#options.observer.onStep();
+    if (step && this.#lastChange?.outcome === "running") this.#lastChange = { ...this.#lastChange, step };
+  }
+
   #report(change: ChangeStatus): void {
     this.#lastChange = change;
     this.#options.observer.onChange(change);
@@ -375,7 +382,7 @@ export class Primary {
       crew,
       log: this.#log,
       config: { ...this.#config, workers },
-      onStep: () => this.#options.observer.onStep(),
+      onStep: (step?: ChangeStep) => this.step(step),
     };
     checkRoom(crew, workers);
     const fewer = workers < from || crew.slots.count > workers;

@@ -402,7 +402,7 @@ class ServerProcess {
         },
         signedIn: () => this.#admin?.sessions,
         announce: (pid, status) => this.#manager.handOn(pid, status),
-        onStep: () => this.#manager.onStep(),
+        onStep: (step) => primary.step(step),
         onDeparted: (channel) => this.#leave(primary, channel),
       }),
     );

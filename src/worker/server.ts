@@ -27,6 +27,7 @@ import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
 import { shareEngine } from "../engine/shared.ts";
 import type { CloseRing } from "../os/close-rings.ts";
+import { boundPort } from "../os/descriptors.ts";
 import { errnoName } from "../os/errno.ts";
 import { OpenDescriptors } from "../os/open-descriptors.ts";
 import { LISTENER_FIELDS, ROWS, type WorkerBlock } from "../os/scoreboard.ts";
@@ -39,6 +40,7 @@ import { closePools, configurePools, poolsOf, startPools, watchPools } from "./p
 import { RejectionLog } from "./rejections.ts";
 import { Shedding } from "./shedding.ts";
 import { TlsContexts } from "./tls.ts";
+import type { TracerSource } from "./tracing.ts";
 import { Vitals } from "./vitals.ts";
 
 export interface ServedListener {
@@ -71,6 +73,8 @@ export interface ServerOptions {
   readonly tasks: TaskConfig;
   /** Without it no listener may have TLS. */
   readonly tls?: TlsOptions;
+  /** Without it no request is traced. */
+  readonly tracing?: TracerSource;
 }
 
 interface CurrentListener {
@@ -275,6 +279,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       ...own,
       ...shared,
       key: listenerKey(config),
+      host: config.address.host,
       transport: engine,
       wheel,
       alarm,
@@ -287,6 +292,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     });
   });
   const endpoints = places.filter((place) => place instanceof Endpoint);
+  const setTracers = (): void => {
+    for (const endpoint of endpoints) endpoint.tracer = options.tracing?.tracerFor(endpoint);
+  };
   const datagrams = places.filter((place) => place instanceof DatagramListener);
   const inFlight = (): number => datagrams.reduce((sum, { endpoint }) => sum + endpoint.inFlight, 0);
   const handshakes = new Handshakes(options.tls?.handshakes ?? DEFAULT_SERVER_LIMITS.handshakes, block, log);
@@ -339,6 +347,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     },
     onAcceptError: (errno) => rejections.failed(engine.now, errnoName(errno), endpoint.log),
   });
+  setTracers();
   const acceptors = places.map((place) => (place instanceof Endpoint ? acceptorOf(place) : place));
 
   const accepting = new Set<number>();
@@ -349,6 +358,8 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       for (const [index, { row, config }] of options.listeners.entries()) {
         const [fd = -1, acceptor] = [sockets[index], acceptors[index]];
         if (fd < 0 || !acceptor) continue;
+        const place = places[index];
+        if (place instanceof Endpoint) place.port = boundPort(fd);
         if (acceptor instanceof DatagramListener) acceptor.receive(slot, fd);
         else engine.listen(watchOf(slot, row), row, fd, acceptor, config.socket.linger);
       }
@@ -405,6 +416,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       const place = places[index];
       place?.configure({ ...settings, drainMs: config.drainMs, coalesce: listener.socket.coalesce });
     }
+    setTracers();
     current = changed;
     secrets = given;
     setStages(current, stages);

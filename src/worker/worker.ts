@@ -23,6 +23,7 @@ import { receiveDescriptors } from "../os/descriptors.ts";
 import { check } from "../os/errno.ts";
 import { Scoreboard, type WorkerBlock } from "../os/scoreboard.ts";
 import { TopicRings } from "../os/topic-rings.ts";
+import { packageVersion } from "../os/version.ts";
 import { answer } from "./answers.ts";
 import { checkProtocol, loadService } from "./load-service.ts";
 import { receiveConnections, sendConnections } from "./migration.ts";
@@ -30,10 +31,14 @@ import { openServer, type ServedListener, type WorkerServer } from "./server.ts"
 import { slotsToServe } from "./siblings.ts";
 import { HeldSockets } from "./sockets.ts";
 import { type StackWatch, watchStack } from "./stack-watch.ts";
+import { WorkerTracing } from "./tracing.ts";
 
 /** How long a worker without a primary goes on answering what is in flight. */
 const ORPHAN_DRAIN_MS = 5_000;
 const ORPHAN_GRACE_MS = 500;
+/** What a stopping worker waits for its last traces to be taken: less when the drain took all the time. */
+const MOST_FLUSH_MS = 1_000;
+const LEAST_FLUSH_MS = 250;
 
 /** Resolves when the message is with the kernel: what was said before exit() is not lost. */
 function report(message: FromWorker): Promise<void> {
@@ -71,6 +76,7 @@ interface Serving {
   readonly server: WorkerServer;
   readonly sockets: HeldSockets;
   readonly stack: StackWatch;
+  readonly tracing: WorkerTracing;
 }
 
 class Worker {
@@ -161,6 +167,8 @@ class Worker {
     check(addon().fdInherit(WORKER_FDS.tickets), "ticket keys");
     const block = scoreboard.block(seat);
     block.set("pid", process.pid);
+    const tracing = new WorkerTracing(log, { worker: slot, generation, version: packageVersion() });
+    await tracing.start(config.tracing);
     const listeners: ServedListener[] = [];
     // The sockets come later, with `bind` or `take`: whatever can fail before there are clients should.
     for (const [index, listener] of config.listeners.entries()) {
@@ -168,8 +176,10 @@ class Worker {
       checkProtocol(listener, service);
       listeners.push({ config: listener, service, row: order.rows[index] ?? index });
     }
+    await tracing.configure(config.tracing);
     const server = await openServer({
       listeners,
+      tracing,
       block,
       admission: { table: admission, column: order.column },
       worker: slot,
@@ -189,7 +199,7 @@ class Worker {
     const stack = watchStack({ worker: slot, pretty, file: config.logFile }, config.hangMs);
     server.engine.onTick(() => stack.beat());
     server.engine.onTick(() => block.set("logDropped", droppedLines(log)));
-    this.#serving = { order, scoreboard, block, server, sockets: new HeldSockets(), stack };
+    this.#serving = { order, scoreboard, block, server, sockets: new HeldSockets(), stack, tracing };
     // They may have come while it was opened.
     if (this.#tls) this.#secure(this.#tls);
     await report({
@@ -297,8 +307,9 @@ class Worker {
     }
   }
 
-  async #configure({ server, stack }: Serving, config: Config, secrets: TlsSecrets): Promise<void> {
+  async #configure({ server, stack, tracing }: Serving, config: Config, secrets: TlsSecrets): Promise<void> {
     try {
+      await tracing.configure(config.tracing);
       server.configure(config, secrets);
     } catch (error) {
       return report({ type: "configured", problem: messageOf(error) });
@@ -335,7 +346,10 @@ class Worker {
     // look at again.
     this.#refuseAll(serving, queued);
     serving.sockets.close();
+    const started = performance.now();
     const { closed, forced } = await serving.server.stop({ drainMs, tlsMs });
+    const leftMs = drainMs + tlsMs + LEAST_FLUSH_MS - (performance.now() - started);
+    await serving.tracing.flush(Math.min(MOST_FLUSH_MS, Math.max(LEAST_FLUSH_MS, leftMs)));
     await report({ type: "stopped", closed, forced });
     await this.#leave(0);
   }

@@ -41,6 +41,10 @@ const OTHER: Readonly<Record<string, string>> = {
   "v8.semiSpace": "8MiB",
   "v8.oldSpace": "1GiB",
   "v8.flags": "[--no-opt]",
+  "tracing.sample": "0.5",
+  "tracing.service": "shop",
+  "tracing.module": "./sdk.mjs",
+  "tracing.endpoint": "http://127.0.0.1:4318",
   control: "/run/other.sock",
   pidFile: "/run/other.pid",
 };

@@ -44,6 +44,7 @@ test("without a file, variables and flags there are two echo listeners and the d
     admission: DEFAULT_ADMISSION,
     logLevel: "info",
     v8: {},
+    tracing: { sample: "off", trustCallers: true, service: "headrace" },
     source: "built-in defaults",
   });
   assert.deepEqual({ ...load(t, { yaml: "# nothing\n" }), source: config.source }, config);

@@ -48,8 +48,8 @@ test("every default is what one may write, through its variable, and changes not
   assert.deepEqual(written.listeners[0]?.timeouts, DEFAULT_TIMEOUTS);
   assert.equal(
     Object.keys(env).length,
-    VARIABLES.size - 6,
-    "all but paths and what V8 decides by itself have a default",
+    VARIABLES.size - 8,
+    "all but paths, what V8 decides by itself and two of `tracing` have a default",
   );
 });
 

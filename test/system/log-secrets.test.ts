@@ -19,8 +19,8 @@ const bodyOf = (pem: string): string[] =>
 
 test("keys, session secrets and what is said are in no line, from the start to the stop", async (t) => {
   const folder = makeFolder(t);
-  const authority = new Authority();
-  const [one, other] = [authority.issue("localhost"), authority.issue("localhost")];
+  const authority = new Authority(folder);
+  const [one, other] = [authority.identity({ name: "localhost" }), authority.identity({ name: "localhost" })];
   const at = (name: string): string => join(folder, name);
   const install = ({ chain, key }: { readonly chain: string; readonly key: string }): void => {
     writeFileSync(at("c.pem"), chain);
@@ -41,7 +41,7 @@ ${more}`,
   const [port = 0] = await server.ready();
   const said = "the-word-that-nobody-may-read";
   const speak = async (): Promise<void> => {
-    const socket = connect({ port, host: "127.0.0.1", servername: "localhost", ca: authority.certificate });
+    const socket = connect({ port, host: "127.0.0.1", servername: "localhost", ca: authority.text });
     await within("the handshake", once(socket, "secureConnect"));
     socket.write(`${said}\n`);
     await within("the echo", once(socket, "data"));
