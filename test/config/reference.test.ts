@@ -40,6 +40,8 @@ test("every default is what one may write, through its variable, and changes not
     const row = options.find((option) => option.path.join() === path.join());
     if (row?.default !== undefined) env[name] = String(row.default);
   }
+  // With nothing at all configured there is an admin server, with anything there is none.
+  env.HEADRACE_ADMIN_ADDRESS = unset.admin?.addressText;
   const written = load(t, { env });
   const listeners = written.listeners.map((listener) => ({ ...listener, limits: {}, timeouts: {} }));
   assert.deepEqual({ ...written, listeners, tasks: {} }, unset);
@@ -48,8 +50,8 @@ test("every default is what one may write, through its variable, and changes not
   assert.deepEqual(written.listeners[0]?.timeouts, DEFAULT_TIMEOUTS);
   assert.equal(
     Object.keys(env).length,
-    VARIABLES.size - 8,
-    "all but paths, what V8 decides by itself and two of `tracing` have a default",
+    VARIABLES.size - 9,
+    "all but paths, the token, what V8 decides by itself and two of `tracing` have a default",
   );
 });
 
