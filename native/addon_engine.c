@@ -1,5 +1,6 @@
 /* The engine, for JavaScript, and its place in the event loop. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -434,6 +435,21 @@ static napi_value engine_address_js(napi_env env, napi_callback_info info) {
   return give_address(env, conn ? 0 : -EBADF, &address);
 }
 
+/* "address port listener" */
+static napi_value engine_turned_away_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int verdict = take_int(&args, 1);
+  if (args.wrong) return throw_wrong(env);
+  if (verdict <= ADMITTED || verdict >= ADMISSION_VERDICTS) return give_int(env, -EINVAL);
+  const socket_address *client = &self->core.turned_away[verdict].client;
+  char address[SOCKET_TEXT_BYTES], text[SOCKET_TEXT_BYTES + 8];
+  int error = client->length ? socket_address_format(client, address) : -ENOENT;
+  if (error) return give_int(env, error);
+  snprintf(text, sizeof text, "%s %d", address, self->core.turned_away[verdict].listener);
+  return give_text(env, text);
+}
+
 static napi_value engine_unread_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   host *self = take_host(&args);
@@ -582,6 +598,7 @@ static const addon_export EXPORTS[] = {
     {"engineTlsError", engine_tls_error_js},
     {"engineTlsSession", engine_tls_session_js},
     {"engineAddress", engine_address_js},
+    {"engineTurnedAway", engine_turned_away_js},
     {"engineUnread", engine_unread_js},
     {"enginePeek", engine_peek_js},
     {"engineUnref", engine_unref_js},

@@ -275,6 +275,8 @@ export interface Addon {
   enginePeek(engine: EngineHandle, slot: number, generation: number): Errno;
   /** The engine does not keep the process alive any more. */
   engineUnref(engine: EngineHandle): void;
+  /** "address port listener" of the last client that was turned away so: an admission_verdict (native/admission.h). */
+  engineTurnedAway(engine: EngineHandle, verdict: number): string | Errno;
   /** "address port" of a slot's peer, as accepted. */
   engineAddress(engine: EngineHandle, slot: number, generation: number): string | Errno;
 
