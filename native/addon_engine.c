@@ -1,5 +1,6 @@
 /* The engine, for JavaScript, and its place in the event loop. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -497,6 +498,21 @@ static napi_value engine_timing_js(napi_env env, napi_callback_info info) {
   return give_int(env, result);
 }
 
+/* "address port listener" */
+static napi_value engine_turned_away_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int verdict = take_int(&args, 1);
+  if (args.wrong) return throw_wrong(env);
+  if (verdict <= ADMITTED || verdict >= ADMISSION_VERDICTS) return give_int(env, -EINVAL);
+  const socket_address *client = &self->core.turned_away[verdict].client;
+  char address[SOCKET_TEXT_BYTES], text[SOCKET_TEXT_BYTES + 8];
+  int error = client->length ? socket_address_format(client, address) : -ENOENT;
+  if (error) return give_int(env, error);
+  snprintf(text, sizeof text, "%s %d", address, self->core.turned_away[verdict].listener);
+  return give_text(env, text);
+}
+
 static napi_value engine_unread_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   host *self = take_host(&args);
@@ -647,6 +663,7 @@ static const addon_export EXPORTS[] = {
     {"engineAddress", engine_address_js},
     {"engineWritePeer", engine_write_peer_js},
     {"engineTiming", engine_timing_js},
+    {"engineTurnedAway", engine_turned_away_js},
     {"engineUnread", engine_unread_js},
     {"enginePeek", engine_peek_js},
     {"engineUnref", engine_unref_js},

@@ -278,7 +278,10 @@ void engine_leave(engine *self, int listener, int32_t entry) {
   admission_hand_over(&self->admission, listener, entry);
 }
 
-void engine_count_rejected(engine *self, admission_verdict verdict) {
+void engine_count_rejected(engine *self, admission_verdict verdict, uint8_t listener,
+                           const socket_address *client) {
+  self->turned_away[verdict].client = *client;
+  self->turned_away[verdict].listener = listener;
   self->memory.totals[TOTAL_REJECTED]++;
   self->memory.totals[TOTAL_REJECTED_CONNECTIONS + verdict - REJECT_CONNECTIONS]++;
 }
@@ -296,7 +299,7 @@ int engine_admit(engine *self, uint32_t index, uint32_t generation, const socket
   admission_verdict verdict =
       admission_rename(&self->admission, conn->listener, before, address, &conn->entry);
   if (verdict != ADMITTED) {
-    engine_count_rejected(self, verdict);
+    engine_count_rejected(self, verdict, conn->listener, client);
     return (int)verdict;
   }
   remember_peer(conn, client);

@@ -250,6 +250,11 @@ typedef struct {
   uint32_t accept_turn; /* who of those that are ready comes first */
   int32_t linger_ms[LISTENERS_MAX]; /* of each listener's next connections */
   admission admission;
+  /* The last one of each verdict; no length: there was none. */
+  struct {
+    socket_address client;
+    uint8_t listener;
+  } turned_away[ADMISSION_VERDICTS];
   struct datagrams *datagrams; /* datagram.h; NULL: there are none */
 } engine;
 
@@ -344,8 +349,9 @@ int engine_rule(engine *self, int listener, const address_rule *rule, int on_lim
  * as the slot is not paused. -EBADF when the slot is not open, -EALREADY when it has one. */
 int engine_secure(engine *self, uint32_t index, uint32_t generation, stream *layer);
 
-/* Counts a client that was not admitted. */
-void engine_count_rejected(engine *self, admission_verdict verdict);
+/* Counts a client that was not admitted, and remembers it as an example of its kind. */
+void engine_count_rejected(engine *self, admission_verdict verdict, uint8_t listener,
+                           const socket_address *client);
 
 void engine_peer(const slot *conn, socket_address *address);
 

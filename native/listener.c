@@ -207,8 +207,9 @@ static void wait_for_place(engine *self, int number) {
 /* ---- admitting ---- */
 
 /* `onLimit` is about places; who is not wanted, or cannot be held, gets what costs least. */
-static void reject(engine *self, uint8_t listener, int fd, admission_verdict verdict) {
-  engine_count_rejected(self, verdict);
+static void reject(engine *self, uint8_t listener, int fd, const socket_address *peer,
+                   admission_verdict verdict) {
+  engine_count_rejected(self, verdict, listener, peer);
   bool no_place = verdict == REJECT_CONNECTIONS || verdict == REJECT_LISTENER;
   if (!no_place || self->admission.on_limit[listener] != ON_LIMIT_CLOSE) socket_make_reset(fd);
   close(fd);
@@ -227,13 +228,13 @@ static void admit(engine *self, uint8_t listener, int fd, const socket_address *
                                        : admission_enter(gate, listener, address, &entry);
   if (verdict != ADMITTED) {
     if (reserved) admission_leave(gate, listener, ADDRESS_NONE);
-    reject(self, listener, fd, verdict);
+    reject(self, listener, fd, peer, verdict);
     return;
   }
   int index = engine_add(self, fd, SLOT_OPEN, listener, peer);
   if (index < 0) {
     admission_leave(gate, listener, entry);
-    reject(self, listener, fd, REJECT_DESCRIPTORS);
+    reject(self, listener, fd, peer, REJECT_DESCRIPTORS);
     return;
   }
   if (gate->table) self->slots[index].flags |= FLAG_COUNTED;
@@ -310,7 +311,7 @@ static void shed(engine *self, const watch *from) {
   if (self->spare_fd >= 0) {
     close(self->spare_fd);
     int fd = accept_next(from, &peer);
-    if (fd >= 0) reject(self, from->listener, fd, REJECT_DESCRIPTORS);
+    if (fd >= 0) reject(self, from->listener, fd, &peer, REJECT_DESCRIPTORS);
   }
   self->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }

@@ -1,14 +1,14 @@
 /**
  * Echoes lines, and makes objects for each as a service does that parses, looks things up and keeps a little: some forty
- * live for as long as their connection sends 32 more lines, two hundred die at once. The line "gc?" asks what the
+ * live for as long as their connection sends 8 more lines, four hundred die at once. The line "gc?" asks what the
  * collector has cost so far.
  */
 import { PerformanceObserver } from "node:perf_hooks";
 import { defineService, line } from "headrace";
 
-const KEPT_LINES = 32;
+const KEPT_LINES = 8;
 const KEPT_OBJECTS = 40;
-const PASSING_OBJECTS = 200;
+const PASSING_OBJECTS = 400;
 
 const total = { minor: 0, minorMs: 0, major: 0, majorMs: 0, worstMs: 0 };
 /** perf_hooks constants: NODE_PERFORMANCE_GC_MINOR is 1. */

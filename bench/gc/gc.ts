@@ -21,7 +21,7 @@ export const GC_USAGE = `npm run bench -- gc [options]
   what v8.semiSpace does to a service that makes objects for every message
 
   --runs N          rounds (5)
-  --rate N          messages a second, the same for all (4000)
+  --rate N          messages a second, the same for all (3000)
   --connections N   (200)
   --seconds N       measured in each run, after 3 s of warm-up (15)
   --quick           1 run of 3 s`;
@@ -75,7 +75,7 @@ export function parseGc(args: readonly string[]): GcOptions | undefined {
   if (values.help) return undefined;
   return {
     runs: whole("runs", values.runs, values.quick ? 1 : 5),
-    rate: whole("rate", values.rate, 4_000),
+    rate: whole("rate", values.rate, 3_000),
     connections: whole("connections", values.connections, 200),
     seconds: whole("seconds", values.seconds, values.quick ? 3 : 15),
   };

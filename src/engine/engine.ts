@@ -32,6 +32,19 @@ import {
   TOTALS,
 } from "./layout.ts";
 
+/** A client that was not let in. `listener`: its row. */
+export interface TurnedAway {
+  readonly host: string;
+  readonly port: number;
+  readonly listener: number;
+}
+
+/** Reads "address port"; an IPv4 address on an IPv6 socket is written as what it is. */
+function endOf(text: string): { host: string; port: number } {
+  const [host = "", port] = text.split(" ");
+  return { host: /^::ffff:\d+\./.test(host) ? host.slice(7) : host, port: Number(port) };
+}
+
 /** What a slot's owner hears. After `onError` the descriptor is gone; the slot still has to be closed. */
 export interface SlotOwner {
   /** The slot is the owner's now. */
@@ -456,10 +469,13 @@ export class Engine {
   /** The peer's address, "" once the slot is closed. An IPv4 client of an IPv6 listener has its IPv4 address. */
   peer(slot: number, generation: number): { host: string; port: number } {
     const text = addon().engineAddress(this.#handle, slot, generation);
-    if (typeof text === "number") return { host: "", port: 0 };
-    const space = text.indexOf(" ");
-    const host = text.slice(0, space);
-    return { host: /^::ffff:\d+\./.test(host) ? host.slice(7) : host, port: Number(text.slice(space + 1)) };
+    return typeof text === "number" ? { host: "", port: 0 } : endOf(text);
+  }
+
+  /** The last client that was turned away so, by its place in REJECT_REASONS, and the listener that it came to. */
+  turnedAway(reason: number): TurnedAway | undefined {
+    const text = this.#closed ? 0 : addon().engineTurnedAway(this.#handle, reason + 1);
+    return typeof text === "number" ? undefined : { ...endOf(text), listener: Number(text.split(" ")[2]) };
   }
 
   /** The peer's address as `Addon.engineWritePeer` has it; zeros once the slot is closed. */

@@ -281,6 +281,8 @@ export interface Addon {
   engineWritePeer(engine: EngineHandle, slot: number, generation: number, into: Uint8Array): void;
   /** Two 32-bit words: the kernel's smoothed round-trip time, µs, and how many segments it has sent again. */
   engineTiming(engine: EngineHandle, slot: number, generation: number, into: Uint8Array): Errno;
+  /** "address port listener" of the last client that was turned away so: an admission_verdict (native/admission.h). */
+  engineTurnedAway(engine: EngineHandle, verdict: number): string | Errno;
   /** "address port" of a slot's peer, as accepted. */
   engineAddress(engine: EngineHandle, slot: number, generation: number): string | Errno;
 

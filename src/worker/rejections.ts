@@ -1,6 +1,6 @@
 /**
- * Says in the log how many newcomers were turned away, by reason, and how often accepting failed: at most once a second
- * of each, however many there were. The engine counts them in the worker's block of the scoreboard; this looks there.
+ * Says in the log how many newcomers were turned away, by reason, with one of each as an example, and how often accepting
+ * failed: at most once a second of each, however many there were. The engine counts them in the worker's block of the scoreboard; this looks there.
  */
 import type { Logger } from "../base/log.ts";
 import { REJECT_REASONS, type RejectReason } from "../base/reasons.ts";
@@ -10,17 +10,27 @@ const EVERY_MS = 1_000;
 
 type Rejections = Partial<Record<RejectReason, number>>;
 
+/** Who was turned away, and where. */
+export interface Example {
+  readonly host: string;
+  readonly port: number;
+  readonly listener: string;
+}
+
 export class RejectionLog {
   readonly #block: WorkerBlock;
   readonly #log: Logger;
+  readonly #exampleOf: (reason: number) => Example | undefined;
   #said: readonly number[];
   #saidAt = Number.NEGATIVE_INFINITY;
   #errorAt = Number.NEGATIVE_INFINITY;
   #errorsSaid = 0;
 
-  constructor(block: WorkerBlock, log: Logger) {
+  /** `exampleOf`: the last one, by its place in REJECT_REASONS. */
+  constructor(block: WorkerBlock, log: Logger, exampleOf: (reason: number) => Example | undefined) {
     this.#block = block;
     this.#log = log;
+    this.#exampleOf = exampleOf;
     this.#said = this.#counts();
   }
 
@@ -29,18 +39,21 @@ export class RejectionLog {
     if (now - this.#saidAt < EVERY_MS) return;
     const counts = this.#counts();
     const rejected: Rejections = {};
+    const examples: Partial<Record<RejectReason, Example>> = {};
     let all = 0;
     for (const [index, reason] of REJECT_REASONS.entries()) {
       const more = (counts[index] ?? 0) - (this.#said[index] ?? 0);
       if (more === 0) continue;
       rejected[reason] = more;
+      const example = this.#exampleOf(index);
+      if (example) examples[reason] = example;
       all += more;
     }
     if (all === 0) return;
     this.#said = counts;
     this.#saidAt = now;
     const reasons = Object.entries(rejected).map(([reason, count]) => `${count} ${reason}`);
-    this.#log.warn({ rejected }, `connections rejected: ${reasons.join(", ")}`);
+    this.#log.warn({ rejected, examples }, `connections rejected: ${reasons.join(", ")}`);
   }
 
   /** Accepting failed. */

@@ -334,7 +334,12 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   engine.onTick(() => {
     for (const { faults } of endpoints) faults.look(engine.now);
   });
-  const rejections = new RejectionLog(block, log);
+  const rejections = new RejectionLog(block, log, (reason) => {
+    const last = engine.turnedAway(reason);
+    if (!last) return undefined;
+    const { host, port, listener: row } = last;
+    return { host, port, listener: options.listeners.find((served) => served.row === row)?.config.name ?? "" };
+  });
   engine.onTick(() => rejections.look(engine.now));
 
   /** What is accepted from now on, by listener; a connection that failed in the queue is nobody's fault. */

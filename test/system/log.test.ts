@@ -114,6 +114,44 @@ test("peers that break the protocol are told once a second, with how many there 
   assert.match(lines[0]?.msg ?? "", /^a connection was closed: frame-empty$/);
 });
 
+test("who is turned away is told once a second, by reason, with one of them and its listener", async (t) => {
+  const folder = makeFolder(t);
+  const config = join(folder, "c.yaml");
+  writeFileSync(
+    config,
+    `workers: 1
+limits: { connectRate: 1, connectBurst: 1 }
+listeners:
+  - { name: open, address: "127.0.0.1:0", service: echo-line }
+  - { name: shut, address: "[::]:0", service: echo-line, admission: { deny: [127.0.0.0/8] } }`,
+  );
+  const server = startServer(t, ["--config", config]);
+  const [open = 0, shut = 0] = await server.ready();
+  /** Resolves with its own port when it has ended. */
+  const knock = (port: number): Promise<number> =>
+    new Promise((resolve) => {
+      let own = 0;
+      const socket = connect(port, "127.0.0.1", () => {
+        own = socket.localPort ?? 0;
+      });
+      socket.on("error", () => {}).on("close", () => resolve(own));
+      socket.resume();
+    });
+  const first = await openClient(t, open);
+  assert.equal(await first.ask("in"), "in");
+  const denied = await knock(shut);
+  const line = await server.logged("one was denied", ({ rejected }) => (rejected as { denied?: number })?.denied === 1);
+  const examples = line.examples as Record<string, object>;
+  assert.deepEqual(examples.denied, { host: "127.0.0.1", port: denied, listener: "shut" });
+  for (let i = 0; i < 10; i++) await knock(open);
+  const fast = await server.logged(
+    "others were too fast",
+    ({ rejected }) => (rejected as { rate?: number })?.rate !== undefined,
+  );
+  const { host, listener } = (fast.examples as { rate: { host: string; listener: string } }).rate;
+  assert.deepEqual([host, listener], ["127.0.0.1", "open"]);
+});
+
 test("USR1: primary and workers go on in a new file, nothing is lost; the terminal's lines are in it too", async (t) => {
   const { server, file, linesOf, port } = await startWithFile(t, "workers: 2");
   const visit = async (): Promise<void> => {

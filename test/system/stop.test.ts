@@ -178,7 +178,7 @@ test("workers ignore every signal, and SIGUSR1 kills nobody", async (t) => {
   const others = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"] as const;
   for (const signal of others) for (const { pid } of workers) process.kill(pid, signal);
   server.signal("SIGUSR1");
-  await server.logged("SIGUSR1", (line) => line.signal === "SIGUSR1" && line.level === 40);
+  await server.logged("SIGUSR1", (line) => line.signal === "SIGUSR1" && line.level === 30);
   for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const) {
     for (const { pid } of workers) process.kill(pid, signal);
   }
