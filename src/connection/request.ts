@@ -49,7 +49,9 @@ export class Request<State, Out, Env> implements Context<State, Out, Env> {
   }
 
   get log(): Logger {
-    return this.connection.endpoint.log.child({ connection: this.connection.id, request: this.id });
+    const trace = this.flight?.trace;
+    const traced = trace ? { trace: trace.span.spanContext().traceId } : {};
+    return this.connection.endpoint.log.child({ connection: this.connection.id, request: this.id, ...traced });
   }
 
   get signal(): AbortSignal {

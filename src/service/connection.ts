@@ -123,7 +123,7 @@ export interface Context<State, Out, Env> {
   readonly env: Env;
   /** Unique; made when first read. */
   readonly id: string;
-  /** Carries the ids of connection and request; made when first read. */
+  /** Carries the ids of connection, request and, where it has one, trace; made when first read. */
   readonly log: Logger;
   /** Aborted when the connection ends, the deadline has passed or the client cancels; made when first read. */
   readonly signal: AbortSignal;

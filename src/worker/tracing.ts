@@ -3,7 +3,7 @@
  * gives each listener the tracer that its requests ask. OpenTelemetry is loaded only where the configuration names it.
  * Nothing here may hold up the server: the queue of spans is bounded, and so is the time that a stop waits for it.
  */
-import type { Tracer } from "@opentelemetry/api";
+import type { ProxyTracerProvider, Tracer } from "@opentelemetry/api";
 import type { Logger } from "../base/log.ts";
 import { within } from "../base/within.ts";
 import type { TracingConfig } from "../config/config.ts";
@@ -96,11 +96,10 @@ export class WorkerTracing implements TracerSource {
   }
 
   /** Who takes the spans, if anybody does. */
-  #provider({ trace, ProxyTracerProvider }: TraceApi): Flushing | undefined {
-    const provider = trace.getTracerProvider();
-    if (!(provider instanceof ProxyTracerProvider)) return provider as Flushing;
-    const taker = provider.getDelegate();
-    // Without one it delegates to a provider that the interface has no name for.
-    return taker.constructor.name === "NoopTracerProvider" ? undefined : (taker as Flushing);
+  #provider({ trace }: TraceApi): Flushing | undefined {
+    // Not by its class: the module may use another copy of the interface, and that one's proxy is registered then.
+    const proxy = trace.getTracerProvider() as Partial<ProxyTracerProvider> & Flushing;
+    if (!proxy.getDelegate) return proxy;
+    return proxy.getDelegateTracer?.("headrace") ? (proxy.getDelegate() as Flushing) : undefined;
   }
 }

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { context as active, SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
 import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
+import { pino } from "pino";
 import { ServerBusy } from "#src/base/errors.js";
 import { line } from "#src/codec/line.js";
 import { testConnection } from "#src/connection/harness.js";
@@ -190,5 +191,20 @@ test("context.span takes everything, traced or not, and the span of a traced req
   assert.deepEqual(
     spans.all.map(({ attributes, events }) => [attributes.word, events[0]?.name]),
     [["second", "begun"]],
+  );
+});
+
+test("the log of a traced request names its trace", () => {
+  const lines: { readonly request: string; readonly trace?: string }[] = [];
+  const service = defineService({ codec: line(), onMessage: (text, { log }) => log.info(text) });
+  const log = pino({}, { write: (text: string) => lines.push(JSON.parse(text)) });
+  const harness = testConnection(service, { log });
+  harness.push("first\n");
+  const spans = new Spans();
+  spans.trace(harness.connection);
+  harness.push("second\n");
+  assert.deepEqual(
+    lines.map(({ trace: id }) => id),
+    [undefined, spans.all[0]?.spanContext().traceId],
   );
 });

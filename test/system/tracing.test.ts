@@ -14,8 +14,8 @@ import { CALLER, callerOf } from "../support/spans.js";
 import { until } from "../support/until.js";
 
 const LIBRARY = import.meta.resolve("#src/index.js");
-/** Batches leave after a second; a stop waits for a dead collector for one more. */
-const STOP_MS = 3_000;
+/** An export that nobody takes has ten seconds; a stop waits for one of them. */
+const STOP_MS = 6_000;
 
 interface Running {
   readonly server: TestServer;
@@ -154,11 +154,14 @@ test("a stop sends what is queued, and waits no longer than a second for a colle
 const complaints = ({ lines }: TestServer): LogLine[] =>
   lines.filter(({ msg }) => msg.startsWith("traces are not taken"));
 
+/** Below `limits.inFlight`. */
+const AT_ONCE = 50;
+
 /** Many requests at a collector that takes nothing. */
 async function burden(t: TestContext, { port }: Running): Promise<void> {
   const client = await openRpcClient(t, port);
-  for (let asked = 0; asked < 5_000; asked += 100) {
-    const ids = Array.from({ length: 50 }, () => client.send("x"));
+  for (let asked = 0; asked < 2_500; asked += AT_ONCE) {
+    const ids = Array.from({ length: AT_ONCE }, () => client.send("x"));
     await Promise.all(ids.map((id) => client.reply(id)));
   }
 }
