@@ -40,6 +40,8 @@ const IN_FLIGHT = LISTENER_FIELDS.indexOf("inFlight");
 const SHED = LISTENER_FIELDS.indexOf("shed");
 const LATE = LISTENER_FIELDS.indexOf("late");
 const CANCELLED = LISTENER_FIELDS.indexOf("cancelled");
+const MOVED_IN = LISTENER_FIELDS.indexOf("movedIn");
+const MOVED_OUT = LISTENER_FIELDS.indexOf("movedOut");
 
 /** What few connections need, made when first needed. */
 interface Extras {
@@ -575,6 +577,7 @@ export class ServedConnection<State = unknown, Out = unknown>
   gone({ entry }: MovedConnection): void {
     const { transport, index, row } = this.endpoint;
     transport.leave(index, entry);
+    count(row, MOVED_OUT, 1);
     count(row, ACTIVE, -1);
     this.#leaving = undefined;
     this.#closeToHolders("moved");
@@ -658,6 +661,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     const { moved, early, ending } = arriving;
     this.#arriving = undefined;
     this.#phase = "open";
+    count(row, MOVED_IN, 1);
     count(row, ACTIVE, 1);
     wheel.start(this.#slot, NEVER);
     this.#rejoin(moved, [moved.unsent, ...early]);

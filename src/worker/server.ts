@@ -26,7 +26,7 @@ import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
 import { shareEngine } from "../engine/shared.ts";
 import { errnoName } from "../os/errno.ts";
-import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
+import { LISTENER_FIELDS, ROWS, type WorkerBlock } from "../os/scoreboard.ts";
 import type { TopicRings } from "../os/topic-rings.ts";
 import { isUdpService, type ListenerService } from "../service/udp.ts";
 import { type AdmissionPlace, applyAdmission, type ServerAdmission } from "./admission.ts";
@@ -85,6 +85,8 @@ interface StopOptions {
   /** TLS connections stay, and are told goodbye over this time. Default: like all others. */
   readonly tlsMs?: number;
 }
+
+const ACCEPTED = LISTENER_FIELDS.indexOf("accepted");
 
 /** What the whole configuration says of thread pools and of overload. */
 type TaskConfig = Pick<Config, "tasks" | "shed" | "workers">;
@@ -296,10 +298,12 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
 
   /** What is accepted from now on, by listener; a connection that failed in the queue is nobody's fault. */
   const acceptorOf = (endpoint: Endpoint): Acceptor => ({
-    onAccept: (slot, generation) =>
-      endpoint.stages.length > 0
+    onAccept: (slot, generation) => {
+      endpoint.row[ACCEPTED] = (endpoint.row[ACCEPTED] as number) + 1;
+      return endpoint.stages.length > 0
         ? new Preface(endpoint, slot, generation)
-        : new ServedConnection(endpoint, slot, generation),
+        : new ServedConnection(endpoint, slot, generation);
+    },
     onAcceptError: (errno) => rejections.failed(engine.now, errnoName(errno), endpoint.log),
   });
   const acceptors = places.map((place) => (place instanceof Endpoint ? acceptorOf(place) : place));
