@@ -20,6 +20,8 @@ import { Workers } from "./workers.js";
 /** Without a word for so long, the server is said to be gone. An upgrade's change of hands takes less. */
 const GONE_MS = 3500;
 const LOOK_MS = 500;
+/** How long a failed change is shown on top; it stays in the list of changes. */
+const FAILURE_MS = 15 * 60_000;
 /** A page that nobody has seen for as long as its history gives its stream to others. */
 const UNSEEN_MS = 10 * 60_000;
 
@@ -70,7 +72,7 @@ const stream = new PageStream({
     changes.show(event, history.previous);
     shown = { event, sample };
     setGone(false);
-    frame ||= requestAnimationFrame(draw);
+    if (frame === 0) frame = requestAnimationFrame(draw);
   },
   onSignedOut: signOut,
   onRefused(why) {
@@ -104,6 +106,7 @@ function showFacts({
   pid,
   version,
   lastChange,
+  atMs,
 }: PageEvent): void {
   const text = (id: string, value: string): void => setText(byId(id, HTMLElement), value);
   text("state", state);
@@ -116,13 +119,19 @@ function showFacts({
   text("uptime", duration(uptimeMs));
   text("primary", String(pid));
   text("version", version);
-  const notice = byId("notice", HTMLElement);
-  const failed = lastChange?.outcome === "failed";
-  const running = lastChange?.outcome === "running";
-  setHidden(notice, !(failed || running));
-  setData(notice, "kind", failed ? "failed" : "running");
-  if (failed || running) setText(notice, lastChange.message);
+  showNotice(lastChange, atMs);
   document.title = health === "ok" ? `headrace: ${count(shown?.sample.open)} open` : `▲ headrace: ${health}`;
+}
+
+/** A change that goes on, or one that failed a while ago. */
+function showNotice(change: PageEvent["lastChange"], atMs: number): void {
+  const notice = byId("notice", HTMLElement);
+  const began = Date.parse(change?.at ?? "");
+  const outcome = change?.outcome ?? "done";
+  const told = outcome === "running" || (outcome === "failed" && atMs - began < FAILURE_MS);
+  setHidden(notice, !told);
+  setData(notice, "kind", outcome);
+  if (change && told) setText(notice, `${clock(began)} ${change.message}${outcome === "running" ? "…" : ""}`);
 }
 
 function setGone(now: boolean): void {

@@ -143,8 +143,23 @@ function thin(color: string): string {
   return color.replace(/^rgb\(([^)]+)\)$/, "rgba($1, 0.13)");
 }
 
+/** Powers of ten around `low` and `high`. */
 function decades(low: number, high: number): [number, number] {
   return [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high))];
+}
+
+/** One line for each power of ten. */
+function decadeSplits(low: number, high: number): number[] {
+  const [from, to] = [Math.round(Math.log10(low)), Math.round(Math.log10(high))];
+  return Array.from({ length: to - from + 1 }, (_, index) => 10 ** (from + index));
+}
+
+/** Bytes are counted by 1024. */
+const BINARY_STEPS = Array.from({ length: 44 }, (_, power) => 2 ** power);
+
+/** On an axis figures are round: 5.00 ms is 5 ms. */
+function withoutZeros(text: string): string {
+  return text.replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, "");
 }
 
 class Plot {
@@ -217,12 +232,13 @@ class Plot {
 
   #drawing(width: number): uPlot.Options {
     const { lines, format, logarithmic = false, least } = this.#options;
+    const binary = format === bytes || format === bytesPerSecond;
     const [grid, text, mark] = [colorOf("--grid"), colorOf("--quiet"), colorOf("--mark")];
     const axis = { stroke: text, font: FONT, grid: { stroke: grid, width: 1 }, ticks: { show: false } };
     return {
       width,
       height: HEIGHT,
-      padding: [6, 8, 0, 0],
+      padding: [8, 26, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "headrace" }, drag: { x: false, y: false }, points: { size: 6 }, y: false },
       scales: {
@@ -240,7 +256,11 @@ class Plot {
           size: 62,
           space: 30,
           gap: 4,
-          values: (_, values) => values.map((value) => (value === null ? "" : format(value))),
+          ...(logarithmic
+            ? { splits: (_: uPlot, __: number, low: number, high: number) => decadeSplits(low, high) }
+            : {}),
+          ...(binary ? { incrs: BINARY_STEPS } : {}),
+          values: (_, values) => values.map((value) => (value === null ? "" : withoutZeros(format(value)))),
         },
       ],
       series: [
