@@ -10,7 +10,7 @@ export const MAX_STREAMS = 20;
 const PERIOD_MS = 1000;
 const STALLED_MS = 30_000;
 /** After that a watcher has to come again, and show that its session still holds. */
-const MOST_MS = 15 * 60_000;
+const MOST_MS = 60_000;
 /** So that a watcher can tell a server without figures from none. */
 const HEARTBEAT = ": nothing to tell\n\n";
 

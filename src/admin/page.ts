@@ -8,7 +8,7 @@ import type { MetricsSnapshot } from "../control/metrics-snapshot.ts";
 import type { ServerStatus } from "../control/status.ts";
 import { pageEvent } from "./page-events.ts";
 import { type PageFile, readPageFiles } from "./page-files.ts";
-import { MAX_STREAMS, PageStreams, type PageStreamsOptions } from "./page-streams.ts";
+import { MAX_STREAMS, PageStreams } from "./page-streams.ts";
 
 /** What the page shows; read once a second while somebody watches. */
 export interface PageSource {
@@ -48,11 +48,7 @@ function answer(file: PageFile, request: FastifyRequest, reply: FastifyReply): F
 }
 
 /** Adds the page's routes to the admin server. */
-export async function pageRoutes(
-  app: FastifyInstance,
-  source: PageSource,
-  timing: Omit<PageStreamsOptions, "next"> = {},
-): Promise<void> {
+export async function pageRoutes(app: FastifyInstance, source: PageSource): Promise<void> {
   for (const file of readPageFiles()) {
     app.get(file.path, { config: { open: true } }, (request, reply) => answer(file, request, reply));
   }
@@ -64,7 +60,7 @@ export async function pageRoutes(
       return undefined;
     }
   };
-  const streams = new PageStreams({ ...timing, next });
+  const streams = new PageStreams({ next });
   app.get("/events", { exposeHeadRoute: false }, (_request, reply) => {
     if (source.ending.aborted || streams.full) {
       const error = streams.full ? `${MAX_STREAMS} pages watch already; close one of them` : "the server is leaving";

@@ -6,6 +6,7 @@
 import type { Readable } from "node:stream";
 import type { LogLevel } from "../base/settings.ts";
 import type { ClosedConnection, ConnectionPage, ConnectionQuery, ProfileRequest } from "../control/inspection.ts";
+import type { MetricsSnapshot } from "../control/metrics-snapshot.ts";
 import type { ServerStatus } from "../control/status.ts";
 
 export interface Readiness {
@@ -31,6 +32,8 @@ export interface AdminSource {
   /** Aborted when this process answers no more: streams end then, and clients find the next generation. */
   readonly ending: AbortSignal;
   status(): Promise<ServerStatus>;
+  /** All counters, now. */
+  snapshot(): MetricsSnapshot;
   readiness(): Readiness;
   metrics(): Promise<MetricsText>;
   connections(query: ConnectionQuery): Promise<ConnectionPage>;

@@ -1,7 +1,7 @@
 /** What the live page is made of, without a server: a status and a snapshot that can be told to move. */
 import type { PageSource } from "#src/admin/page.js";
-import { ACCEPT_ERRORS, GC_KINDS, PHASES } from "#src/base/measured.js";
 import { DURATION_BUCKETS } from "#src/base/buckets.js";
+import { ACCEPT_ERRORS, GC_KINDS, PHASES } from "#src/base/measured.js";
 import { CLOSE_REASONS, REJECT_REASONS } from "#src/base/reasons.js";
 import type { ListenerMetrics, MetricsSnapshot, WorkerMetrics } from "#src/control/metrics-snapshot.js";
 import type { ServerStatus, Traffic, WorkerStatus } from "#src/control/status.js";

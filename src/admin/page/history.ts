@@ -9,6 +9,8 @@ export const HISTORY_LENGTH = 600;
 /** Events come once a second: after that a line would pretend to know what was in between. */
 const GAP_MS = 3500;
 const LATENCY_WINDOW = 5;
+/** A stream that begins anew says at once what the one before has just said. */
+const AGAIN_MS = 500;
 
 /** One moment. `null`: not known. Rates are per second. */
 export interface Sample {
@@ -88,9 +90,10 @@ export class History {
     return values;
   }
 
-  /** Takes an event and returns what it says of this second. */
-  push(event: PageEvent): Sample {
+  /** Takes an event and returns what it says of this second; undefined of one that comes right after another. */
+  push(event: PageEvent): Sample | undefined {
     const before = this.#before;
+    if (before?.pid === event.pid && Math.abs(event.uptimeMs - before.uptimeMs) < AGAIN_MS) return undefined;
     if (before && event.atMs - before.atMs > GAP_MS) this.#append(before.atMs / 1000 + 1, undefined);
     if (before && before.pid !== event.pid) this.#latency.clear();
     const sample = this.#sampleOf(event, before);

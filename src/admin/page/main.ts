@@ -68,10 +68,11 @@ const stream = new PageStream({
     heardMs = Date.now();
     refused = "";
     if (gone) changes.add({ atMs: event.atMs, kind: "contact", text: "the server answers again" });
+    setGone(false);
     const sample = history.push(event);
+    if (!sample) return;
     changes.show(event, history.previous);
     shown = { event, sample };
-    setGone(false);
     if (frame === 0) frame = requestAnimationFrame(draw);
   },
   onSignedOut: signOut,

@@ -23,6 +23,12 @@ export class Session {
       void this.#signIn();
     });
     byId("sign-out", HTMLButtonElement).addEventListener("click", () => void this.#signOut());
+    // Another tab has signed in or out: the cookie is of both.
+    addEventListener("storage", ({ key, newValue }) => {
+      if (key !== KEY) return;
+      if (newValue === "yes") this.#begin();
+      else this.ask("Signed out in another tab.");
+    });
   }
 
   /** Goes on with the session of before, if there was one. */
@@ -33,7 +39,7 @@ export class Session {
 
   /** Shows the form, and why. */
   ask(why: string): void {
-    remember(KEY, "no");
+    if (remembered(KEY) === "yes") remember(KEY, "no");
     this.#listener.onSignedOut();
     setText(this.#error, why);
     setHidden(byId("sign-in", HTMLElement), false);
@@ -49,13 +55,17 @@ export class Session {
     if (response?.ok) {
       this.#token.value = "";
       remember(KEY, "yes");
-      setHidden(byId("sign-in", HTMLElement), true);
-      this.#listener.onSignedIn();
-      byId("main", HTMLElement).focus();
+      this.#begin();
       return;
     }
     setText(this.#error, problemOf(response));
     this.#token.select();
+  }
+
+  #begin(): void {
+    setHidden(byId("sign-in", HTMLElement), true);
+    this.#listener.onSignedIn();
+    byId("main", HTMLElement).focus();
   }
 
   async #signOut(): Promise<void> {

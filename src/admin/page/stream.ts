@@ -8,6 +8,8 @@ import type { PageEvent } from "#src/admin/page-events.js";
 const SILENCE_MS = 5000;
 const FIRST_RETRY_MS = 300;
 const MOST_RETRY_MS = 5000;
+/** A stream that ended after so long did so in order: the next may begin at once. */
+const LONG_MS = 10_000;
 /** An event of 256 workers has some 60,000 characters. */
 const MOST_CHARACTERS = 4 << 20;
 
@@ -53,6 +55,7 @@ export class PageStream {
 
   async #run(): Promise<void> {
     const abort = new AbortController();
+    const began = Date.now();
     this.#abort = abort;
     try {
       this.#heard();
@@ -69,7 +72,8 @@ export class PageStream {
     }
     clearTimeout(this.#watch);
     if (this.#abort !== abort) return;
-    this.#retry = setTimeout(() => void this.#run(), this.#retryMs * (0.75 + Math.random() / 2));
+    const long = Date.now() - began > LONG_MS && !abort.signal.aborted;
+    this.#retry = setTimeout(() => void this.#run(), long ? 0 : this.#retryMs * (0.75 + Math.random() / 2));
     this.#retryMs = Math.min(this.#retryMs * 2, MOST_RETRY_MS);
   }
 
