@@ -12,6 +12,7 @@ import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { cookieOf, Gatekeeper, type HandedSessions, sessionCookie } from "./auth.ts";
 import { hostnameOf, isNotForeign, isOwnHost, isOwnPage } from "./origin.ts";
+import { pageRoutes } from "./page.ts";
 import { mountRoutes } from "./routes.ts";
 import type { AdminSource } from "./source.ts";
 import { UnauthorizedLog } from "./unauthorized-log.ts";
@@ -118,6 +119,7 @@ export class AdminServer {
     });
     this.#mountSessions();
     mountRoutes(app, source);
+    app.register((child) => pageRoutes(child, source));
     mount?.(app, source);
   }
 

@@ -11,6 +11,7 @@ import { addon } from "#src/os/addon.js";
 import { boundPort } from "#src/os/descriptors.js";
 import { check } from "#src/os/errno.js";
 import { packSocketOptions } from "#src/os/socket.js";
+import { metricsSnapshot } from "./figures.js";
 
 export const TOKEN = "a-token-that-is-long-enough";
 
@@ -18,6 +19,7 @@ export function fakeSource(own: Partial<AdminSource> = {}): AdminSource {
   return {
     ending: new AbortController().signal,
     status: async () => ({ pid: 42 }) as ServerStatus,
+    snapshot: () => metricsSnapshot(),
     readiness: () => ({ ready: true, reason: "ready" }),
     metrics: async () => ({ contentType: "text/plain", body: "headrace_up 1\n" }),
     connections: async ({ offset }) => ({ total: 0, offset, rows: [], missing: [] }),
