@@ -6,9 +6,10 @@ import assert from "node:assert/strict";
 import { chmodSync, cpSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { packageRoot } from "#src/os/addon.js";
 import type { Outcome } from "../support/command.js";
-import { makeFolder } from "../support/folder.js";
+import { makeFolder, writeService } from "../support/folder.js";
 import { makeNamespace, type Namespace } from "../support/namespace.js";
 
 interface Rig {
@@ -63,6 +64,13 @@ async function makeRig(t: TestContext): Promise<Rig> {
 const PACKAGED = readFileSync(join(packageRoot(), "sysctl", "90-headrace.conf"), "utf8");
 /** The packaged file without what no namespace may set. */
 const OWN = PACKAGED.replaceAll(/^#:.* host.*\n(#= )?\S+ = .*\n/gm, "");
+
+const MAIN = fileURLToPath(import.meta.resolve("#src/cli/main.js"));
+
+/** A service of a user's own, which may connect to others. */
+function makeService(t: TestContext): string {
+  return writeService(makeFolder(t), "export default defineService({ codec: line(), onMessage: (text) => text });");
+}
 
 const SAMPLE = [
   "net.core.somaxconn",
@@ -286,6 +294,36 @@ test("--reserve adds ports to those that are there, once", async (t) => {
   assert.equal(tune("apply", ...own).code, 0);
   assert.equal(read("net.ipv4.ip_local_reserved_ports"), "8080,9000,20000-20010");
   assert.match(tune("apply", ...own).stdout, /^nothing to do$/m);
+});
+
+test("headrace doctor and tune.sh agree: what each finds and wants, before and after", async (t) => {
+  const { namespace, tune, set } = await makeRig(t);
+  const service = makeService(t);
+  set("net.ipv4.tcp_keepalive_time", "60");
+  const doctor = (): Map<string, { found: string; wanted: string; repair: string }> => {
+    const args = ["doctor", service, "--listen", "127.0.0.1:0", "--json"];
+    const { stdout } = namespace.run(process.execPath, MAIN, ...args);
+    const { findings } = JSON.parse(stdout) as {
+      findings: { check: string; found: string; wanted: string; repair: string }[];
+    };
+    return new Map(findings.map((finding) => [finding.check, finding]));
+  };
+  const checked = (): { key: string; found: string; wanted: string; state: string; why?: string }[] =>
+    JSON.parse(tune("check", "--json").stdout).keys;
+  const before = doctor();
+  assert.ok(before.has("net.core.somaxconn") && before.has("net.ipv4.tcp_tw_reuse"));
+  for (const { key, found, wanted, state } of checked()) {
+    const finding = before.get(key);
+    if (!finding) continue;
+    assert.deepEqual([finding.found, finding.wanted, "worse"], [found, wanted, state], key);
+    assert.match(finding.repair, /sysctl\/tune\.sh apply$/);
+  }
+  assert.ok(!before.has("net.ipv4.tcp_keepalive_time"), "it is better already");
+  tune("apply");
+  const after = doctor();
+  const left = checked().filter(({ state, why }) => state === "worse" && why === undefined);
+  assert.deepEqual(left, []);
+  assert.deepEqual([after.has("net.core.somaxconn"), after.has("net.ipv4.tcp_tw_reuse")], [false, false]);
 });
 
 test("the packaged file: every setting has its words, and a rule", () => {
