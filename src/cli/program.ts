@@ -8,6 +8,7 @@ import { EXIT, exitCodeOf, HeadraceError } from "../base/errors.ts";
 import type { SignalInbox } from "../primary/signals.ts";
 import { addBench } from "./bench.ts";
 import { addCheck } from "./check.ts";
+import { addCompletion } from "./completion.ts";
 import { addDoctor } from "./doctor.ts";
 import { addDrain } from "./drain.ts";
 import { addReload } from "./reload.ts";
@@ -67,6 +68,7 @@ function createProgram(context: CommandContext): Command {
     addDrain,
     addStop,
     addBench,
+    addCompletion,
   ];
   for (const add of commands) add(program, context);
   return program;
