@@ -3,6 +3,7 @@
  * to the whole machine (fs.*) is replaced by ordinary files there.
  */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { chmodSync, cpSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -324,6 +325,38 @@ test("headrace doctor and tune.sh agree: what each finds and wants, before and a
   const left = checked().filter(({ state, why }) => state === "worse" && why === undefined);
   assert.deepEqual(left, []);
   assert.deepEqual([after.has("net.core.somaxconn"), after.has("net.ipv4.tcp_tw_reuse")], [false, false]);
+});
+
+test("headrace doctor where the kernel shows nothing of itself: all is unknown, nothing fails", async (t) => {
+  const namespace = await makeNamespace(t);
+  namespace.shell("mount -t tmpfs none /sys && mount -t tmpfs none /proc/sys");
+  const { code, stdout, stderr } = namespace.run(process.execPath, MAIN, "doctor", "echo-line", "--json");
+  assert.ok(code === 0 || code === 1, stderr);
+  const { facts } = JSON.parse(stdout) as { facts: { check: string; severity: string }[] };
+  const unknown = facts.filter(({ severity }) => severity === "unknown").map(({ check }) => check);
+  for (const check of ["network cards", "clock source", "transparent huge pages", "net.core.somaxconn", "fs.nr_open"]) {
+    assert.ok(unknown.includes(check), `${check}: ${unknown}`);
+  }
+});
+
+test("limits/ulimit.sh: a command with more open files, or as many as the shell may give", () => {
+  const start = (nofile: string, ...command: string[]): Outcome => {
+    const script = join(packageRoot(), "sysctl", "limits", "ulimit.sh");
+    const { status, stdout, stderr } = spawnSync("prlimit", ["--nofile=100:200", script, ...command], {
+      encoding: "utf8",
+      // Root may raise its hard limit.
+      ...(process.getuid?.() === 0 ? { uid: 65_534 } : {}),
+      env: { PATH: process.env.PATH, NOFILE: nofile },
+    });
+    return { code: status, stdout, stderr };
+  };
+  const show = ["sh", "-c", "ulimit -n"];
+  assert.deepEqual(start("150", ...show), { code: 0, stdout: "150\n", stderr: "" });
+  const capped = start("300", ...show);
+  assert.deepEqual([capped.code, capped.stdout], [0, "200\n"]);
+  assert.match(capped.stderr, /^ulimit\.sh: 200 open files instead of 300: /);
+  assert.equal(start("many", ...show).code, 2);
+  assert.equal(start("150", "sh", "-c", "exit 7").code, 7);
 });
 
 test("the packaged file: every setting has its words, and a rule", () => {
