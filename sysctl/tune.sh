@@ -205,8 +205,10 @@ entry() {
   [ -z "${rule_of[$key]:-}" ] || usage "$conf:$3: $key is set twice"
   if [ -n "$6" ]; then
     [[ $value =~ ^[0-9]{1,2}%(\ [0-9]{1,2}%)*$ ]] || usage "$conf:$3: $key: allowed: percentages, as in 9% 12% 18%"
-    # Without its memory nothing can be said of the machine.
-    [ -n "$memory" ] || return 0
+    if [ -z "$memory" ]; then
+      echo "skipped  $key: the machine's memory cannot be read (/proc/meminfo)" >&2
+      return 0
+    fi
     value=$(computed "$value" "$6")
   elif [ "$4" = ports ]; then
     [[ $value =~ ^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$ ]] || usage "$conf:$3: $key: allowed: ports and ranges"

@@ -62,6 +62,7 @@ complete -p headrace`;
   // As readline splits it.
   const equals = `source ./script; COMP_WORDS=(headrace run --config = hea) COMP_CWORD=4; _headrace; echo "\${COMPREPLY[*]}"`;
   assert.equal(shell(folder, "bash", "--norc", "-uc", equals), "headrace.yaml\n");
+  assert.equal(shell(folder, "shellcheck", "--shell=bash", "script"), "");
 });
 
 test("zsh", async (t) => {
