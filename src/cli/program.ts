@@ -9,6 +9,7 @@ import { packageVersion } from "../os/version.ts";
 import type { SignalInbox } from "../primary/signals.ts";
 import { addBench } from "./bench.ts";
 import { addCheck } from "./check.ts";
+import { addCompletion } from "./completion.ts";
 import { addConnections } from "./connections.ts";
 import { addDoctor } from "./doctor.ts";
 import { addDrain } from "./drain.ts";
@@ -74,6 +75,7 @@ function createProgram(context: CommandContext): Command {
     addDrain,
     addStop,
     addBench,
+    addCompletion,
   ];
   for (const add of commands) add(program, context);
   return program;

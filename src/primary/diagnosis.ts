@@ -6,9 +6,14 @@
 import { DEFAULT_LIMITS } from "../base/settings.ts";
 import type { Config } from "../config/config.ts";
 import type { BufferSizes, Machine } from "./machine.ts";
+import { portsHave } from "./sysctl-file.ts";
 
 export interface Finding {
   readonly severity: "problem" | "hint";
+  /** What was looked at, in a few words; a kernel setting's name where it is one. */
+  readonly check: string;
+  readonly found: string;
+  readonly wanted: string;
   /** What does not fit, with both figures. */
   readonly message: string;
   /** A command that repairs it, or what to write where. */
@@ -28,6 +33,8 @@ const CONNECTION_BYTES = 4096;
 /** Oldest kernel with everything that is used: SO_DETACH_REUSEPORT_BPF, pidfd, memfd seals. */
 const LEAST_KERNEL = [5, 4] as const;
 
+export const RESERVED_PORTS = "net.ipv4.ip_local_reserved_ports";
+
 /** What a UDP socket is given where no size is configured (native/udp.c). */
 const DATAGRAMS_RECEIVE_BYTES = 4 * 1024 ** 2;
 
@@ -44,9 +51,15 @@ function powerAbove(value: number): number {
   return 2 ** Math.ceil(Math.log2(value));
 }
 
-function descriptorFindings({ workers, connections, listeners }: Config, machine: Machine): Finding[] {
+/** Open files of one worker, at most. */
+export function descriptorsNeeded({ workers, connections, listeners }: Config): number {
   const share = Math.ceil((connections / workers) * (workers === 1 ? 1 : UNEVEN));
-  const needed = share + workers * listeners.length + OTHER_DESCRIPTORS;
+  return share + workers * listeners.length + OTHER_DESCRIPTORS;
+}
+
+function descriptorFindings(config: Config, machine: Machine): Finding[] {
+  const { workers, connections, listeners } = config;
+  const needed = descriptorsNeeded(config);
   const { descriptors, descriptorsAllowed, files } = machine;
   const found: Finding[] = [];
   if (descriptors !== undefined && needed > descriptors) {
@@ -55,6 +68,9 @@ function descriptorFindings({ workers, connections, listeners }: Config, machine
       descriptorsAllowed !== undefined && wanted > descriptorsAllowed ? `sysctl -w fs.nr_open=${wanted} && ` : "";
     found.push({
       severity: "problem",
+      check: "open files of a worker",
+      found: many(descriptors),
+      wanted: many(needed),
       message: `limits.connections ${many(connections)} over ${workers} workers needs ${many(needed)} descriptors in each; RLIMIT_NOFILE is ${many(descriptors)}`,
       repair: `${raise}ulimit -n ${wanted}   (systemd: LimitNOFILE=${wanted}), or more workers`,
     });
@@ -63,6 +79,9 @@ function descriptorFindings({ workers, connections, listeners }: Config, machine
   if (files !== undefined && total > files) {
     found.push({
       severity: "problem",
+      check: "fs.file-max",
+      found: String(files),
+      wanted: String(powerAbove(total)),
       message: `limits.connections ${many(connections)} needs ${many(total)} open files in all; fs.file-max is ${many(files)}`,
       repair: `sysctl -w fs.file-max=${powerAbove(total)}`,
     });
@@ -76,6 +95,9 @@ function queueFindings(config: Config, { somaxconn, synBacklog }: Machine): Find
   if (somaxconn !== undefined && backlog > somaxconn) {
     found.push({
       severity: "hint",
+      check: "net.core.somaxconn",
+      found: String(somaxconn),
+      wanted: String(backlog),
       message: `socket.backlog ${many(backlog)} is cut to net.core.somaxconn, ${many(somaxconn)}: a burst of more newcomers on one worker waits for retransmissions`,
       repair: `sysctl -w net.core.somaxconn=${backlog}`,
     });
@@ -84,6 +106,9 @@ function queueFindings(config: Config, { somaxconn, synBacklog }: Machine): Find
     const wanted = Math.min(backlog, somaxconn);
     found.push({
       severity: "hint",
+      check: "net.ipv4.tcp_max_syn_backlog",
+      found: String(synBacklog),
+      wanted: String(wanted),
       message: `net.ipv4.tcp_max_syn_backlog ${many(synBacklog)} is below the accept queue of ${many(wanted)}: SYN cookies begin earlier than they need to`,
       repair: `sysctl -w net.ipv4.tcp_max_syn_backlog=${wanted}`,
     });
@@ -107,31 +132,29 @@ function datagramFindings({ listeners }: Config, { receiveBuffer, networkAdmin }
   return [
     {
       severity: "hint",
+      check: "net.core.rmem_max",
+      found: String(mostAsked),
+      wanted: String(first.bytes),
       message: `listener "${first.name}" gets a receive buffer of ${kibibytes(mostAsked)} in place of ${kibibytes(first.bytes)} (net.core.rmem_max): datagrams of a burst that it does not hold are lost`,
       repair: `sysctl -w net.core.rmem_max=${first.bytes}`,
     },
   ];
 }
 
-/** Whether a list like "8080,9000-9010" has a port. */
-function reserved(list: string, port: number): boolean {
-  return list.split(",").some((part) => {
-    const [from = "", to = from] = part.split("-");
-    return /^\d+$/.test(from) && Number(from) <= port && port <= Number(to);
-  });
-}
-
 function portFindings({ listeners }: Config, { localPorts, reservedPorts }: Machine): Finding[] {
   if (!localPorts) return [];
   const [first, last] = localPorts;
   return listeners.flatMap(({ name, address: { port } }): Finding[] => {
-    if (port < first || port > last || reserved(reservedPorts, port)) return [];
+    if (port < first || port > last || portsHave(reservedPorts, port, port)) return [];
     const list = reservedPorts === "" ? port : `${reservedPorts},${port}`;
     return [
       {
         severity: "hint",
+        check: RESERVED_PORTS,
+        found: reservedPorts || "none",
+        wanted: String(port),
         message: `port ${port} of listener "${name}" is among those that outgoing connections use (${first} to ${last}): one of them may hold it when the server starts`,
-        repair: `sysctl -w net.ipv4.ip_local_reserved_ports=${list}`,
+        repair: `sysctl -w ${RESERVED_PORTS}=${list}`,
       },
     ];
   });
@@ -174,6 +197,9 @@ function tcpFindings(config: Config, machine: Machine): Finding[] {
     return [
       {
         severity: "problem",
+        check: "net.ipv4.tcp_mem",
+        found: mebibytes(pressure),
+        wanted: mebibytes(surely),
         message: `the kernel's buffers for ${many(connections)} connections take ${mebibytes(surely)} at least; TCP is short of memory from ${mebibytes(pressure)} on (net.ipv4.tcp_mem)`,
         repair: `sysctl -w net.ipv4.tcp_mem="${pages} ${Math.ceil(pages * 1.5)} ${pages * 2}"`,
       },
@@ -184,6 +210,9 @@ function tcpFindings(config: Config, machine: Machine): Finding[] {
   return [
     {
       severity: "hint",
+      check: "kernel's buffers, at worst",
+      found: mebibytes(high),
+      wanted: mebibytes(atWorst),
       message: `the kernel's buffers of ${many(connections)} connections may grow to ${mebibytes(atWorst)}; at ${mebibytes(high)} TCP drops what it cannot hold (net.ipv4.tcp_mem)`,
       repair:
         fits >= 4
@@ -216,6 +245,9 @@ function memoryFindings(config: Config, machine: Machine): Finding[] {
     const pool = threads > 0 ? `, ${threads} pool thread${threads === 1 ? "" : "s"} each` : "";
     found.push({
       severity: "problem",
+      check: "memory",
+      found: mebibytes(memory),
+      wanted: mebibytes(needed),
       message: `${workers} workers with limits.bufferMemory ${mebibytes(bufferMemory)}${pool}, and ${many(connections)} connections with the kernel's buffers may take ${mebibytes(needed)}; there are ${mebibytes(memory)}`,
       repair:
         fits >= 1024 ** 2
@@ -227,6 +259,9 @@ function memoryFindings(config: Config, machine: Machine): Finding[] {
   if (buffered > bufferMemory * 0.75) {
     found.push({
       severity: "hint",
+      check: "limits.buffered",
+      found: mebibytes(buffered),
+      wanted: mebibytes(bufferMemory * 0.75),
       message: `limits.buffered ${mebibytes(buffered)} is out of reach: at three quarters of limits.bufferMemory ${mebibytes(bufferMemory)} whoever holds most is closed (memory-pressure)`,
       repair: `limits: { bufferMemory: ${Math.ceil((buffered * 2) / 1024 ** 2)}MiB }   (in the configuration), or less buffered`,
     });
@@ -243,6 +278,9 @@ function kernelFindings({ workers, connections }: Config, machine: Machine): Fin
     const least = LEAST_KERNEL.join(".");
     found.push({
       severity: "problem",
+      check: "kernel",
+      found: kernel,
+      wanted: least,
       message: `kernel ${kernel} is older than ${least}: workers cannot be removed without resetting connections`,
       repair: `a kernel from ${least} on`,
     });
@@ -250,6 +288,9 @@ function kernelFindings({ workers, connections }: Config, machine: Machine): Fin
   if (trackedConnections !== undefined && trackedConnections < connections) {
     found.push({
       severity: "problem",
+      check: "net.netfilter.nf_conntrack_max",
+      found: String(trackedConnections),
+      wanted: String(powerAbove(2 * connections)),
       message: `limits.connections ${many(connections)} is more than the firewall tracks (net.netfilter.nf_conntrack_max ${many(trackedConnections)}): it drops the rest`,
       repair: `sysctl -w net.netfilter.nf_conntrack_max=${powerAbove(2 * connections)}`,
     });
@@ -257,6 +298,9 @@ function kernelFindings({ workers, connections }: Config, machine: Machine): Fin
   if (workers > cpus) {
     found.push({
       severity: "hint",
+      check: "CPUs",
+      found: many(cpus),
+      wanted: many(workers),
       message: `${workers} workers share ${cpus} CPUs: more processes than that only take turns`,
       repair: "workers: auto   (in the configuration)",
     });

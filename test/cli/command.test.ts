@@ -7,7 +7,19 @@ import { packageRoot } from "#src/os/addon.js";
 import { headrace } from "../support/command.js";
 import { makeFolder, writeService } from "../support/folder.js";
 
-const COMMANDS = ["run", "check", "status", "reload", "upgrade", "scale", "drain", "stop", "bench"];
+const COMMANDS = [
+  "run",
+  "check",
+  "status",
+  "reload",
+  "upgrade",
+  "scale",
+  "drain",
+  "stop",
+  "bench",
+  "doctor",
+  "completion",
+];
 
 test("--help names every command, with examples, and needs no addon", async () => {
   const { code, stdout, stderr } = await headrace(["--help"], { env: { NODE_DEBUG: "module" } });

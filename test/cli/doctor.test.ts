@@ -86,6 +86,17 @@ test("doctor --json: the same for programs", async (t) => {
   assert.deepEqual([modest.code, hints.filter(({ severity }) => severity === "problem")], [0, []]);
 });
 
+test("doctor: a table comes before the findings, what is fine or unknown after them, in short", async (t) => {
+  const { stdout } = await doctorWith(FEW_DESCRIPTORS, folderWith(t, MODEST));
+  assert.match(stdout, /^check +found +wanted +severity\nopen files of a worker +300 +357 +problem\n/);
+  assert.match(stdout, /\n\nfine: kernel \d+\.\d+/);
+  const { stdout: json } = await doctorWith(FEW_DESCRIPTORS, folderWith(t, MODEST), "--json");
+  const { findings, facts } = JSON.parse(json) as Record<string, { check: string; severity: string }[]>;
+  assert.ok(facts?.some(({ check, severity }) => check === "kernel" && severity === "ok"));
+  const checks = [...(findings ?? []), ...(facts ?? [])].map(({ check }) => check);
+  assert.deepEqual(checks, [...new Set(checks)], "each check has one outcome");
+});
+
 test("doctor judges by the limits of the shell it runs in; what it says repairs it", async (t) => {
   const cwd = folderWith(t, MODEST);
   const { code, stdout } = await doctorWith(FEW_DESCRIPTORS, cwd);
