@@ -37,6 +37,7 @@ export type ErrorCode =
   | "change-refused"
   | "change-failed"
   | "no-answer"
+  | "not-found"
   | "system";
 
 export interface ErrorFields {
