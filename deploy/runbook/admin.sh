@@ -6,7 +6,7 @@
 #   PATH               /metrics, /status, /readyz, '/connections?sort=buffered&limit=20', /closed, '/profile/heap?worker=0', …
 #   --delete           DELETE instead of GET: /connections/ID ends a connection
 #   --put JSON         PUT instead of GET: /log-level '{"level":"debug"}'
-#   --admin HOST:PORT  where it is (default: HEADRACE_ADMIN, else 127.0.0.1:9900)
+#   --admin HOST:PORT  where it is (default: HEADRACE_ADMIN, else where the server says, else 127.0.0.1:9900)
 #   --token-file FILE  its token (default: HEADRACE_ADMIN_TOKEN, else the file admin-token beside the control socket)
 #   --within SECONDS   how long it may take (default 150: a profile waits for its own time)
 #   --dry-run          say what would be asked
@@ -17,7 +17,7 @@ set -euo pipefail
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib.sh"
 
 method=GET body="" path="" file="" within=150
-admin=${HEADRACE_ADMIN:-127.0.0.1:9900}
+admin=${HEADRACE_ADMIN:-}
 while [ $# -gt 0 ]; do
   case $1 in
     --delete) method=DELETE ;;
@@ -34,7 +34,12 @@ while [ $# -gt 0 ]; do
 done
 [[ $path = /* ]] || misused "which path? /metrics, /status, /connections, …"
 whole --within "$within" 1 3600
-command -v node >/dev/null || die "$EXIT_FAILED" "node is not in PATH ($PATH)"
+find_headrace
+if [ -z "$admin" ] && read_status; then admin=$(of_status 's.admin ?? ""'); fi
+# An address for everybody is asked on this machine.
+admin=${admin:-127.0.0.1:9900}
+admin=${admin/#0.0.0.0:/127.0.0.1:}
+admin=${admin/#\[::\]:/[::1]:}
 
 if [ -z "$file" ] && [ -z "${HEADRACE_ADMIN_TOKEN:-}" ]; then
   control=${HEADRACE_CONTROL:-}

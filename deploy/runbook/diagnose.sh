@@ -120,16 +120,16 @@ fi
 ask headrace/version --version
 ask headrace/status.json status --json
 ask headrace/doctor doctor
-# Each with the token that admin.sh finds beside the control socket.
-for path in /readyz /metrics '/connections?sort=buffered&limit=1000' '/closed?limit=1000'; do
-  word=${path#/}
-  HEADRACE_CONTROL=${control:-${CONTROL:-${HEADRACE_CONTROL:-}}} collect "headrace/${word%%\?*}" bash "$HERE/admin.sh" --within 8 "$path"
+ask headrace/connections connections --sort buffered --limit 1000
+ask headrace/closed connections --closed --limit 1000
+# With the token that admin.sh finds beside the control socket.
+for path in /readyz /metrics; do
+  HEADRACE_CONTROL=${control:-${CONTROL:-${HEADRACE_CONTROL:-}}} collect "headrace$path" bash "$HERE/admin.sh" --within 8 "$path"
 done
 if [ "$profile" -gt 0 ] && [ -n "$control" ]; then
   slots=$(of_status 's.workers.map((w) => w.slot)')
   for slot in $slots; do
-    HEADRACE_CONTROL=$control limit_s=$((profile + 20)) collect "profile/worker-$slot.cpuprofile" \
-      bash "$HERE/admin.sh" --within $((profile + 15)) "/profile/cpu?worker=$slot&seconds=$profile"
+    limit_s=$((profile + 20)) ask "profile/worker-$slot.txt" profile cpu --worker "$slot" --seconds "$profile" --out "$place/worker-$slot.cpuprofile"
   done
 fi
 

@@ -122,11 +122,6 @@ export async function startTwoInstances(
     ["/run/haproxy/admin.sock", socket],
     ["bind :9000", `bind 127.0.0.1:${port}`],
     ["check port 9900 inter 2s", "check inter 200ms"],
-    ["    option httpchk\n", "    option tcp-check\n"], // TEMPORARY
-    [
-      "    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost\n    http-check expect status 200\n",
-      "",
-    ],
     ["10.0.0.11:9000", `127.0.0.1:${one.port} port ${one.admin}`],
     ["10.0.0.12:9000", `127.0.0.1:${two.port} port ${two.admin}`],
   ]);

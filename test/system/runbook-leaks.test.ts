@@ -3,15 +3,15 @@
  * kind of descriptor, which name holds the memory. A service without a leak under the same load is not accused.
  */
 import assert from "node:assert/strict";
-import { once } from "node:events";
+import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
-import { LineClient } from "../support/client.js";
+import { LineClient, openClient } from "../support/client.js";
 import { makeFolder, writeService } from "../support/folder.js";
-import { runScript, startScript } from "../support/runbook.js";
+import { RUNBOOK, startScript } from "../support/runbook.js";
 import { startServer, type TestServer } from "../support/server.js";
 
 const EVERY = 10;
@@ -77,4 +77,42 @@ test("descriptors: a service that closes what it opens is not accused", async (t
   const { code, stdout, stderr } = await look;
   assert.equal(code, 0, stdout + stderr);
   assert.match(stdout, /nothing grows but the number of clients/);
+});
+
+test("memory: status says where it is not, two snapshots and heap-growth.mjs name what holds it, and it moves", async (t) => {
+  const CLIENTS = 20;
+  const MESSAGES = 100;
+  const { server, port } = await start(t, LEAKY);
+  const clients = await Promise.all(Array.from({ length: CLIENTS }, () => openClient(t, port)));
+  const talk = async (): Promise<void> => {
+    for (let index = 0; index < MESSAGES; index++) await Promise.all(clients.map((client) => client.ask("hello")));
+  };
+  const take = async (name: string): Promise<string> => {
+    const file = join(server.folder, `${name}.heapsnapshot`);
+    const { code, stderr } = await server.command("profile", "heap", "--worker", "0", "--out", file);
+    assert.equal(code, 0, stderr);
+    return file;
+  };
+  const grown = (before: string, after: string): string =>
+    execFileSync(process.execPath, [join(RUNBOOK, "heap-growth.mjs"), before, after, "--top", "3"], {
+      encoding: "utf8",
+    });
+  await talk();
+  // No connection holds a byte: it is not what HeadraceMemoryPressure is about.
+  const [worker] = (await server.status()).workers;
+  assert.deepEqual([worker?.open, worker?.bytesHeldIn, worker?.bytesHeldOut], [CLIENTS, 0, 0]);
+  const before = await take("before");
+  await talk();
+  const answer = grown(before, await take("after"));
+  t.diagnostic(answer);
+  const first = answer.split("\n")[1] ?? "";
+  assert.match(first, /Object\.history$/);
+  assert.ok(Number(first.trim().split(/\s+/)[2]) >= CLIENTS * MESSAGES, answer);
+
+  // It is in the connections' state, so it moves with them.
+  const drained = await server.command("drain", "0", "--wait");
+  assert.equal(drained.code, 0, drained.stderr);
+  await talk();
+  assert.equal((await server.status()).totals.open, CLIENTS);
+  assert.match(grown(before, await take("moved")), /Object\.history/);
 });
