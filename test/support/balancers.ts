@@ -131,7 +131,7 @@ export async function startTwoInstances(
 }
 
 /** What HAProxy says to a command on its admin socket. */
-export async function askHaproxy(socket: string, command: string): Promise<string> {
+async function askHaproxy(socket: string, command: string): Promise<string> {
   const connection = connect(socket);
   connection.write(`${command}\n`);
   return await within(`HAProxy answers ${command}`, streamText(connection));

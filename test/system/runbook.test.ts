@@ -233,7 +233,7 @@ describe("looking", { concurrency: 2 }, () => {
     const file = (name: string): string => readFileSync(join(place, name), "utf8");
     const status = await server.status();
     assert.equal(JSON.parse(file("headrace/status.json")).pid, status.pid);
-    assert.match(file("net/tcp-info"), new RegExp(`ESTAB.*127\\.0\\.0\\.1:${port}[sS]*rtt:`));
+    assert.match(file("net/tcp-info"), new RegExp(`ESTAB.*127\\.0\\.0\\.1:${port}[^]*rtt:`));
     assert.match(file("net/listening"), new RegExp(`:${port}`));
     assert.match(file("sysctl"), /net\.core\.somaxconn = \d+/);
     assert.match(file("log"), /a line[\s\S]*kept[\s\S]*last line/);
@@ -263,6 +263,50 @@ describe("looking", { concurrency: 2 }, () => {
     ]) {
       assert.equal((await runScript("diagnose.sh", args)).code, USAGE, args.join(" "));
     }
+  });
+
+  test("admin.sh: finds the server and its token; what is refused is told, and the token is on no command line", async (t) => {
+    const rig = await startRig(t, { load: false, config: { admin: { address: "127.0.0.1:0" } } });
+    const { control } = rig.server;
+    const admin = (...args: string[]): ReturnType<typeof runScript> => runScript("admin.sh", args, { control });
+    const token = readFileSync(join(rig.server.folder, "admin-token"), "utf8").trim();
+    const dry = await admin("--dry-run", "/status");
+    assert.match(dry.stdout, /^would ask: GET http:\/\/127\.0\.0\.1:\d+\/status with the token of .*admin-token\n$/);
+    assert.ok(!dry.stdout.includes(token));
+    assert.equal(JSON.parse((await admin("/readyz")).stdout).ready, true);
+    assert.equal(JSON.parse((await admin("/status")).stdout).pid, (await rig.status()).pid);
+    await openClient(t, rig.port);
+    assert.equal(JSON.parse((await admin("/connections?limit=5")).stdout).total, 1);
+    const level = await admin("--put", '{"level":"debug"}', "/log-level");
+    assert.deepEqual([level.code, JSON.parse(level.stdout)], [DONE, { level: "debug" }], level.stderr);
+
+    const { admin: address = "" } = await rig.status();
+    const wrong = join(rig.folder, "wrong-token");
+    writeFileSync(wrong, "not-the-token-of-this-server\n");
+    const cases: readonly (readonly [readonly string[], number, RegExp])[] = [
+      [["--token-file", wrong, "/status"], FAILED, /^admin\.sh: 401 /],
+      [["--token-file", join(rig.folder, "none"), "/status"], FAILED, /cannot be read/],
+      [["/nothing"], FAILED, /^admin\.sh: 404 /],
+      [["--put", '{"level":"loud"}', "/log-level"], FAILED, /^admin\.sh: 400 .*debug/],
+      [["--admin", "127.0.0.1:1", "/status"], UNREACHABLE, /no admin server answers at 127\.0\.0\.1:1: .*ECONNREFUSED/],
+      [["status"], USAGE, /which path/],
+      [["--admin", address, "--within", "x", "/status"], USAGE, /--within is a whole number/],
+    ];
+    for (const [args, code, why] of cases) {
+      const outcome = await admin(...args);
+      assert.equal(outcome.code, code, `${args.join(" ")}: ${outcome.stdout}${outcome.stderr}`);
+      assert.match(outcome.stderr, why);
+    }
+    // diagnose.sh asks it too, and the real token is not in what it made.
+    const folder = makeFolder(t);
+    const diagnosis = await runScript("diagnose.sh", ["--output", folder, "--profile", "1"], { control });
+    assert.equal(diagnosis.code, DONE, diagnosis.stderr);
+    const archive = diagnosis.stdout.trim().split("\n").at(-1) ?? "";
+    const all = execFileSync("tar", ["-xzOf", archive], { maxBuffer: 1 << 28 }).toString("latin1");
+    assert.ok(!all.includes(token));
+    assert.match(all, /headrace\/metrics +exit 0/);
+    const names = execFileSync("tar", ["-tzf", archive]).toString();
+    assert.match(names, /worker-0\.cpuprofile\n/);
   });
 
   test("time-wait.sh: tells apart who closed first, by port and by peer", async (t) => {
