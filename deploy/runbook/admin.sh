@@ -58,14 +58,22 @@ METHOD=$method BODY=$body TOKEN_FILE=$file URL="http://$admin$path" WITHIN=$with
   const fail = (code, why) => { console.error(`admin.sh: ${why}`); process.exitCode = code; };
   const token = file ? require("node:fs").readFileSync(file, "utf8").trim() : process.env.HEADRACE_ADMIN_TOKEN;
   const headers = { ...(token ? { authorization: `Bearer ${token}` } : {}), ...(body ? { "content-type": "application/json" } : {}) };
-  (async () => {
-    let answer;
-    try {
-      answer = await fetch(url, { method, headers, signal: AbortSignal.timeout(within * 1000), ...(body ? { body } : {}) });
-    } catch (error) {
-      return fail(3, `no admin server answers at ${new URL(url).host}: ${error.cause?.message ?? error.message}`);
+  const host = new URL(url).host;
+  const request = require("node:http").request(url, { method, headers, agent: false, signal: AbortSignal.timeout(within * 1000) });
+  // An answer that breaks off is no answer, and is said to be none.
+  request.on("error", (error) => {
+    fail(3, error.name === "AbortError" ? `no answer from ${host} within ${within} s` : `no admin server answers at ${host}: ${error.message}`);
+  });
+  request.on("response", (answer) => {
+    answer.on("error", (error) => fail(1, `the answer of ${host} broke off: ${error.message}`));
+    if (answer.statusCode < 300) {
+      // Piece by piece: a heap snapshot is large.
+      answer.pipe(process.stdout);
+      return;
     }
-    if (!answer.ok) return fail(1, `${answer.status} ${(await answer.text()).slice(0, 1000)}`);
-    // Piece by piece: a heap snapshot is large.
-    if (answer.body) await require("node:stream/promises").pipeline(require("node:stream").Readable.fromWeb(answer.body), process.stdout);
-  })().catch((error) => { if (error.code !== "EPIPE") fail(1, error.message); });'
+    let text = "";
+    answer.on("data", (piece) => { if (text.length < 1000) text += piece; });
+    answer.on("end", () => fail(1, `${answer.statusCode} ${text.slice(0, 1000)}`));
+  });
+  process.stdout.on("error", (error) => process.exit(error.code === "EPIPE" ? 0 : 1));
+  request.end(body || undefined);'
