@@ -280,6 +280,17 @@ describe("looking", { concurrency: 2 }, () => {
     const level = await admin("--put", '{"level":"debug"}', "/log-level");
     assert.deepEqual([level.code, JSON.parse(level.stdout)], [DONE, { level: "debug" }], level.stderr);
 
+    // Every metric that the runbook looks for.
+    const { stdout: metrics } = await admin("/metrics");
+    const runbook = readFileSync(join(RUNBOOK, "RUNBOOK.md"), "utf8");
+    const looked = [...runbook.matchAll(/\/metrics \| grep (?:-E )?'?\^headrace_([^'\n]+)/g)].map(
+      ([, names = ""]) => names,
+    );
+    assert.ok(looked.length > 5);
+    for (const name of looked.flatMap((names) => names.match(/[a-z_]{4,}/g) ?? [])) {
+      assert.match(metrics, new RegExp(`headrace_([a-z]+_)?${name}`), name);
+    }
+
     const { admin: address = "" } = await rig.status();
     const wrong = join(rig.folder, "wrong-token");
     writeFileSync(wrong, "not-the-token-of-this-server\n");
@@ -304,7 +315,8 @@ describe("looking", { concurrency: 2 }, () => {
     const archive = diagnosis.stdout.trim().split("\n").at(-1) ?? "";
     const all = execFileSync("tar", ["-xzOf", archive], { maxBuffer: 1 << 28 }).toString("latin1");
     assert.ok(!all.includes(token));
-    assert.match(all, /headrace\/readyz +exit 0/);
+    for (const name of ["readyz", "metrics", "connections", "closed"])
+      assert.match(all, new RegExp(`headrace/${name} +exit 0`));
     const names = execFileSync("tar", ["-tzf", archive]).toString();
     assert.match(names, /worker-0\.cpuprofile\n/);
   });
