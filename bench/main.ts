@@ -5,7 +5,9 @@
  * promised), report.ts. peers.ts and server.ts start the servers, generator.ts the load, process/ reads /proc.
  * handover/ is a comparison of another kind: what clients see while a server changes. reject/ is about headrace alone,
  * and overload/ compares it with itself: asked for more than it can do, with shedding and without. client/ is about its
- * clients: calls through their pool, and with a connection each. udp/ is about datagrams.
+ * clients: calls through their pool, and with a connection each. udp/ is about datagrams, gc/ about the
+ * collector of a service that makes many objects. soak/ leaves a server under all of it at once, for as long as one
+ * likes.
  *
  * Exit codes: 0 all runs were sound (whatever the verdicts), 1 some were not, 2 usage.
  */
@@ -13,16 +15,19 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CLIENT_USAGE, measureClient, parseClientBench } from "./client/client.ts";
 import type { SuiteName } from "./figures.ts";
+import { GC_USAGE, measureGc, parseGc } from "./gc/gc.ts";
 import { type Bench, loadArguments } from "./generator.ts";
-import { HANDOVER_USAGE, type HandoverSuite, isHandoverSuite, parseHandover } from "./handover/options.ts";
+import { HANDOVER_USAGE, type HandoverSuite, parseHandover } from "./handover/options.ts";
 import { runSuite } from "./handover/suite.ts";
-import { onCores, pinSelf, readMachine } from "./machine.ts";
+import { type Machine, onCores, pinSelf, readMachine } from "./machine.ts";
 import { type Options, parseOptions, USAGE, UsageError } from "./options.ts";
 import { measureOverload, OVERLOAD_USAGE, parseOverload } from "./overload/overload.ts";
 import { type Absentee, HEADRACE_CONNECTIONS, type Peer, preparePeers } from "./peers.ts";
 import { measureReject, parseReject, REJECT_USAGE } from "./reject/reject.ts";
 import { compare, describeFacts, describeOutcome } from "./report.ts";
 import { runScenario, type Sample, type Scenario } from "./scenario.ts";
+import { parseSoak, SOAK_USAGE } from "./soak/options.ts";
+import { measureSoak } from "./soak/soak.ts";
 import { churnScenarios } from "./suites/churn.ts";
 import { echoScenarios } from "./suites/echo.ts";
 import { floodScenarios } from "./suites/flood.ts";
@@ -130,7 +135,7 @@ async function compareAll(options: Options): Promise<boolean> {
   pinSelf(machine);
   const { seconds, warmupSeconds, generator, jsonFile } = options;
   const bench: Bench = { machine, window: { seconds, warmupSeconds }, generator };
-  const { peers, absent } = preparePeers(options.peers, machine);
+  const { peers, absent } = await preparePeers(options.peers, machine, options.baseline);
   introduce(options, peers, absent, bench);
   const data: object[] = [];
   let sound = true;
@@ -148,95 +153,61 @@ async function compareAll(options: Options): Promise<boolean> {
   return sound;
 }
 
-async function runHandover(suite: HandoverSuite, args: readonly string[]): Promise<boolean> {
-  const options = parseHandover(suite, args);
+/** A comparison that has options of its own. */
+interface OwnSuite<Settings> {
+  readonly usage: string;
+  /** Undefined when help was asked for. Throws UsageError. */
+  parse(args: readonly string[]): Settings | undefined;
+  measure(options: Settings, machine: Machine, progress: Print): Promise<Measured>;
+}
+
+interface Measured {
+  readonly text: string;
+  /** Raw figures. */
+  readonly data?: object;
+  readonly sound: boolean;
+}
+
+function own<Settings>(suite: OwnSuite<Settings>): OwnSuite<unknown> {
+  return suite as OwnSuite<unknown>;
+}
+
+const handover = (suite: HandoverSuite): OwnSuite<unknown> =>
+  own({ usage: HANDOVER_USAGE, parse: (args) => parseHandover(suite, args), measure: runSuite });
+
+const OWN_SUITES: Readonly<Record<string, OwnSuite<unknown>>> = {
+  handover: handover("handover"),
+  migrate: handover("migrate"),
+  respawn: handover("respawn"),
+  reject: own({ usage: REJECT_USAGE, parse: parseReject, measure: measureReject }),
+  overload: own({ usage: OVERLOAD_USAGE, parse: parseOverload, measure: measureOverload }),
+  gc: own({ usage: GC_USAGE, parse: parseGc, measure: measureGc }),
+  client: own({ usage: CLIENT_USAGE, parse: parseClientBench, measure: measureClient }),
+  udp: own({ usage: UDP_USAGE, parse: parseUdp, measure: measureUdp }),
+  soak: own({ usage: SOAK_USAGE, parse: parseSoak, measure: measureSoak }),
+};
+
+async function runOwn(name: string, suite: OwnSuite<unknown>, args: readonly string[]): Promise<boolean> {
+  const options = suite.parse(args) as { readonly jsonFile?: string } | undefined;
   if (options === undefined) {
-    print(HANDOVER_USAGE);
+    print(suite.usage);
     return true;
   }
   const machine = readMachine();
   pinSelf(machine);
-  print(`# headrace ${headraceVersion()}, ${suite}, ${new Date().toISOString()}\n`);
+  print(`# headrace ${headraceVersion()}, ${name}, ${new Date().toISOString()}\n`);
   print(`${describeFacts(machine.facts)}\n`);
-  const { text, data, sound } = await runSuite(options, machine, progress);
+  const { text, data, sound } = await suite.measure(options, machine, progress);
   print(text);
   if (options.jsonFile !== undefined) writeFileSync(options.jsonFile, JSON.stringify({ machine, ...data }));
   return sound;
 }
 
-async function runReject(args: readonly string[]): Promise<boolean> {
-  const options = parseReject(args);
-  if (options === undefined) {
-    print(REJECT_USAGE);
-    return true;
-  }
-  const machine = readMachine();
-  pinSelf(machine);
-  print(`# headrace ${headraceVersion()}, reject, ${new Date().toISOString()}\n`);
-  print(`${describeFacts(machine.facts)}\n`);
-  const { text, data, sound } = await measureReject(options, machine, progress);
-  print(text);
-  if (options.jsonFile !== undefined) writeFileSync(options.jsonFile, JSON.stringify({ machine, ...data }));
-  return sound;
-}
-
-async function runOverload(args: readonly string[]): Promise<boolean> {
-  const options = parseOverload(args);
-  if (options === undefined) {
-    print(OVERLOAD_USAGE);
-    return true;
-  }
-  const machine = readMachine();
-  pinSelf(machine);
-  print(`# headrace ${headraceVersion()}, overload, ${new Date().toISOString()}\n`);
-  print(`${describeFacts(machine.facts)}\n`);
-  const { text, sound } = await measureOverload(options, machine, progress);
-  print(text);
-  return sound;
-}
-
-async function runClient(args: readonly string[]): Promise<boolean> {
-  const options = parseClientBench(args);
-  if (options === undefined) {
-    print(CLIENT_USAGE);
-    return true;
-  }
-  const machine = readMachine();
-  pinSelf(machine);
-  print(`# headrace ${headraceVersion()}, client, ${new Date().toISOString()}\n`);
-  print(`${describeFacts(machine.facts)}\n`);
-  const { text, sound } = await measureClient(options, machine, progress);
-  print(text);
-  return sound;
-}
-
-async function runUdp(args: readonly string[]): Promise<boolean> {
-  const options = parseUdp(args);
-  if (options === undefined) {
-    print(UDP_USAGE);
-    return true;
-  }
-  const machine = readMachine();
-  pinSelf(machine);
-  print(`# headrace ${headraceVersion()}, udp, ${new Date().toISOString()}\n`);
-  print(`${describeFacts(machine.facts)}\n`);
-  const { text, sound } = await measureUdp(options, machine, progress);
-  print(text);
-  return sound;
-}
-
-const [word, ...others] = process.argv.slice(2);
+const [word = "", ...others] = process.argv.slice(2);
+const suite = Object.hasOwn(OWN_SUITES, word) ? OWN_SUITES[word] : undefined;
 try {
-  if (word === "reject") {
-    process.exitCode = (await runReject(others)) ? 0 : 1;
-  } else if (isHandoverSuite(word)) {
-    process.exitCode = (await runHandover(word, others)) ? 0 : 1;
-  } else if (word === "udp") {
-    process.exitCode = (await runUdp(others)) ? 0 : 1;
-  } else if (word === "overload") {
-    process.exitCode = (await runOverload(others)) ? 0 : 1;
-  } else if (word === "client") {
-    process.exitCode = (await runClient(others)) ? 0 : 1;
+  if (suite) {
+    process.exitCode = (await runOwn(word, suite, others)) ? 0 : 1;
   } else {
     const options = parseOptions(process.argv.slice(2));
     if (options === undefined) print(USAGE);
@@ -244,8 +215,6 @@ try {
   }
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
-  const own: Readonly<Record<string, string>> = { overload: OVERLOAD_USAGE, client: CLIENT_USAGE, udp: UDP_USAGE };
-  const usage = isHandoverSuite(word) ? HANDOVER_USAGE : (own[word ?? ""] ?? USAGE);
-  progress(`${error.message}\n\n${usage}`);
+  progress(`${error.message}\n\n${suite?.usage ?? USAGE}`);
   process.exitCode = 2;
 }

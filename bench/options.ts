@@ -23,6 +23,8 @@ export interface Options {
   pipeline: number;
   /** Open loop in the echo suite, messages/s over all connections. Absent: closed loop. */
   rate?: number;
+  /** Folder of another checkout, built, to compare with. */
+  baseline?: string;
   jsonFile?: string;
   /** Replaces `node dist/cli/main.js bench`; it must speak the same contract. */
   generator?: readonly string[];
@@ -40,9 +42,11 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [tls] [opti
   (none)   all but tls
 
   client: calls through a client's pool; "npm run bench -- client --help"
+  gc: what v8.semiSpace does; "npm run bench -- gc --help"
   overload: goodput and latency past capacity; "npm run bench -- overload --help"
   udp: datagrams beside C and node:dgram; "npm run bench -- udp --help"
   handover, migrate, respawn: what clients see while a server changes; "npm run bench -- handover --help"
+  soak: everything at once, for as long as you like; "npm run bench -- soak --help"
   reject                 what it costs to turn a newcomer away; "npm run bench -- reject --help"
 
   --runs N               rounds; every peer runs once in each (5)
@@ -51,6 +55,7 @@ export const USAGE = `npm run bench -- [echo] [idle] [churn] [flood] [tls] [opti
   --connections N,N      echo: 100,1000,10000; churn: 100; flood: 10000; tls: 100,1000
   --codec line,frame     echo: both; rpc: headrace alone, beside its own plain frames
   --peers A,B            of ${PEER_IDS.join(", ")} (the first four)
+  --baseline DIR         another checkout of headrace, built, takes part too: what a change costs
   --size N               echo: bytes of payload (64)
   --pipeline N           echo: messages in flight per connection (1)
   --rate N               echo: open loop at N messages/s in all, timed from the intended send
@@ -69,6 +74,7 @@ const SYNTAX = {
   connections: { type: "string" },
   codec: { type: "string" },
   peers: { type: "string" },
+  baseline: { type: "string" },
   size: { type: "string" },
   pipeline: { type: "string" },
   rate: { type: "string" },
@@ -135,6 +141,7 @@ export function parseOptions(args: readonly string[]): Options | undefined {
     options.connections = values.connections.split(",").map(connectionCount);
   }
   if (values.rate !== undefined) options.rate = number("--rate", values.rate, 1);
+  if (values.baseline !== undefined) options.baseline = values.baseline;
   if (values.json !== undefined) options.jsonFile = values.json;
   if (values.generator !== undefined) options.generator = values.generator.split(/\s+/).filter((word) => word !== "");
   return options;

@@ -5,18 +5,22 @@
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
+import { openCollector } from "./collector.ts";
 import { firstLine, type Machine } from "./machine.ts";
 import { identityFiles, writeTlsConfig } from "./tls-files.ts";
 
-export const PEER_IDS = ["headrace", "c", "go", "node-net", "headrace-off", "headrace-all"] as const;
+export const PEER_IDS = ["headrace", "c", "go", "node-net", "headrace-off", "headrace-all", "headrace-traced"] as const;
 export type ChosenId = (typeof PEER_IDS)[number];
-/** `headrace-frame`: headrace again, beside itself. The last two echo datagrams (udp/peers.ts). */
-export type PeerId = ChosenId | "headrace-frame" | "c-udp" | "node-dgram";
+/**
+ * `headrace-frame`: headrace again, beside itself; `headrace-baseline`: another checkout of it. The last two echo
+ * datagrams (udp/peers.ts).
+ */
+export type PeerId = ChosenId | "headrace-frame" | "headrace-baseline" | "c-udp" | "node-dgram";
 /** Without headrace under other settings. */
 export const RIVALS: readonly ChosenId[] = ["c", "go", "node-net"];
-/** What headrace's protection costs: the same with what can be off off, and with all of it on. */
-export const VARIANTS: readonly ChosenId[] = ["headrace-off", "headrace-all"];
+/** What headrace's protection costs: the same with what can be off off, and with all of it on; what traces cost; and a change. */
+export const VARIANTS: readonly PeerId[] = ["headrace-off", "headrace-all", "headrace-traced", "headrace-baseline"];
 
 /**
  * What is asked of a peer. `line-flush10` is Go's way to answer a flood; the others have one way for all lines.
@@ -97,13 +101,14 @@ function headrace(
   id: PeerId = "headrace",
   name = "headrace",
   settings: Readonly<Record<string, string>> = {},
+  program: string = HEADRACE_MAIN,
 ): Peer | Absentee {
-  if (!existsSync(HEADRACE_MAIN)) return { id, reason: "dist/cli/main.js is missing: npm run build" };
+  if (!existsSync(program)) return { id, reason: `${program} is missing: npm ci there` };
   return {
     id,
     name,
     argv: (duty) => [
-      ...[process.execPath, HEADRACE_MAIN, "run"],
+      ...[process.execPath, program, "run"],
       ...(duty === "tls-line" ? ["--config", writeTlsConfig()] : [SERVICES[duty], "--listen", "127.0.0.1:0"]),
       ...["--workers", "1"],
     ],
@@ -155,8 +160,19 @@ function nodeNet(): Peer {
   };
 }
 
-/** Compiles what must be. In the order asked for. */
-export function preparePeers(ids: readonly ChosenId[], machine: Machine): { peers: Peer[]; absent: Absentee[] } {
+/** One request in a hundred has a trace, which leaves by OTLP. */
+async function traced(): Promise<Peer | Absentee> {
+  const endpoint = await openCollector();
+  const settings = { HEADRACE_TRACING_SAMPLE: "1%", HEADRACE_TRACING_ENDPOINT: endpoint };
+  return headrace("headrace-traced", "headrace, 1 % traced", settings);
+}
+
+/** Compiles what must be. In the order asked for. `baseline`: folder of another checkout, which comes last. */
+export async function preparePeers(
+  ids: readonly ChosenId[],
+  machine: Machine,
+  baseline?: string,
+): Promise<{ peers: Peer[]; absent: Absentee[] }> {
   const make = {
     headrace: () => headrace(),
     c,
@@ -164,8 +180,13 @@ export function preparePeers(ids: readonly ChosenId[], machine: Machine): { peer
     "node-net": nodeNet,
     "headrace-off": () => headrace("headrace-off", "headrace, all off", ALL_OFF),
     "headrace-all": () => headrace("headrace-all", "headrace, all on", ALL_ON),
+    "headrace-traced": traced,
   };
-  const all = ids.map((id) => make[id]());
+  const all = await Promise.all(ids.map((id) => make[id]()));
+  if (baseline !== undefined) {
+    const program = join(resolve(baseline), "dist", "cli", "main.js");
+    all.push(headrace("headrace-baseline", "headrace, baseline", {}, program));
+  }
   return {
     peers: all.filter((peer) => "argv" in peer),
     absent: all.filter((peer) => "reason" in peer),

@@ -414,6 +414,7 @@ static bool has_room_for_share(const engine *self) {
 int engine_round(engine *self) {
   struct epoll_event events[EVENTS_PER_ROUND];
   self->input_used = self->input_count = 0;
+  self->handshakes_left = HANDSHAKES_PER_ROUND;
   self->memory.totals[TOTAL_ROUNDS]++;
   reuse_released(self);
   int count = epoll_wait(self->epoll_fd, events, EVENTS_PER_ROUND, 0);

@@ -140,6 +140,9 @@ typedef struct {
 #define EVENTS_PER_ROUND 512
 /* Fairness: bytes taken from one connection in one round. */
 #define RECEIVE_SHARE (64 * 1024)
+/* Turns of TLS handshakes in one round: a signature takes up to 5 ms (RSA of 4096 bits), and what
+ * is established goes on in between. */
+#define HANDSHAKES_PER_ROUND 4
 /* Accepts of one round, shared by all listening sockets that are ready; each gets at least one. */
 #define ACCEPTS_PER_ROUND 64
 #define LISTENERS_MAX 64
@@ -243,6 +246,7 @@ typedef struct {
   int32_t watches_size, watches_stopped; /* stopped: resting or waiting */
   int32_t watches_queued;                /* with `since` */
   int spare_fd;         /* given up for a moment to shed one client when no descriptor is left */
+  int handshakes_left;  /* in this round: HANDSHAKES_PER_ROUND */
   uint32_t accept_turn; /* who of those that are ready comes first */
   int32_t linger_ms[LISTENERS_MAX]; /* of each listener's next connections */
   admission admission;

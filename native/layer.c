@@ -162,6 +162,13 @@ static void take_early(engine *self, slot *conn) {
 
 void layer_receive(engine *self, slot *conn) {
   static uint8_t raw[LAYER_SHARE];
+  if (!conn->stream->secured) {
+    if (self->handshakes_left == 0) {
+      engine_enqueue(self, conn);
+      return;
+    }
+    self->handshakes_left--;
+  }
   if (!conn->stream->begun || conn->stream->early) {
     take_early(self, conn);
     return;

@@ -27,6 +27,8 @@ interface LogLine {
 
 export interface Headrace extends Subject {
   readonly log: readonly LogLine[];
+  /** Its runtime directory. */
+  readonly folder: string;
   status(): Promise<ServerStatus>;
   /** Runs a command; throws when its exit code is not 0. */
   command(...args: string[]): Promise<void>;
@@ -85,6 +87,7 @@ export async function startHeadrace(options: HeadraceOptions): Promise<Headrace>
       name: "headrace",
       port: Number(address.split(":").at(-1)),
       log,
+      folder,
       command,
       changes: [
         { name: "reload", run: () => change("reload", "--replace", "--wait") },

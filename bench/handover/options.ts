@@ -72,11 +72,6 @@ function subjectsOf(text: string | undefined): readonly SubjectId[] {
   });
 }
 
-/** True when the first word names one of these suites. */
-export function isHandoverSuite(word: string | undefined): word is HandoverSuite {
-  return HANDOVER_SUITES.some((suite) => suite === word);
-}
-
 /** Returns undefined when help was asked for. Throws UsageError. */
 export function parseHandover(suite: HandoverSuite, args: readonly string[]): HandoverOptions | undefined {
   const values = parseFlags(args, SYNTAX);

@@ -53,7 +53,7 @@ export class Place {
 
   constructor(env: NodeJS.ProcessEnv = {}) {
     const { PATH, HOME, LANG } = process.env;
-    this.env = { PATH, HOME, LANG, ...env, [MARK]: this.#mark };
+    this.env = { PATH, HOME, LANG, TMPDIR: this.folder, ...env, [MARK]: this.#mark };
     process.on("exit", this.#atExit);
   }
 

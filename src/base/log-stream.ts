@@ -1,11 +1,18 @@
 /**
  * Where log lines go: a descriptor, written in the background by Node's thread pool, so that a reader that is slow
- * or has stopped never holds up the event loop. What waits for it is bounded. When the process exits the rest is
- * written, unless nobody has read for a second or the reader has gone.
+ * or has stopped, or a disk that is full, never holds up the event loop. What waits for it is bounded. When the process
+ * exits the rest is written, unless nobody has read for a second or the reader has gone.
+ *
+ *   idle ──► writing ◄──► retrying (nobody reads; no room)      ──► closed (the reader has gone; close(); exit)
+ *
+ * Another descriptor takes over between two lines, never within one: so a file that is rotated ends with a whole line
+ * and the next begins with one. Where a shortage has torn a line, its rest is dropped and the next line begins anew.
  *
  * pino's own destination is not used because its flush at exit goes on forever once the reader has gone.
  */
-import { write, writeSync } from "node:fs";
+import { closeSync, write, writeSync } from "node:fs";
+import { journalPrefix } from "./journal.ts";
+import { endsInLine } from "./log-file.ts";
 
 /** A pipe takes up to PIPE_BUF (pipe(7): 4096) bytes as a whole, so lines of several processes stay apart. */
 const CHUNK_BYTES = 4096;
@@ -13,33 +20,72 @@ const CHUNK_BYTES = 4096;
 const WAITING_BYTES = 4 * 1024 * 1024;
 /** The descriptor is non-blocking and full: tried again after this. */
 const RETRY_MS = 20;
+/** There is no room on the disk: tried again after this. */
+const SHORTAGE_RETRY_MS = 1_000;
 const PATIENCE_MS = 1_000;
 const WARN = 40;
+const NEWLINE = 0x0a;
+/** Nobody will ever read again. All else that may go wrong is taken for a shortage: it may end. */
+const GONE: ReadonlySet<string | undefined> = new Set(["EPIPE", "ECONNRESET", "ENOTCONN", "EBADF", "EINVAL"]);
 
 const nobody = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
 
+interface Shortage {
+  readonly errno: string;
+  /** Date.now() */
+  readonly since: number;
+}
+
+export interface LogStreamOptions {
+  /** Put the priority in front of each line, for the journal. */
+  readonly journal?: boolean;
+  /** The descriptor is closed when another takes its place. */
+  readonly owned?: boolean;
+}
+
+/** pino begins each line with its level. */
+const levelOf = (line: string): number => Number(line.slice('{"level":'.length, line.indexOf(",")));
+
 export class LogStream {
-  readonly #fd: number;
+  #fd: number;
+  #owned: boolean;
+  readonly #journal: boolean;
+  /** Takes over between two lines. */
+  #successor: number | undefined;
   #state: "idle" | "writing" | "retrying" | "closed" = "idle";
+  #retry: NodeJS.Timeout | undefined;
   /** Whole lines, and first of all what a partial write has left. */
   readonly #chunks: Buffer[] = [];
+  /** The first chunk begins within a line. */
+  #torn = false;
   #tail = "";
   #tailBytes = 0;
   #waitingBytes = 0;
+  #shortage: Shortage | undefined;
+  /** The last line there may be unfinished. */
+  #mends = false;
   #dropped = 0;
+  #droppedSaid = 0;
   /** When the kernel last took something, or was first asked to; 0 before that. */
   #progressAt = 0;
   #onIdle: () => void = () => {};
 
-  constructor(fd: number) {
+  constructor(fd: number, { journal = false, owned = false }: LogStreamOptions = {}) {
     this.#fd = fd;
+    this.#journal = journal;
+    this.#owned = owned;
+  }
+
+  /** Lines that were lost so far: there was no room for them, or nobody to read them. */
+  get dropped(): number {
+    return this.#dropped;
   }
 
   /** Takes one line, with its end. Called by pino. */
-  write(line: string): void {
-    if (this.#state === "closed") return;
+  write(given: string): void {
+    const line = this.#journal ? journalPrefix(levelOf(given)) + given : given;
     const bytes = Buffer.byteLength(line);
-    if (this.#waitingBytes + bytes > WAITING_BYTES) {
+    if (this.#state === "closed" || this.#waitingBytes + bytes > WAITING_BYTES) {
       this.#dropped++;
       return;
     }
@@ -51,6 +97,17 @@ export class LogStream {
     if (this.#progressAt === 0) process.once("exit", () => this.#finish());
     this.#progressAt = Date.now();
     this.#next();
+  }
+
+  /** Lines go to `fd`, which is this stream's from now on, as soon as the one that is being written is whole. */
+  moveTo(fd: number): void {
+    if (this.#successor !== undefined) closeSync(this.#successor);
+    this.#successor = fd;
+    if (this.#state === "writing") return;
+    clearTimeout(this.#retry);
+    if (this.#torn) this.#dropRest();
+    this.#changeOver();
+    if (this.#state === "retrying") this.#next();
   }
 
   /**
@@ -84,9 +141,21 @@ export class LogStream {
     this.#tailBytes = 0;
   }
 
+  #changeOver(): void {
+    if (this.#successor === undefined) return;
+    if (this.#owned) closeSync(this.#fd);
+    this.#fd = this.#successor;
+    this.#owned = true;
+    this.#successor = undefined;
+    // Nothing of ours is in it yet.
+    this.#mends = false;
+  }
+
   #next(): void {
     if (this.#state === "closed") return;
+    if (!this.#torn) this.#changeOver();
     if (this.#chunks.length === 0) this.#cut();
+    if (this.#mends && !this.#torn) this.#mend();
     const [chunk] = this.#chunks;
     if (!chunk) {
       this.#state = "idle";
@@ -96,11 +165,8 @@ export class LogStream {
     this.#state = "writing";
     write(this.#fd, chunk, 0, chunk.length, null, (error, written) => {
       if (this.#state === "closed") return;
-      if (error?.code === "EAGAIN") {
-        this.#state = "retrying";
-        setTimeout(() => this.#next(), RETRY_MS);
-      } else if (error) {
-        this.#giveUp();
+      if (error) {
+        this.#refused(error);
       } else {
         this.#took(written);
         this.#next();
@@ -108,21 +174,78 @@ export class LogStream {
     });
   }
 
-  #took(bytes: number): void {
-    this.#progressAt = Date.now();
+  #refused({ code = "unknown" }: NodeJS.ErrnoException): void {
+    if (GONE.has(code)) {
+      this.#giveUp();
+      return;
+    }
+    this.#state = "retrying";
+    if (code === "EAGAIN") {
+      this.#retry = setTimeout(() => this.#next(), RETRY_MS);
+      return;
+    }
+    this.#shortage ??= { errno: code, since: Date.now() };
+    this.#mends = true;
+    // Others write to the same file: their next line would stand in the midst of this one.
+    if (this.#torn) this.#dropRest();
+    if (this.#successor !== undefined) this.#next();
+    // A process that has nothing else to do does not wait for room.
+    else this.#retry = setTimeout(() => this.#next(), SHORTAGE_RETRY_MS).unref();
+  }
+
+  /** Gives up the rest of a line whose beginning was written. */
+  #dropRest(): void {
+    this.#torn = false;
+    const [chunk] = this.#chunks;
+    if (!chunk) return;
+    const end = chunk.indexOf(NEWLINE) + 1 || chunk.length;
+    this.#dropped++;
+    this.#used(end);
+  }
+
+  /** After a shortage the file may end within a line, of this process or of another. */
+  #mend(): void {
+    this.#mends = false;
+    if (endsInLine(this.#fd) !== true || this.#chunks.length === 0) return;
+    this.#chunks.unshift(Buffer.from("\n"));
+    this.#waitingBytes += 1;
+  }
+
+  /** So many bytes of the first chunk are done with. */
+  #used(bytes: number): void {
     this.#waitingBytes -= bytes;
     const rest = this.#chunks[0]?.subarray(bytes);
     if (rest?.length) this.#chunks[0] = rest;
     else this.#chunks.shift();
-    if (this.#dropped === 0 || this.#waitingBytes > WAITING_BYTES / 2) return;
-    const msg = `${this.#dropped} log lines were dropped: nobody read them in time`;
-    this.#dropped = 0;
-    this.write(`${JSON.stringify({ level: WARN, time: Date.now(), pid: process.pid, msg })}\n`);
+  }
+
+  #took(bytes: number): void {
+    this.#progressAt = Date.now();
+    const chunk = this.#chunks[0];
+    this.#torn = chunk !== undefined && bytes < chunk.length && (bytes > 0 ? chunk[bytes - 1] !== NEWLINE : this.#torn);
+    this.#used(bytes);
+    if (this.#waitingBytes <= WAITING_BYTES / 2) this.#tellLosses();
+  }
+
+  /** Room is back: says since when there was none, and what was lost. */
+  #tellLosses(): void {
+    const lost = this.#dropped - this.#droppedSaid;
+    const { errno, since } = this.#shortage ?? {};
+    if (lost === 0 && since === undefined) return;
+    this.#droppedSaid = this.#dropped;
+    this.#shortage = undefined;
+    const dropped = `${lost} log lines were dropped`;
+    const msg =
+      since === undefined
+        ? `${dropped}: nobody read them in time`
+        : `${dropped}: the log could not be written for ${((Date.now() - since) / 1000).toFixed(1)} s (${errno})`;
+    this.write(`${JSON.stringify({ level: WARN, time: Date.now(), pid: process.pid, dropped: lost, msg })}\n`);
   }
 
   #giveUp(): void {
     const waited = this.#state !== "closed" && this.#state !== "idle";
     this.#state = "closed";
+    clearTimeout(this.#retry);
     this.#chunks.length = 0;
     this.#tail = "";
     if (waited) this.#onIdle();
@@ -134,10 +257,12 @@ export class LogStream {
     if (this.#state === "closed" || (this.#state === "writing" && Date.now() > giveUpAt)) return;
     this.#cut();
     if (this.#state === "writing") this.#chunks.shift();
+    this.#changeOver();
     try {
       while (this.#chunks[0]) {
         try {
           this.#took(writeSync(this.#fd, this.#chunks[0]));
+          this.#cut();
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code !== "EAGAIN" || Date.now() > giveUpAt) return;
           Atomics.wait(nobody, 0, 0, RETRY_MS);

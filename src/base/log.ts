@@ -1,22 +1,33 @@
 /**
- * The program's own log: pino on stdout, one JSON object a line, or readable lines on a terminal. The primary
- * and every worker write to the same stdout themselves.
+ * The program's own log: pino, one JSON object a line, or readable lines on a terminal. It goes to stdout or to a file
+ * (`log.file`); the primary and every worker write there themselves. In systemd's journal each line has its priority.
  */
 import { createRequire } from "node:module";
 import type { DestinationStream, LevelWithSilent, Logger as PinoLogger } from "pino";
 import { pino } from "pino";
+import { isJournal } from "./journal.ts";
+import { openLogFile } from "./log-file.ts";
 import { LogStream } from "./log-stream.ts";
 
 export type Logger = PinoLogger;
+
+/** `levelVal` up to which debug lines are logged: for paths where asking must cost one comparison. */
+export const DEBUG_LEVEL = 20;
+
+const STDOUT = 1;
 
 export interface LogOptions {
   readonly level: LevelWithSilent;
   /** Index that marks a worker's lines. */
   readonly worker?: number;
-  /** Lines for people instead of JSON. */
+  /** Lines for people instead of JSON, where they go to a descriptor. */
   readonly pretty?: boolean;
   /** Where the lines go: a descriptor. Default: 1, stdout. */
   readonly fd?: number;
+  /** Where they go instead: a file, by its absolute path. */
+  readonly file?: string | undefined;
+  /** What the process was started with, for JOURNAL_STREAM. */
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 /** Readable lines, written at once: a terminal is fast, and nothing can be lost when the process dies. */
@@ -34,12 +45,34 @@ function prettyDestination(fd: number, worker: number | undefined): DestinationS
   return { write: (line) => terminal.write(format(line)) };
 }
 
-/** Opens the log of this process. What is buffered is written when the process exits, whatever ends it but SIGKILL. */
+function destinationOf({ fd = STDOUT, file, pretty, worker, env = process.env }: LogOptions): DestinationStream {
+  if (file !== undefined) return new LogStream(openLogFile(file), { owned: true });
+  if (pretty) return prettyDestination(fd, worker);
+  return new LogStream(fd, { journal: isJournal(fd, env) });
+}
+
+/**
+ * Opens the log of this process. What is buffered is written when the process exits, whatever ends it but SIGKILL.
+ * Throws `config-invalid` when `file` cannot be opened.
+ */
 export function createLogger(options: LogOptions): Logger {
-  const fd = options.fd ?? 1;
   const base = { pid: process.pid, ...(options.worker === undefined ? {} : { worker: options.worker }) };
-  const destination = options.pretty ? prettyDestination(fd, options.worker) : new LogStream(fd);
-  return pino({ level: options.level, base }, destination);
+  return pino({ level: options.level, base }, destinationOf(options));
+}
+
+function streamOf(log: Logger): LogStream | undefined {
+  const destination = (log as unknown as Record<symbol, unknown>)[pino.symbols.streamSym];
+  return destination instanceof LogStream ? destination : undefined;
+}
+
+/** Writes to `file` as it is now: it was renamed, or removed, since it was opened. Throws as `createLogger`. */
+export function reopenLog(log: Logger, file: string): void {
+  streamOf(log)?.moveTo(openLogFile(file));
+}
+
+/** Lines that this process could not log so far. */
+export function droppedLines(log: Logger): number {
+  return streamOf(log)?.dropped ?? 0;
 }
 
 /**
@@ -47,6 +80,5 @@ export function createLogger(options: LogOptions): Logger {
  * this says `false`, at once, because a regular exit waits for the write that is stuck.
  */
 export async function closeLog(log: Logger): Promise<boolean> {
-  const destination = (log as unknown as Record<symbol, unknown>)[pino.symbols.streamSym];
-  return destination instanceof LogStream ? destination.close() : true;
+  return (await streamOf(log)?.close()) ?? true;
 }

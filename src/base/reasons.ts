@@ -35,6 +35,20 @@ export const CLOSE_REASONS = [
 
 export type CloseReason = (typeof CLOSE_REASONS)[number];
 
+/** Ends that say that the peer does not speak the protocol: worth a line in the log, not one each. */
+const PEER_FAULTS: readonly CloseReason[] = [
+  "protocol-error",
+  "frame-empty",
+  "frame-too-large",
+  "tls-error",
+  "handshake-timeout",
+];
+
+/** The peer broke the protocol, or one in front of it. (What is wrong with PROXY headers is said by their stage.) */
+export function isPeerFault(reason: CloseReason): boolean {
+  return PEER_FAULTS.includes(reason);
+}
+
 /**
  * Why a newcomer was turned away, in the order of admission_verdict (native/admission.h). `descriptors`: this process
  * had none left. What follows it is decided here: `handshakes-full`, too many TLS handshakes were in progress.

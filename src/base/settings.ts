@@ -80,6 +80,16 @@ export interface Timeouts {
   handshake: Deadline;
 }
 
+/** How V8 runs in each worker. What is not set is V8's own choice. */
+export interface V8Settings {
+  /** Of one half of the young generation at most, bytes: whole MiB. */
+  semiSpace: number;
+  /** Of the old generation at most, bytes: whole MiB. */
+  oldSpace: number;
+  /** Further flags of V8's, each as on a command line. */
+  flags: readonly string[];
+}
+
 export interface SocketOptions {
   /** TCP_NODELAY. */
   noDelay: boolean;
@@ -258,6 +268,22 @@ export const DEFAULT_SHED: Readonly<Shed> = {
   queueDelay: 10,
   loopDelay: 500,
   memory: "off",
+};
+
+/** Traces of requests, where they are made at all. */
+export interface Tracing {
+  /** The part of requests that are traced whose callers say nothing; `parent`: none of them. `off`: no request at all. */
+  sample: number | "parent" | "off";
+  /** What a caller's trace says of sampling is followed. `false`: it is only linked to. */
+  trustCallers: boolean;
+  /** The server's name in traces. */
+  service: string;
+}
+
+export const DEFAULT_TRACING: Readonly<Tracing> = {
+  sample: "off",
+  trustCallers: true,
+  service: "headrace",
 };
 
 /** Whether clients are asked for a certificate, and whether they must have one. */

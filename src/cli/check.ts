@@ -38,6 +38,10 @@ async function output(
     return print.reference ? documented.configReference() : `${JSON.stringify(documented.jsonSchema(), null, 2)}\n`;
   }
   const config = (await configReader(service, options))();
+  if (config.logFile !== undefined) {
+    const { checkLogFile } = await import("../base/log-file.ts");
+    checkLogFile(config.logFile);
+  }
   const { checkTls } = await import("./tls.ts");
   for (const { message, repair } of checkTls(config)) process.stderr.write(`warning: ${message}\n  ${repair}\n`);
   const { showEffective } = await import("./effective.ts");

@@ -24,8 +24,13 @@ export async function controlClient({ control }: ControlOptions): Promise<Contro
   return { path, peerOf, uid, named: Boolean(named) };
 }
 
-/** Throws `control-unreachable`, or `control-refused`, `busy` and `change-failed` in the server's words. */
-export async function askServer(request: ControlRequest, options: ControlOptions): Promise<ControlReply> {
+/** `timeoutMs`: see `requestControl`. Throws `control-unreachable`, or `control-refused`, `busy` and `change-failed` in the server's words. */
+export async function askServer(
+  request: ControlRequest,
+  options: ControlOptions,
+  timeoutMs?: number,
+): Promise<ControlReply> {
   const { requestControl } = await import("../control/client.ts");
-  return requestControl(request, await controlClient(options));
+  const patience = timeoutMs === undefined ? {} : { timeoutMs };
+  return requestControl(request, { ...(await controlClient(options)), ...patience });
 }

@@ -10,13 +10,15 @@ import {
   SOCKET_KINDS,
   TASK_KINDS,
   TIMEOUT_KINDS,
+  V8_KINDS,
 } from "../config/bounds.ts";
-import type { AdminConfig, Config, TlsConfig } from "../config/config.ts";
+import type { AdminConfig, Config, TlsConfig, TracingConfig } from "../config/config.ts";
 import { resolveSettings } from "../config/resolve.ts";
 import { serviceLabel } from "../primary/label.ts";
 import type { ListenerService } from "../service/udp.ts";
 import { checkProtocol } from "../worker/load-service.ts";
 import { closePools, configurePools, poolsOf, startPools } from "../worker/pools.ts";
+import { checkTracing } from "../worker/tracing.ts";
 import { loadServiceWithin } from "./loading.ts";
 
 type Writers = Readonly<Record<string, { write(value: never): string }>>;
@@ -61,6 +63,16 @@ function shownTls({ certificates, ca, ...options }: TlsConfig): object {
   };
 }
 
+/** What was set; for the rest V8 decides. */
+function shownV8({ flags, ...sizes }: Config["v8"]): { v8?: object } {
+  const shown = { ...written(sizes, V8_KINDS), ...(flags ? { flags } : {}) };
+  return Object.keys(shown).length === 0 ? {} : { v8: shown };
+}
+
+function shownTracing({ module, ...options }: TracingConfig): object {
+  return { ...options, ...(module ? { module: module.path } : {}) };
+}
+
 /** One thread of each pool is enough to see that its module can be loaded. */
 async function tryPools(service: ListenerService, config: Config): Promise<void> {
   const pools = poolsOf([{ service }]);
@@ -71,6 +83,7 @@ async function tryPools(service: ListenerService, config: Config): Promise<void>
 
 /** Loads every service and its thread pools. Throws `service-invalid` or `config-invalid`. */
 export async function showEffective(config: Config): Promise<string> {
+  checkTracing(config.tracing);
   const listeners: object[] = [];
   for (const listener of config.listeners) {
     const service = await loadServiceWithin(listener.service);
@@ -104,8 +117,10 @@ export async function showEffective(config: Config): Promise<string> {
     ...shownLists(config.admission),
     tasks: written({ ...DEFAULT_TASKS, ...config.tasks }, TASK_KINDS),
     shed: written(config.shed, SHED_KINDS),
-    log: { level: config.logLevel },
     ...(config.admin ? { admin: shownAdmin(config.admin) } : {}),
+    log: { level: config.logLevel, ...(config.logFile === undefined ? {} : { file: config.logFile }) },
+    ...shownV8(config.v8),
+    tracing: shownTracing(config.tracing),
     ...(config.control === undefined ? {} : { control: config.control }),
     ...(config.pidFile === undefined ? {} : { pidFile: config.pidFile }),
     listeners,

@@ -5,6 +5,7 @@
  */
 import { Command, CommanderError } from "commander";
 import { EXIT, exitCodeOf, HeadraceError } from "../base/errors.ts";
+import { packageVersion } from "../os/version.ts";
 import type { SignalInbox } from "../primary/signals.ts";
 import { addBench } from "./bench.ts";
 import { addCheck } from "./check.ts";
@@ -17,8 +18,8 @@ import { addRun } from "./run.ts";
 import { addScale } from "./scale.ts";
 import { addStatus } from "./status.ts";
 import { addStop } from "./stop.ts";
+import { addTop } from "./top.ts";
 import { addUpgrade } from "./upgrade.ts";
-import { packageVersion } from "./version.ts";
 
 /** What the commands share. */
 export interface CommandContext {
@@ -34,6 +35,7 @@ First steps:
                                          your own service (a module that exports defineService({ … }))
   $ headrace check ./game.js             is the configuration right? does the service load?
   $ headrace status                      what the running server does
+  $ headrace top                         the same, live
   $ headrace reload --wait               read the configuration again
   $ headrace upgrade --wait              hand over to the code now on disk
   $ headrace stop --wait                 finish what is in flight, then end
@@ -65,6 +67,7 @@ function createProgram(context: CommandContext): Command {
     addStatus,
     addConnections,
     addProfile,
+    addTop,
     addReload,
     addUpgrade,
     addScale,

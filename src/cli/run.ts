@@ -15,10 +15,10 @@ Examples:
 
 Signals: TERM, INT and QUIT stop it gracefully (no new connections, what is in flight is answered, exit 0);
 a second one cuts everything off, also exit 0. HUP reads the configuration again, USR2 hands over to the code now on
-disk, TTIN and TTOU add and remove a worker: nobody is disconnected by these.
+disk, TTIN and TTOU add and remove a worker: nobody is disconnected by these. USR1 opens log.file anew.
 
 Variables: HEADRACE_WORKERS and so on, see headrace check --reference.
-Logs are JSON lines on stdout; on a terminal they are readable.`;
+Logs are JSON lines on stdout, or in log.file; on a terminal they are readable.`;
 
 export function addRun(program: Command, { signals, version }: CommandContext): void {
   addConfigured(program.command("run").description("serve, in the foreground"))

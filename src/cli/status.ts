@@ -40,10 +40,11 @@ function heading(status: ServerStatus, now: number): string[] {
   ];
   if (status.admin !== undefined) lines.push(`admin server: http://${status.admin}`);
   if (lastChange) {
-    const { outcome, message, at } = lastChange;
+    const { outcome, message, at, step } = lastChange;
     const age = showDuration(now - Date.parse(at));
     const when = outcome === "running" ? `changing for ${age}` : `last change ${age} ago`;
-    lines.push(`${when}: ${message.replaceAll("\n", "\n  ")}`);
+    const goesOn = step ? `, ${step.what}, ${step.done} of ${step.of}` : "";
+    lines.push(`${when}: ${message.replaceAll("\n", "\n  ")}${goesOn}`);
   }
   return lines;
 }
@@ -139,6 +140,7 @@ export function showStatus(status: ServerStatus): string {
       `${showBytes(totals.bytesReceived)} received, ${showBytes(totals.bytesSent)} sent, ` +
       `${showBytes(totals.bytesHeldIn)} held in, ${showBytes(totals.bytesHeldOut)} held out, ${totals.restarts} restarts`,
     ...(totals.late + totals.cancelled > 0 ? [`requests: ${totals.late} late, ${totals.cancelled} cancelled`] : []),
+    ...(totals.logDropped > 0 ? [`log: ${totals.logDropped} lines dropped`] : []),
     ...(totals.published > 0 ? [`topics: ${totals.published} published, ${totals.dropped} dropped`] : []),
     ...ofDatagrams(status),
     `closed: ${closed || "none yet"}`,

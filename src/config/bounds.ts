@@ -18,12 +18,25 @@ import {
   type SocketOptions,
   type Tasks,
   type Timeouts,
+  type V8Settings,
 } from "../base/settings.ts";
-import { BOOLEAN, type CheckedKind, CIDRS, choice, type Kind, type NumericKind, numeric, SOME_CIDRS } from "./kinds.ts";
+import {
+  BOOLEAN,
+  type CheckedKind,
+  CIDRS,
+  choice,
+  type Kind,
+  type NumericKind,
+  numeric,
+  SOME_CIDRS,
+  V8_FLAGS,
+  Wrong,
+} from "./kinds.ts";
 import { COUNT, DURATION, PERCENT, SIZE } from "./units.ts";
 
 const SECOND = 1_000;
 const LONGEST_MS = 576 * 3_600 * SECOND;
+const MiB = 1024 ** 2;
 const GiB = 1024 ** 3;
 const INT_MAX = 2 ** 31 - 1;
 
@@ -151,4 +164,20 @@ export const SOCKET_KINDS: { readonly [Name in keyof SocketOptions]: Kind<Socket
   ipv6Only: BOOLEAN,
   backlog: numeric(COUNT, 1, INT_MAX),
   coalesce: BOOLEAN,
+};
+
+/** V8 counts in MiB: a part of one is rounded up. */
+function wholeMebibytes(most: number): NumericKind<number> {
+  const size = numeric(SIZE, MiB, most);
+  const read = (given: unknown): number | Wrong => {
+    const bytes = size.read(given);
+    return bytes instanceof Wrong ? bytes : Math.ceil(bytes / MiB) * MiB;
+  };
+  return { ...size, read };
+}
+
+export const V8_KINDS: { readonly [Name in keyof V8Settings]: Kind<V8Settings[Name]> } = {
+  semiSpace: wholeMebibytes(1024 * MiB),
+  oldSpace: wholeMebibytes(1024 * GiB),
+  flags: V8_FLAGS,
 };

@@ -3,6 +3,7 @@
  * effects.ts whether running workers are told, new ones are needed, or only a restart will do.
  * Pure: src/primary carries the plan out.
  */
+import { DEFAULT_PROFILES } from "./admin.ts";
 import type { CertificateFiles, Config, ListenerConfig, ServiceRef, TlsConfig } from "./config.ts";
 import { overlap } from "./conflicts.ts";
 import { EFFECTS, type Effect } from "./effects.ts";
@@ -61,8 +62,16 @@ function serverOptions(config: Config): Readonly<Record<string, unknown>> {
     "log.level": config.logLevel,
     "admin.address": config.admin?.addressText,
     "admin.token": config.admin?.token,
-    "admin.hosts": config.admin?.hosts.join(),
-    "admin.profiles": config.admin?.profiles,
+    "admin.hosts": (config.admin?.hosts ?? []).join(),
+    "admin.profiles": config.admin?.profiles ?? DEFAULT_PROFILES,
+    "v8.semiSpace": config.v8.semiSpace,
+    "v8.oldSpace": config.v8.oldSpace,
+    "v8.flags": config.v8.flags?.join(" "),
+    "tracing.sample": config.tracing.sample,
+    "tracing.trustCallers": config.tracing.trustCallers,
+    "tracing.service": config.tracing.service,
+    "tracing.module": config.tracing.module?.path,
+    "tracing.endpoint": config.tracing.endpoint,
   };
 }
 
@@ -130,8 +139,10 @@ function describe(option: string, all: readonly Difference[], kept: number): str
   return common ? option : `${option} (${[...new Set(where)].join(", ")})`;
 }
 
-function fixed(option: "control" | "pidFile", unset: string, before: Config, after: Config): string[] {
-  const [old, fresh] = [before[option] ?? unset, after[option] ?? unset];
+const FIXED = { control: "control", pidFile: "pidFile", "log.file": "logFile" } as const;
+
+function fixed(option: keyof typeof FIXED, unset: string, before: Config, after: Config): string[] {
+  const [old, fresh] = [before, after].map((config) => config[FIXED[option]] ?? unset);
   return old === fresh ? [] : [`${option}: cannot change from ${old} to ${fresh} while the server runs; restart it`];
 }
 
@@ -183,6 +194,7 @@ export function planChange(before: Config, after: Config): ConfigChange {
     restart: [
       ...fixed("control", "the default", before, after),
       ...fixed("pidFile", "none", before, after),
+      ...fixed("log.file", "stdout", before, after),
       ...turned.map(otherFamily),
       ...added.flatMap((one) => removed.filter((other) => clash(one, other)).map((other) => inTheWay(one, other))),
     ],

@@ -15,6 +15,8 @@ import type {
   Tasks,
   Timeouts,
   TlsDefaults,
+  Tracing,
+  V8Settings,
 } from "../base/settings.ts";
 import type { Place } from "./finding.ts";
 
@@ -100,6 +102,14 @@ export interface AdminConfig {
   readonly profiles: boolean;
 }
 
+/** Complete. At most one of `module` and `endpoint`. */
+export interface TracingConfig extends Readonly<Tracing> {
+  /** Registers the SDK. `path` is absolute, `given` what the user wrote. */
+  readonly module?: { readonly path: string; readonly given: string };
+  /** URL that OTLP over HTTP goes to. */
+  readonly endpoint?: string;
+}
+
 export interface Config {
   /** Worker processes. */
   readonly workers: number;
@@ -129,6 +139,11 @@ export interface Config {
   readonly logLevel: LogLevel;
   /** Absent: there is no admin server. */
   readonly admin?: AdminConfig;
+  /** Absolute path of the log file; absent: stdout. */
+  readonly logFile?: string;
+  /** Only what the user set. */
+  readonly v8: Readonly<Partial<V8Settings>>;
+  readonly tracing: TracingConfig;
   /** Absolute path of the control socket; absent: the runtime directory decides. */
   readonly control?: string;
   /** Absolute path of the file that holds the primary's pid; absent: there is none. */

@@ -14,6 +14,8 @@ import type {
   SocketOptions,
   Tasks,
   Timeouts,
+  Tracing,
+  V8Settings,
 } from "../base/settings.ts";
 
 /**
@@ -90,7 +92,19 @@ const PROXY_PROTOCOL: Effects<ProxyProtocol> = { trust: "live", required: "live"
 /** A pool's threads are made with it. */
 const TASKS: Effects<Tasks> = { threads: "workers", queue: "live" };
 
+/** They are a process's from its start. */
+const V8: Effects<V8Settings> = { semiSpace: "workers", oldSpace: "workers", flags: "workers" };
+
 const SHED: Effects<Shed> = { queueDelay: "live", loopDelay: "live", memory: "live" };
+
+/** An SDK is registered once. */
+const TRACING: Effects<Tracing & { module: string; endpoint: string }> = {
+  sample: "live",
+  trustCallers: "live",
+  service: "workers",
+  module: "workers",
+  endpoint: "workers",
+};
 
 /** Set on the listening sockets that are there: connections accepted from then on inherit them (tcp(7)). */
 const SOCKET: Effects<SocketOptions> = {
@@ -141,6 +155,9 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   "admin.token": "live",
   "admin.hosts": "live",
   "admin.profiles": "live",
+  "log.file": "restart",
+  ...grouped("v8", V8),
+  ...grouped("tracing", TRACING),
   control: "restart",
   pidFile: "restart",
 };

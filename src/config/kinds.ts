@@ -7,6 +7,7 @@ import { CIDRS_MAX, parseCidr } from "./cidr.ts";
 import { nearest } from "./nearest.ts";
 import { shown } from "./shown.ts";
 import { COUNT, type Unit } from "./units.ts";
+import { V8_FLAGS_ALLOWED, v8FlagsProblem } from "./v8-flags.ts";
 
 /** A value that is refused, and why. */
 export class Wrong {
@@ -83,6 +84,42 @@ export function numeric(unit: Unit, min: number, max: number, word?: string): Nu
   };
 }
 
+/** A part of a whole, above 0: `0.01` or `1%`; or one of `words`, of which the first turns it off. */
+export function ratio<W extends string>(words: readonly [W, ...W[]]): Kind<number | W> {
+  const allowed = `a part of 1 (0.01, 1%), or ${words.join(", ")}`;
+  const [off] = words;
+  return {
+    allowed,
+    json: { anyOf: [{ type: "number", exclusiveMinimum: 0, maximum: 1 }, { type: "string" }] },
+    read(given) {
+      const word = words.find((each) => each === given);
+      if (word !== undefined) return word;
+      const match = /^(\d+(?:\.\d+)?)(%?)$/.exec(typeof given === "string" ? given : "");
+      const value = match ? Number(match[1]) / (match[2] === "%" ? 100 : 1) : given;
+      if (typeof value !== "number" || !Number.isFinite(value))
+        return new Wrong(`${shown(given)} is not a part`, allowed);
+      if (value === 0) return new Wrong(`${shown(given)} is not allowed: write ${off} to disable it`, allowed);
+      return value < 0 || value > 1 ? new Wrong(`${shown(given)} is out of range`, allowed) : value;
+    },
+    write: String,
+  };
+}
+
+const URL_ALLOWED = "an http or https URL without user and password (http://127.0.0.1:4318)";
+
+export const HTTP_URL: Kind<string> = {
+  allowed: URL_ALLOWED,
+  json: { type: "string", format: "uri" },
+  read(given) {
+    const url = typeof given === "string" && URL.canParse(given) ? new URL(given) : undefined;
+    if (!url || !/^https?:$/.test(url.protocol)) return new Wrong(`${shown(given)} is not a URL`, URL_ALLOWED);
+    // Not shown: there is a secret in it.
+    if (url.username !== "" || url.password !== "") return new Wrong("has a user or a password", URL_ALLOWED);
+    return given as string;
+  },
+  write: String,
+};
+
 export const BOOLEAN: Kind<boolean> = {
   allowed: "true or false",
   json: { type: "boolean" },
@@ -138,6 +175,19 @@ export const SOME_CIDRS: Kind<readonly string[]> = {
     const list = CIDRS.read(given);
     return !(list instanceof Wrong) && list.length === 0 ? new Wrong("the list is empty", CIDRS_ALLOWED) : list;
   },
+};
+
+/** Flags of V8's; in a variable, with spaces between them. */
+export const V8_FLAGS: Kind<readonly string[]> = {
+  allowed: V8_FLAGS_ALLOWED,
+  json: { type: "array", items: { type: "string" } },
+  read(given) {
+    const list = typeof given === "string" ? given.split(" ").filter((flag) => flag !== "") : given;
+    if (!Array.isArray(list)) return new Wrong(`${shown(given)} is not a list`, V8_FLAGS_ALLOWED);
+    const problem = v8FlagsProblem(list);
+    return problem === undefined ? (list as string[]) : new Wrong(problem, V8_FLAGS_ALLOWED);
+  },
+  write: (value) => value.join(" "),
 };
 
 /** Text that `pattern` accepts; `allowed` says the pattern in words. */

@@ -14,10 +14,11 @@ import {
   DEFAULT_SERVER_LIMITS,
   DEFAULT_SERVER_TIMEOUTS,
   DEFAULT_SHED,
+  DEFAULT_TRACING,
   MAX_WORKERS,
 } from "../base/settings.ts";
 import { adminOf } from "./admin.ts";
-import type { ClientLimits, Config, Flags } from "./config.ts";
+import type { ClientLimits, Config, Flags, TracingConfig } from "./config.ts";
 import { type Finding, refuse } from "./finding.ts";
 import { type Read, readListeners } from "./listener.ts";
 import { absolutePath } from "./path.ts";
@@ -62,6 +63,28 @@ function controlOf(reads: readonly Read[], findings: Finding[]): { control?: str
 function pidFileOf(reads: readonly Read[]): { pidFile?: string } {
   const last = reads.findLast(({ input }) => input.pidFile !== undefined);
   return last?.input.pidFile === undefined ? {} : { pidFile: absolutePath(last.source.folder, last.input.pidFile) };
+}
+
+function logFileOf(reads: readonly Read[]): { logFile?: string } {
+  const last = reads.findLast(({ input }) => input.log?.file !== undefined);
+  const file = last?.input.log?.file;
+  return last === undefined || file === undefined ? {} : { logFile: absolutePath(last.source.folder, file) };
+}
+
+/** `module` and `endpoint` are two ways to one thing: who names both has forgotten one of them. */
+function tracingOf(reads: readonly Read[], findings: Finding[]): TracingConfig {
+  const given = reads.flatMap(({ input, source }) => (input.tracing ? [{ tracing: input.tracing, source }] : []));
+  const { module: _, ...rest } = Object.assign({ ...DEFAULT_TRACING }, ...given.map(({ tracing }) => tracing));
+  const last = given.findLast(({ tracing }) => tracing.module !== undefined);
+  if (last?.tracing.module === undefined) return rest;
+  if (rest.endpoint !== undefined) {
+    const place = last.source.place(["tracing", "module"]);
+    findings.push({ place, problem: "there is a tracing.endpoint too", allowed: "one of module and endpoint" });
+  }
+  return {
+    ...rest,
+    module: { path: absolutePath(last.source.folder, last.tracing.module), given: last.tracing.module },
+  };
 }
 
 /** Of the server: what the sources set, in their order, over the defaults. */
@@ -115,6 +138,9 @@ export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
     shed: Object.assign({ ...DEFAULT_SHED }, ...reads.map(({ input }) => input.shed)),
     logLevel: last(({ log }) => log?.level) ?? DEFAULT_LOG_LEVEL,
     ...adminOf(reads, { builtIn, listeners }, findings),
+    ...logFileOf(reads),
+    v8: Object.assign({}, ...reads.map(({ input }) => input.v8)),
+    tracing: tracingOf(reads, findings),
     ...controlOf(reads, findings),
     ...pidFileOf(reads),
     source: fromFile.source.name,

@@ -19,6 +19,7 @@ import {
   DEFAULT_TASKS,
   DEFAULT_TIMEOUTS,
   DEFAULT_TLS,
+  DEFAULT_TRACING,
   type Drain,
   type Limits,
   LOG_LEVELS,
@@ -33,6 +34,8 @@ import {
   type Tasks,
   type Timeouts,
   type TlsDefaults,
+  type Tracing,
+  type V8Settings,
 } from "../base/settings.ts";
 import { ADMIN_ADDRESS, type AdminInput, DEFAULT_PROFILES, HOSTS, TOKEN } from "./admin.ts";
 import {
@@ -47,9 +50,10 @@ import {
   SOCKET_KINDS,
   TASK_KINDS,
   TIMEOUT_KINDS,
+  V8_KINDS,
 } from "./bounds.ts";
 import { BUILTIN_SERVICES } from "./config.ts";
-import { ADDRESS, BOOLEAN, choice, type GivenAddress, numeric, service, text } from "./kinds.ts";
+import { ADDRESS, BOOLEAN, choice, type GivenAddress, HTTP_URL, numeric, ratio, service, text } from "./kinds.ts";
 import { type Options, option, optional, options, required } from "./option.ts";
 import { SERVER_NAMES, TLS_KINDS } from "./tls-kinds.ts";
 import { COUNT } from "./units.ts";
@@ -99,8 +103,10 @@ export interface ConfigInput extends GroupsInput {
   admission?: Partial<Admission>;
   tasks?: Partial<Tasks>;
   shed?: Partial<Shed>;
-  log?: { level?: LogLevel };
+  log?: { level?: LogLevel; file?: string };
   admin?: AdminInput;
+  v8?: Partial<V8Settings>;
+  tracing?: Partial<Tracing> & { module?: string; endpoint?: string };
   control?: string;
   pidFile?: string;
 }
@@ -309,6 +315,49 @@ const admin = {
   profiles: option(BOOLEAN, DEFAULT_PROFILES, "CPU profiles and heap snapshots may be asked for over it."),
 };
 
+const log = {
+  level,
+  file: optional(
+    PATH,
+    "File that the lines go to. Its folder must be there; made with mode 0640. USR1 reopens it. Else they go to stdout.",
+  ),
+};
+
+const v8 = {
+  semiSpace: optional(
+    V8_KINDS.semiSpace,
+    "At most for one half of the young generation, rounded up to a power of two. More: rarer scavenges, and less that outlives them by chance. Else V8's own choice, 16MiB.",
+  ),
+  oldSpace: optional(
+    V8_KINDS.oldSpace,
+    "At most for the old generation, rounded up to whole MiB. Past it the worker dies. Else V8's own choice, by the machine's memory.",
+  ),
+  flags: optional(
+    V8_KINDS.flags,
+    "Further flags of V8's, as node --v8-options lists them. Flags of Node's own are none.",
+  ),
+};
+
+const SERVICE_NAME = text("name", /^[\x21-\x7e]{1,255}$/, "up to 255 printable characters without spaces");
+
+const tracing = {
+  ...options<Tracing>(
+    { sample: ratio(["off", "parent"]), trustCallers: BOOLEAN, service: SERVICE_NAME },
+    DEFAULT_TRACING,
+    {
+      sample: "Part of the requests that get a trace. Those whose caller has one follow it; `parent`: only those.",
+      trustCallers:
+        "A caller's trace decides whether a request is traced, and goes on. `false`, for callers that anybody may be: `sample` decides, and the caller's trace is linked to.",
+      service: "Name of this server in traces (`service.name`).",
+    },
+  ),
+  module: optional(PATH, "Module that registers an OpenTelemetry SDK, loaded in each worker before the services."),
+  endpoint: optional(
+    HTTP_URL,
+    "Where traces go by OTLP over HTTP, instead of a `module`. Needs @opentelemetry/sdk-trace-base and @opentelemetry/exporter-trace-otlp-http.",
+  ),
+};
+
 const root = group(
   {
     workers: option(
@@ -336,8 +385,10 @@ const root = group(
     admission: group(admission, "Which client addresses may come, to any listener.").exactOptional(),
     tasks: group(tasks, "Thread pools, where services have any.").exactOptional(),
     shed: group(shed, "When a worker is overloaded and refuses requests, those of low priority first.").exactOptional(),
-    log: group({ level }, "What is logged.").exactOptional(),
+    log: group(log, "What is logged, and where to.").exactOptional(),
     admin: group(admin, "The admin server: HTTP, for people on call, scrapers and health checks.").exactOptional(),
+    v8: group(v8, "How V8 runs in each worker: its memory, and flags for experts.").exactOptional(),
+    tracing: group(tracing, "Traces of requests, by OpenTelemetry.").exactOptional(),
     control: optional(PATH, "Path of the control socket. Else it is in the runtime directory."),
     pidFile: optional(PATH, "File that holds the primary's process id while it serves. Else there is none."),
   },

@@ -6,8 +6,8 @@
  */
 
 import { DeadlineExceeded, HeadraceError, RequestCancelled, ServerBusy } from "../base/errors.ts";
-import type { Logger } from "../base/log.ts";
-import { type CloseReason, reasonIndex } from "../base/reasons.ts";
+import { DEBUG_LEVEL, type Logger } from "../base/log.ts";
+import { type CloseReason, isPeerFault, reasonIndex } from "../base/reasons.ts";
 import { isThenable } from "../base/thenable.ts";
 import { INVALID, NEED_MORE } from "../codec/codec.ts";
 import { Held } from "../codec/held.ts";
@@ -507,10 +507,14 @@ export class ServedConnection<State = unknown, Out = unknown>
     return true;
   }
 
-  /** The endpoint's settings have changed: a deadline may have become shorter, and the log's level another. */
+  /** The endpoint's settings have changed: a deadline may have become shorter. */
   reconfigured(): void {
-    if (this.#extras?.log) this.#extras.log.level = this.endpoint.log.level;
     this.#lookAgain();
+  }
+
+  /** The endpoint's log has another level. */
+  followLogLevel(): void {
+    if (this.#extras?.log) this.#extras.log.level = this.endpoint.log.level;
   }
 
   /** A deadline may fall due earlier than the wheel would look. */
@@ -960,13 +964,19 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (handlersRunning > 0) outer = timing.laps.nest();
     else timing.begin(exact);
     handlersRunning += 1;
+    const trace = context.flight?.trace;
     try {
       const refused = this.#refusal(context);
-      const reply = refused ? this.#refuse(refused, message) : (endpoint.handle(message, context) as Reply<Out>);
+      const reply = refused
+        ? this.#refuse(refused, context)
+        : ((trace === undefined
+            ? endpoint.handle(message, context)
+            : trace.run(endpoint.handle, message, context)) as Reply<Out>);
       if (isThenable(reply)) this.#wait(reply, context);
       else if (this.#extras?.order?.empty === false) this.#queue(reply as Out | undefined, context);
       else if (reply !== undefined) this.#answer(reply as Out);
     } catch (error) {
+      trace?.fail(error);
       if (this.#extras?.order?.empty === false) this.#place("error", error, context);
       else this.#requestFailed(error, context);
     }
@@ -974,7 +984,10 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (outer !== 0) timing.finishNested(context.ticket === NO_TICKET ? endpoint.row : undefined, outer);
     else if (context.ticket === NO_TICKET) timing.finish(endpoint.row, exact);
     else timing.leave();
-    if (context.flight && !context.waiting) this.#land(context);
+    if (context.flight && !context.waiting) {
+      trace?.end();
+      this.#land(context);
+    }
     if (endpoint.poison) poison(message);
   }
 
@@ -992,6 +1005,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     const context = new Request<State, Out, unknown>(this, ++endpoint.requests, message, deadline);
     context.wireId = wireId;
     if (endpoint.ranked) context.flight = endpoint.flight(message);
+    if (endpoint.tracer !== undefined) endpoint.tracer.begin(context as Request<unknown, unknown, unknown>);
     return context;
   }
 
@@ -1031,11 +1045,12 @@ export class ServedConnection<State = unknown, Out = unknown>
   }
 
   /** The protocol's busy reply, or an error for whoever answers those. */
-  #refuse(error: ServerBusy, message: unknown): Out {
+  #refuse(error: ServerBusy, context: Request<State, Out, unknown>): Out {
     const { service, row } = this.endpoint;
     if (!service.busy) throw error;
+    context.flight?.trace?.fail(error);
     count(row, SHED, 1);
-    return service.busy(message) as Out;
+    return service.busy(context.message) as Out;
   }
 
   /** It is in flight, since its lap began. */
@@ -1089,7 +1104,10 @@ export class ServedConnection<State = unknown, Out = unknown>
     const { replyOf } = this.endpoint.service;
     const reply: unknown = replyOf && outcome === "reply" ? replyOf(value, context.message) : value;
     if (reply !== undefined) context.flight?.answered();
+    const trace = context.flight?.trace;
+    if (outcome === "error") trace?.fail(value);
     this.#finished(context.place, outcome, reply, context);
+    trace?.end();
   }
 
   /** A plain reply behind unfinished ones: encoded now, because a borrowed message is gone when its turn comes. */
@@ -1213,9 +1231,12 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (this.closed) return Promise.reject(closedError(this.#endedBy));
     const flight = this.#fly(context);
     if (flight.over) return Promise.reject(flight.over);
-    const task = known.begin(name, args, flight.priority, context.deadline - transport.clock());
-    flight.add(task, known as Canceller);
-    return task.promise;
+    const run = (): Promise<unknown> => {
+      const task = known.begin(name, args, flight.priority, context.deadline - transport.clock());
+      flight.add(task, known as Canceller);
+      return task.promise;
+    };
+    return flight.trace ? flight.trace.task(known.name, name, run) : run();
   }
 
   /** Asks another server for the request, in what is left of its time. */
@@ -1229,10 +1250,15 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (this.closed) return Promise.reject(closedError(this.#endedBy));
     const flight = this.#fly(context);
     if (flight.over) return Promise.reject(flight.over);
-    const { traceparent = context.traceparent, priority = flight.priority } = options;
-    const traced = traceparent === undefined ? {} : { traceparent };
+    const { traceparent: given, priority = flight.priority } = options;
     const leftMs = Math.min(atMostMs, context.remainingMs());
-    return client[BEGIN_CALL](message, { ...options, ...traced, priority }, leftMs, flight.calls);
+    const ask = (traceparent: string | undefined): Promise<Answered> => {
+      const traced = traceparent === undefined ? {} : { traceparent };
+      return client[BEGIN_CALL](message, { ...options, ...traced, priority }, leftMs, flight.calls);
+    };
+    if (flight.trace) return flight.trace.call(client.name, given, ask);
+    const { tracer } = this.endpoint;
+    return ask(given ?? (tracer ? tracer.passedOn(context.traceparent) : context.traceparent));
   }
 
   /** Has the connection look after the request until it lands. */
@@ -1265,6 +1291,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (endpoint.keepsMessage && context.message instanceof Uint8Array) context.message = Buffer.from(context.message);
     if (endpoint.multiplexed) this.#byId().set(context.wireId, context as never);
     if (context.deadline !== NEVER) this.#watch(context);
+    else if (context.flight?.trace) this.#track(context);
   }
 
   #byId(): Map<unknown, Request<never, never, unknown>> {
@@ -1385,9 +1412,10 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   #end(reason: CloseReason, how: "close" | "reset"): void {
     if (this.closed) return;
-    const { transport, log } = this.endpoint;
+    const { transport, log, faults } = this.endpoint;
     const { flushMs } = this.#deadlines;
-    if (log.isLevelEnabled("debug")) this.log.debug({ reason, remote: this.remote }, "connection closed");
+    if (log.levelVal <= DEBUG_LEVEL) this.#logClose(reason);
+    if (isPeerFault(reason)) faults.note(reason, this);
     this.#note(reason);
     if (how === "reset") transport.reset(this.#slot, this.#generation);
     else transport.close(this.#slot, this.#generation, flushMs);
@@ -1409,6 +1437,23 @@ export class ServedConnection<State = unknown, Out = unknown>
       sent: counters[at + COUNTER.sent] as number,
     };
     closes.note(closing, this.#slot, this.#generation);
+  }
+
+  #logClose(reason: CloseReason): void {
+    const { counters, now } = this.endpoint.transport;
+    const at = this.#slot * COUNTER.words;
+    const proxied = this.#extras?.origin?.peer ? { peer: this.peer } : {};
+    const told = {
+      connection: this.id,
+      reason,
+      remote: this.remote,
+      ...proxied,
+      // The clock is coarse, and the lot of its age stands below the point.
+      durationMs: Math.max(0, Math.floor(now) - Math.floor(this.#openedAt)),
+      bytesReceived: counters[at + COUNTER.received],
+      bytesSent: counters[at + COUNTER.sent],
+    };
+    this.endpoint.log.debug(told, "connection closed");
   }
 
   /** The rest of the end, when the engine has the slot back. */

@@ -14,11 +14,13 @@ import { type Priority, RANK } from "../tasks/queue.ts";
 import type { BufferMemory } from "./buffer-memory.ts";
 import type { ServedConnection } from "./connection.ts";
 import { type Deadlines, flushMsOf, msOf } from "./deadlines.ts";
+import { FaultLog } from "./fault-log.ts";
 import { Flight } from "./flight.ts";
 import { type Gate, IN_FLIGHT_SHARES } from "./gate.ts";
 import type { PrefaceStage } from "./preface.ts";
 import type { Timing } from "./timing.ts";
 import type { Topics } from "./topics.ts";
+import type { RequestTracer } from "./tracer.ts";
 import type { Transport } from "./transport.ts";
 import type { Wheel } from "./wheel.ts";
 
@@ -30,6 +32,8 @@ export interface EndpointOptions {
   readonly index: number;
   readonly service: AnyService;
   readonly env: unknown;
+  /** Where it listens, as configured. */
+  readonly host?: string;
   readonly transport: Transport;
   readonly wheel: Wheel;
   /** For requests that are about to be late. */
@@ -75,6 +79,9 @@ export class Endpoint implements Deadlines {
   readonly index: number;
   readonly service: AnyService;
   readonly env: unknown;
+  readonly host: string;
+  /** Known once it accepts; 0 before that. */
+  port = 0;
   readonly transport: Transport;
   readonly wheel: Wheel;
   readonly alarm: Pick<Wheel, "schedule">;
@@ -83,6 +90,7 @@ export class Endpoint implements Deadlines {
   readonly timing: Timing;
   readonly row: Float64Array;
   readonly log: Logger;
+  readonly faults: FaultLog;
   readonly gate: Gate;
   readonly pools: readonly TaskPool[];
   limits!: Limits;
@@ -124,6 +132,8 @@ export class Endpoint implements Deadlines {
   readonly serial: boolean;
   /** What comes before the service's bytes, in this order. Connections accepted from now on go through it. */
   stages: readonly PrefaceStage[] = [];
+  /** Requests may be traced. */
+  tracer: RequestTracer | undefined;
   /** Told of each that has come through them, or has not. */
   onPrefaceEnd: ((connection: ServedConnection | undefined) => void) | undefined;
   /** A request has waited for its reply: all are timed one by one from then on. */
@@ -140,6 +150,7 @@ export class Endpoint implements Deadlines {
     this.index = options.index;
     this.service = service;
     this.env = options.env;
+    this.host = options.host ?? "";
     this.transport = options.transport;
     this.wheel = options.wheel;
     this.alarm = options.alarm;
@@ -148,6 +159,7 @@ export class Endpoint implements Deadlines {
     this.timing = options.timing;
     this.row = options.row;
     this.log = options.log;
+    this.faults = new FaultLog(options.log);
     this.gate = options.gate;
     this.pools = service.pools as unknown as readonly TaskPool[];
     this.idPrefix = options.idPrefix;

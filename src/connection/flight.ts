@@ -1,11 +1,12 @@
 /**
  * What a request has beyond its context once it uses it, or has ended before its handler: tasks in pools, calls of
- * clients, a signal of its own. Most requests never have one.
+ * clients, a signal of its own, a trace. Most requests never have one.
  */
 import { HeadraceError } from "../base/errors.ts";
 import type { Cancellable } from "../service/call.ts";
 import type { Priority } from "../tasks/queue.ts";
 import type { Task } from "../tasks/task.ts";
+import type { RequestTrace } from "./request-trace.ts";
 
 /** A pool, as far as a request's end concerns it. */
 export interface Canceller {
@@ -16,6 +17,8 @@ export class Flight {
   readonly priority: Priority;
   /** Why it is over before its handler is: what that still does is nobody's concern. */
   over: Error | undefined;
+  /** Of one that is traced. */
+  trace: RequestTrace | undefined;
   #tasks: Map<Canceller, Set<Task>> | undefined;
   #calls: Set<Cancellable> | undefined;
   #abort: AbortController | undefined;
@@ -56,6 +59,7 @@ export class Flight {
   /** Nobody waits for the reply any more. */
   cancel(error: Error): void {
     this.over = error;
+    this.trace?.cut(error);
     for (const [pool, tasks] of this.#tasks ?? []) for (const task of tasks) pool.cancel(task, error);
     for (const call of this.#calls ?? []) call.cancel(error);
     this.#abort?.abort(error);

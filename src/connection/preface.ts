@@ -4,7 +4,8 @@
  * preface ends once: by becoming a ServedConnection, which then owns the slot, or with a reason, which is counted as a
  * connection's is. It holds no place in a drain: it goes on until it is through or late, and is not moved.
  */
-import { type CloseReason, reasonIndex } from "../base/reasons.ts";
+import { DEBUG_LEVEL } from "../base/log.ts";
+import { type CloseReason, isPeerFault, reasonIndex } from "../base/reasons.ts";
 import type { Held } from "../codec/held.ts";
 import { isPeerReset, type SlotOwner } from "../engine/engine.ts";
 import { COUNTER, TICK_MS } from "../engine/layout.ts";
@@ -98,11 +99,9 @@ export class Preface implements SlotOwner {
   /** Ends it. RST unless `how` says otherwise: where nothing was sent, nothing can be lost. */
   end(reason: CloseReason, how: "close" | "reset" = "reset"): void {
     if (!this.#open) return;
-    const { log, transport } = this.endpoint;
-    if (log.isLevelEnabled("debug")) {
-      const remote = transport.peer(this.slot, this.generation);
-      log.debug({ reason, remote }, "connection closed before it was served");
-    }
+    const { log, faults } = this.endpoint;
+    if (log.levelVal <= DEBUG_LEVEL) this.#logEnd(reason);
+    if (isPeerFault(reason)) faults.note(reason, this);
     this.#note(reason);
     this.#leave(reason, how);
   }
@@ -120,6 +119,20 @@ export class Preface implements SlotOwner {
       sent: transport.counters[at + COUNTER.sent] as number,
     };
     closes?.note(closing, this.slot, this.generation);
+  }
+
+  get remote(): { readonly host: string; readonly port: number } {
+    return this.endpoint.transport.peer(this.slot, this.generation);
+  }
+
+  #logEnd(reason: CloseReason): void {
+    const { counters, now } = this.endpoint.transport;
+    const bytesReceived = counters[this.slot * COUNTER.words + COUNTER.received];
+    const durationMs = Math.max(0, Math.floor(now - this.openedAt));
+    this.endpoint.log.debug(
+      { reason, remote: this.remote, durationMs, bytesReceived },
+      "connection closed before it was served",
+    );
   }
 
   /** There is no place for it, or for the client that was named. Why is counted already. */

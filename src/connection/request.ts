@@ -1,4 +1,5 @@
 /** The context of one request. Its members cost nothing until they are read. */
+import type { Span } from "@opentelemetry/api";
 import type { Logger } from "../base/log.ts";
 import type { Callable, DownstreamOptions } from "../service/call.ts";
 import type { Context } from "../service/connection.ts";
@@ -6,6 +7,7 @@ import type { Pool, TaskArgs, TaskName, TaskValue } from "../tasks/define.ts";
 import type { ServedConnection } from "./connection.ts";
 import type { Flight } from "./flight.ts";
 import { NO_TICKET } from "./in-flight.ts";
+import { NO_SPAN } from "./no-span.ts";
 import type { Place } from "./ordered.ts";
 
 export class Request<State, Out, Env> implements Context<State, Out, Env> {
@@ -56,6 +58,10 @@ export class Request<State, Out, Env> implements Context<State, Out, Env> {
 
   get traceparent(): string | undefined {
     return this.connection.endpoint.service.traceparent?.(this.message);
+  }
+
+  get span(): Span {
+    return this.flight?.trace?.span ?? NO_SPAN;
   }
 
   remainingMs(): number {

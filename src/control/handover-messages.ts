@@ -5,7 +5,8 @@
  *   old        manifest sockets… state ───────── commit ─────────── (proving) main connections…  says that old has gone)
  *
  * Until `main` the old one may end it by closing the channel, and serves on; the new one may say `failed`. After
- * `main` the old one only gives its connections away and drains; `finish` tells it that the new one stops too.
+ * `main` the old one only gives its connections away and drains; `finish` tells it that the new one stops too, and
+ * `reopenLogs` that the log file is another one now (a release that does not know the word ignores it).
  * Descriptors travel with the message that speaks of them. The protocol number is the first thing said.
  */
 
@@ -68,6 +69,8 @@ type ToPredecessor =
   | { readonly type: "armed" }
   | { readonly type: "accepting" }
   | { readonly type: "failed"; readonly message: string }
-  | { readonly type: "finish" };
+  | { readonly type: "finish" }
+  /** The log file was rotated. */
+  | { readonly type: "reopenLogs" };
 
 export type HandoverMessage = ToSuccessor | ToPredecessor;

@@ -32,6 +32,8 @@ export interface Traffic {
   readonly published: number;
   /** Messages of topics that did not get to a subscriber that was too slow, or to a whole worker. */
   readonly dropped: number;
+  /** Lines that could not be logged: nobody read them, or the disk was full. */
+  readonly logDropped: number;
 }
 
 /** Of a listener for datagrams. What was not handed to the service, or not sent, is counted by reason. */
@@ -103,6 +105,17 @@ export interface WorkerStatus extends Traffic, ProcessUsage {
 /** What can be done to a server while it runs; also the names of the requests for it. */
 export type ChangeKind = "reload" | "upgrade" | "scale" | "drain";
 
+/** Where a change stands: of `of` such steps so many are done. */
+export interface ChangeStep {
+  /** "replacing workers" */
+  readonly what: string;
+  readonly done: number;
+  readonly of: number;
+}
+
+/** Something goes on, in a change or before one. */
+export type OnStep = (step?: ChangeStep) => void;
+
 /** The last change, or the one that goes on. */
 export interface ChangeStatus {
   readonly kind: ChangeKind;
@@ -111,6 +124,8 @@ export interface ChangeStatus {
   readonly message: string;
   /** ISO 8601: when it ended, or began while it runs. */
   readonly at: string;
+  /** Absent before the first one, and when it has ended. */
+  readonly step?: ChangeStep;
 }
 
 /** The certificates of a listener. */

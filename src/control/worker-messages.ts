@@ -7,12 +7,13 @@
  * A slot's first worker binds its sockets and deposits copies; any other takes those that exist. Descriptors travel
  * on the worker's own channel, each set before the order that speaks of it: `take` is preceded by sockets, `moveOut`
  * and `moveIn` by one end of a channel, and the `bound` that answers a `bind` by the new sockets. `take` (new slots),
- * `drop`, `moveIn` and `configure` may come at any time while it accepts, `secure` at any time at all, and `ask`,
+ * `drop`, `moveIn` and `configure` may come at any time while it accepts, `secure` and `reopenLog` at any time at all, and `ask`,
  * which one `answer` follows, at any time after `loaded`. `failed` may come at any time and is followed by the
  * worker's end.
  * The configuration's type is a parameter, because this folder stands below the one that would give it a meaning.
  */
 import type { ErrorCode, ErrorFields } from "../base/errors.ts";
+import type { LogLevel } from "../base/settings.ts";
 import type { TlsSecrets } from "../base/tls-material.ts";
 import type { Question } from "./questions.ts";
 
@@ -49,6 +50,8 @@ export interface StartOrder<Config> {
   readonly rows: readonly number[];
   /** Log lines for people instead of JSON. */
   readonly pretty: boolean;
+  /** As it is now: it may have been changed since the configuration was read. */
+  readonly logLevel: LogLevel;
 }
 
 export type ToWorker<Config> =
@@ -79,6 +82,8 @@ export type ToWorker<Config> =
   | { readonly type: "configure"; readonly config: Config; readonly tls: TlsSecrets }
   /** Certificate files have changed: newcomers get these. */
   | { readonly type: "secure"; readonly tls: TlsSecrets }
+  /** The log file was rotated: write to the one that has its name now. */
+  | { readonly type: "reopenLog" }
   /**
    * Drain and end. `queued`: accept first what waits in the own slot's queues. `tlsMs`: over this time TLS connections
    * are told goodbye, and what they have in flight then has `drainMs`. Told once more: in that time from now on.

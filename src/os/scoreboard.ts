@@ -72,6 +72,7 @@ export const WORKER_FIELDS = [
   "heapBytes",
   // Age of the oldest request in flight, seconds; 0: there is none.
   "oldestSeconds",
+  "logDropped",
 ] as const;
 
 /** Per listener, after the head; the close reasons follow, then DATAGRAM_FIELDS, then the buckets of durations. */

@@ -40,7 +40,6 @@ export class AdminDesk {
       log,
       ready: () => readinessOf(primary).ready,
       unauthorized: () => this.unauthorized,
-      logLinesDropped: () => 0,
     });
     const profiling = new Profiling(primary.crew, identity.control);
     this.inspection = {

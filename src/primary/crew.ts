@@ -10,6 +10,7 @@
 
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import type { LogLevel } from "../base/settings.ts";
 import type { TlsSecrets } from "../base/tls-material.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import type { MetricsSnapshot } from "../control/metrics-snapshot.ts";
@@ -66,6 +67,8 @@ export class Crew {
   wanted = 0;
   /** Nobody is hired any more. */
   closed = false;
+  /** In place of the configuration's, for workers to come. */
+  logLevel: LogLevel | undefined;
   readonly #options: CrewOptions;
   readonly #scoreboard: Scoreboard = Scoreboard.create();
   readonly #all: Set<WorkerProcess> = new Set();
@@ -174,6 +177,7 @@ export class Crew {
         tls: this.#options.secretsOf(config),
         rows,
         pretty: this.#options.pretty,
+        logLevel: this.logLevel ?? config.logLevel,
       },
       {
         scoreboard: this.#scoreboard.fd,
@@ -268,6 +272,11 @@ export class Crew {
       if (worker.leavingSince !== undefined) continue;
       worker.send({ type: "secure", tls: this.#options.secretsOf(worker.config) });
     }
+  }
+
+  /** Has everybody write to the log file that has its name now. */
+  reopenLogs(): void {
+    for (const worker of this.#all) worker.send({ type: "reopenLog" });
   }
 
   /** Moves connections from one worker to another: all that can, or at most `most`. What goes wrong moves nothing. */

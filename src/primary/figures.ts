@@ -33,6 +33,7 @@ const IN_HEAD = [
   "bytesSent",
   "published",
   "dropped",
+  "logDropped",
   "bytesHeldIn",
   "bytesHeldOut",
 ] as const satisfies readonly (keyof Traffic & WorkerField)[];

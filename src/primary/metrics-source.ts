@@ -25,8 +25,6 @@ export interface MetricsParts {
   ready(): boolean;
   /** Requests to the admin server without the right token, so far. */
   unauthorized(): number;
-  /** Lines of the log that nobody took in time, so far. */
-  logLinesDropped(): number;
 }
 
 const LIVING = WORKER_STATES.filter((state) => state !== "dead");
@@ -108,7 +106,7 @@ export function openMetrics(primary: Primary, parts: MetricsParts): () => Promis
       ),
       certificates: Object.fromEntries(expiries),
       unauthorized: parts.unauthorized(),
-      logLinesDropped: parts.logLinesDropped(),
+      logLinesDropped: crew.figures.totals().logDropped + primary.logDropped,
     };
   };
 

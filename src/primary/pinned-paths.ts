@@ -11,18 +11,22 @@ export class PinnedPaths {
   readonly #pins: Map<string, string> = new Map();
 
   /**
-   * `config` with every service module at the path it was first seen at. A path that leads nowhere stays as it is,
+   * `config` with every module (of services, of tracing) at the path it was first seen at. A path that leads nowhere stays as it is,
    * and is not pinned: loading it says what is wrong, and the file may be there the next time.
    */
   pin(config: Config): Config {
     const listeners = config.listeners.map((listener) => ({ ...listener, service: this.#pinned(listener.service) }));
-    return { ...config, listeners };
+    const { module, ...tracing } = config.tracing;
+    return { ...config, listeners, tracing: module ? { ...tracing, module: this.#pinnedFile(module) } : tracing };
   }
 
   #pinned(service: ServiceRef): ServiceRef {
-    if (service.kind === "builtin") return service;
-    const path = this.#pins.get(service.path) ?? this.#resolve(service.path);
-    return path === undefined ? service : { ...service, path };
+    return service.kind === "builtin" ? service : this.#pinnedFile(service);
+  }
+
+  #pinnedFile<File extends { readonly path: string }>(file: File): File {
+    const path = this.#pins.get(file.path) ?? this.#resolve(file.path);
+    return path === undefined ? file : { ...file, path };
   }
 
   #resolve(given: string): string | undefined {

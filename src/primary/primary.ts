@@ -14,18 +14,19 @@
  */
 import { formatAddress } from "../base/address.ts";
 import { HeadraceError, messageOf } from "../base/errors.ts";
-import type { Logger } from "../base/log.ts";
-import { MAX_WORKERS } from "../base/settings.ts";
+import { droppedLines, type Logger, reopenLog } from "../base/log.ts";
+import { type LogLevel, MAX_WORKERS } from "../base/settings.ts";
 import type { TlsSecrets } from "../base/tls-material.ts";
 import { within } from "../base/within.ts";
 import type { Config } from "../config/config.ts";
-import type { ChangeKind, ChangeStatus, Health, PrimaryState } from "../control/status.ts";
+import type { ChangeKind, ChangeStatus, ChangeStep, Health, OnStep, PrimaryState } from "../control/status.ts";
 import type { PreparedAdmin } from "./admin-port.ts";
 import { bindMissing } from "./binding.ts";
 import type { Certificates } from "./certificates.ts";
 import { Crew, DRAIN_GRACE_MS } from "./crew.ts";
 import { watchHangs } from "./hang.ts";
 import { whenLate } from "./late.ts";
+import { LogLevels } from "./log-level.ts";
 import type { Origin } from "./origin.ts";
 import { reload } from "./reload.ts";
 import { checkRoom, grow, shrink } from "./scale.ts";
@@ -83,6 +84,7 @@ export class Primary {
   readonly #options: PrimaryOptions;
   readonly #log: Logger;
   readonly #supervision: Supervision;
+  readonly #logLevels: LogLevels;
   #config: Config;
   #configVersion = 1;
   #state: PrimaryState = "starting";
@@ -104,6 +106,7 @@ export class Primary {
     this.#log = log;
     const secretsOf = (of: Config): TlsSecrets => certificates.secretsOf(of);
     this.crew = new Crew({ ...origin, secretsOf, log, pretty, onExit: (...end) => this.#onExit(...end) });
+    this.#logLevels = new LogLevels(this.crew, log);
     this.#supervision = new Supervision({
       crew: this.crew,
       log,
@@ -122,6 +125,31 @@ export class Primary {
   /** `degraded`: no worker accepts. */
   get health(): Health {
     return this.#supervision.health;
+  }
+
+  /** Lines of its own that it could not log. */
+  get logDropped(): number {
+    return droppedLines(this.#log);
+  }
+
+  get logLevel(): LogLevel {
+    return this.#logLevels.level;
+  }
+
+  /**
+   * Logs from this level on, here and in every worker, until a reload brings the configuration's again. Resolves when
+   * the workers have it; says how many do.
+   */
+  setLogLevel(level: LogLevel): Promise<{ readonly level: LogLevel; readonly workers: number }> {
+    return this.#logLevels.set(level);
+  }
+
+  /** USR1: the log file has another name now. Throws why it cannot be opened anew; then nothing changes. */
+  reopenLogs(): void {
+    const { logFile } = this.#config;
+    if (logFile === undefined) return;
+    reopenLog(this.#log, logFile);
+    this.crew.reopenLogs();
   }
 
   get config(): Config {
@@ -230,7 +258,7 @@ export class Primary {
       const after = this.#options.readConfig();
       this.certificates.require(after);
       const certificates = this.renewCertificates({ tell: true });
-      const onStep = (): void => this.#options.observer.onStep();
+      const onStep: OnStep = (step) => this.step(step);
       const scaled = before.workers !== after.workers;
       const from = crew.wanted;
       // What may fail comes first.
@@ -243,12 +271,13 @@ export class Primary {
       if (scaled && after.workers > from) await this.#scaleTo(after.workers).catch(undo);
       const reloading = reload({ crew, log: this.#log, before, after, replace, onStep });
       const { replaced, moved, kept, live } = await reloading.catch(async (error) => {
+        await this.#logLevels.again();
         if (crew.wanted > from && !crew.closed) await this.#scaleTo(from);
         return undo(error);
       });
       this.#config = after;
       this.#configVersion += 1;
-      this.#log.level = after.logLevel;
+      await this.#logLevels.configured(after.logLevel);
       await admin?.commit();
       if (scaled && after.workers < crew.wanted) await this.#scaleTo(after.workers);
       const done = replaced === 0 ? `${many(live, "option")} changed in place` : `${many(replaced, "worker")} replaced`;
@@ -283,6 +312,7 @@ export class Primary {
       });
     }
     return this.change("drain", "scaling", async () => {
+      this.step({ what: `replacing worker ${slot}`, done: 0, of: 1 });
       const { moved, kept } = await succeed(slot, owner.config, { crew: this.crew, log: this.#log, proveMs: 0 });
       return `worker ${slot} was replaced, ${movedText(moved, kept)}`;
     });
@@ -334,6 +364,12 @@ export class Primary {
     if (draining.length > owners.length) throw this.busy(kind, `${draining.length} replaced workers still drain`);
   }
 
+  /** A change goes on, which may take a while: `status` says where it stands. */
+  step(step?: ChangeStep): void {
+    this.#options.observer.onStep();
+    if (step && this.#lastChange?.outcome === "running") this.#lastChange = { ...this.#lastChange, step };
+  }
+
   #report(change: ChangeStatus): void {
     this.#lastChange = change;
     this.#options.observer.onChange(change);
@@ -346,7 +382,7 @@ export class Primary {
       crew,
       log: this.#log,
       config: { ...this.#config, workers },
-      onStep: () => this.#options.observer.onStep(),
+      onStep: (step?: ChangeStep) => this.step(step),
     };
     checkRoom(crew, workers);
     const fewer = workers < from || crew.slots.count > workers;

@@ -11,6 +11,7 @@ import type { Logger } from "../base/log.ts";
 import { type ConfigChange, planChange } from "../config/change.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
+import type { OnStep } from "../control/status.ts";
 import { errnoName } from "../os/errno.ts";
 import { applySocket } from "../os/listening.ts";
 import { packSocketOptions } from "../os/socket.ts";
@@ -25,8 +26,7 @@ export interface ReloadOptions {
   readonly after: Config;
   /** Replace the workers even when nothing asks for it: they run the code that is on disk now. */
   readonly replace: boolean;
-  /** Each step: something goes on. */
-  readonly onStep: () => void;
+  readonly onStep: OnStep;
 }
 
 export interface Reloaded {
@@ -98,7 +98,7 @@ async function replaceAll(
   };
   try {
     for (let slot = 0; slot < crew.wanted; slot++) {
-      onStep();
+      onStep({ what: "replacing workers", done: done.length, of: crew.wanted });
       const options = { crew, log, proveMs: done.length === 0 ? TRIAL_MS : 0 };
       try {
         add(await succeed(slot, config, options));
@@ -113,9 +113,9 @@ async function replaceAll(
   } catch (error) {
     if (crew.closed) throw error;
     if (done.length > 0) log.warn({ slots: done }, "rolling back to the configuration before");
-    for (const slot of done) {
+    for (const [index, slot] of done.entries()) {
       crew.intend(slot, before);
-      onStep();
+      onStep({ what: "rolling workers back", done: index, of: done.length });
       await succeed(slot, before, { crew, log, proveMs: 0 }).catch((err) =>
         log.error({ worker: slot, err }, `worker ${slot} could not be rolled back`),
       );

@@ -81,7 +81,8 @@ const ENDED_GRACE_MS = 1_000;
 /** Serves until it is stopped. Resolves when nothing is left but this process; throws what kept it from serving. */
 export async function runPrimary(options: RunOptions): Promise<void> {
   process.title = "headrace primary";
-  const log = createLogger({ level: options.config.logLevel, pretty: options.pretty });
+  const { logLevel, logFile } = options.config;
+  const log = createLogger({ level: logLevel, pretty: options.pretty, file: logFile });
   let code: number = EXIT.done;
   try {
     await new ServerProcess(options, log).run();
@@ -213,6 +214,8 @@ class ServerProcess {
       throw error;
     }
     this.#trial = undefined;
+    // It may have been rotated before signals came here.
+    this.#reopenLogs(primary);
     // From here on there is no way back: whatever fails is said, and the service goes on.
     const { path, control, lock } = takeover.handed;
     this.#claim = adoptControl(path, control, lock);
@@ -303,8 +306,8 @@ class ServerProcess {
     const admin = this.#readyAdmin();
     const { source } = config;
     const ready: Ready = { version, generation, listeners, workers, control: claim.path, source, ...admin };
-    if (announce) announce(ready);
-    else this.#log.info(ready, "ready");
+    announce?.(ready);
+    if (!announce || config.logFile !== undefined) this.#log.info(ready, "ready");
     this.#manager.ready(`generation ${generation}: ${workers} workers`, crew);
   }
 
@@ -399,7 +402,7 @@ class ServerProcess {
         },
         signedIn: () => this.#admin?.sessions,
         announce: (pid, status) => this.#manager.handOn(pid, status),
-        onStep: () => this.#manager.onStep(),
+        onStep: (step) => primary.step(step),
         onDeparted: (channel) => this.#leave(primary, channel),
       }),
     );
@@ -412,6 +415,7 @@ class ServerProcess {
     void this.#admin?.leave();
     channel.listen(
       ({ message }) => {
+        if (message.type === "reopenLogs") this.#reopenLogs(primary);
         if (message.type !== "finish") return;
         this.#log.info("the next generation stops too");
         primary.hasten();
@@ -452,7 +456,24 @@ class ServerProcess {
         SIGTTIN: () => change("SIGTTIN", () => primary.scale(primary.crew.wanted + 1)),
         SIGTTOU: () => change("SIGTTOU", () => primary.scale(Math.max(1, primary.crew.wanted - 1))),
       },
-      other: (signal) => this.#log.warn({ signal }, `${signal} is not supported: ignored`),
+      reopen: (signal) => {
+        if (primary.config.logFile === undefined) {
+          this.#log.info({ signal }, `${signal}: there is no log.file to reopen`);
+          return;
+        }
+        this.#reopenLogs(primary);
+        // Whoever rotates knows the main primary only.
+        this.#predecessor?.takeover.channel.send({ type: "reopenLogs" }).catch(() => {});
+      },
     });
+  }
+
+  #reopenLogs(primary: Primary): void {
+    try {
+      primary.reopenLogs();
+      this.#log.info("the log file was reopened");
+    } catch (error) {
+      this.#log.error({ reason: messageOf(error) }, "the log file cannot be reopened: the one before is used on");
+    }
   }
 }

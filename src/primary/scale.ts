@@ -13,6 +13,7 @@ import { HeadraceError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { within } from "../base/within.ts";
 import type { Config } from "../config/config.ts";
+import type { OnStep } from "../control/status.ts";
 import { descriptorLimit } from "../engine/engine.ts";
 import { addon } from "../os/addon.ts";
 import { check } from "../os/errno.ts";
@@ -26,8 +27,7 @@ export interface ScaleOptions {
   readonly crew: Crew;
   readonly log: Logger;
   readonly config: Config;
-  /** Each step: something goes on. */
-  readonly onStep: () => void;
+  readonly onStep: OnStep;
 }
 
 /** For a handshake that began before the steering to end: the round trip of a distant client, with a repetition. */
@@ -97,7 +97,7 @@ export async function grow(to: number, { crew, log, config, onStep }: ScaleOptio
   const fresh: WorkerProcess[] = [];
   const from = crew.wanted;
   for (let slot = from; slot < to; slot++) {
-    onStep();
+    onStep({ what: "adding workers", done: slot - from, of: to - from });
     const worker = crew.hire(slot, config);
     try {
       await equipFirst(worker, crew, config);
@@ -113,7 +113,9 @@ export async function grow(to: number, { crew, log, config, onStep }: ScaleOptio
     log.info({ worker: slot, workerPid: worker.pid }, `worker ${slot} was added`);
     fresh.push(worker);
   }
-  return config.migration.enabled && config.migration.rebalance ? rebalance(crew, fresh, log) : 0;
+  if (!config.migration.enabled || !config.migration.rebalance) return 0;
+  onStep({ what: "moving connections to new workers", done: to - from, of: to - from });
+  return rebalance(crew, fresh, log);
 }
 
 /** `count`: sockets that go on getting connections; "off": as the kernel likes. */
@@ -193,11 +195,15 @@ export async function shrink(to: number, options: ScaleOptions): Promise<number>
   let moved = 0;
   crew.wanted = to;
   try {
-    if (removing) steer(crew, config, keep);
-    if (removing) await pause(SETTLE_MS);
+    const slots = crew.slots.count;
+    if (removing) {
+      onStep({ what: "steering newcomers away", done: 0, of: slots - to });
+      steer(crew, config, keep);
+      await pause(SETTLE_MS);
+    }
     const until = performance.now() + config.drainMs;
-    for (let slot = crew.slots.count - 1; slot >= to; slot--) {
-      onStep();
+    for (let slot = slots - 1; slot >= to; slot--) {
+      onStep({ what: "removing workers", done: slots - 1 - slot, of: slots - to });
       if (slot >= keep && !(await emptied(slot, options, until))) keep = slot + 1;
       if (slot >= keep) await crew.drop(slot);
       moved += await letGo(slot, options);

@@ -7,13 +7,13 @@
 /** Graceful stop; the second of any is a fast one. */
 const STOP: readonly NodeJS.Signals[] = ["SIGTERM", "SIGINT", "SIGQUIT"];
 const CHANGE = ["SIGHUP", "SIGUSR2", "SIGTTIN", "SIGTTOU"] as const;
-/** Taken, so that they never kill the primary. */
-const OTHERS: readonly NodeJS.Signals[] = ["SIGUSR1"];
+/** The log file was rotated. */
+const REOPEN: readonly NodeJS.Signals[] = ["SIGUSR1"];
 
 interface SignalListener {
   stop(signal: NodeJS.Signals): void;
   readonly change: Readonly<Record<(typeof CHANGE)[number], () => void>>;
-  other(signal: NodeJS.Signals): void;
+  reopen(signal: NodeJS.Signals): void;
 }
 
 export interface SignalInbox {
@@ -29,9 +29,9 @@ export function captureSignals(): SignalInbox {
     if (!listener) early.push(signal);
     else if (STOP.includes(signal)) listener.stop(signal);
     else if (signal in listener.change) listener.change[signal as (typeof CHANGE)[number]]();
-    else listener.other(signal);
+    else listener.reopen(signal);
   };
-  for (const signal of [...STOP, ...CHANGE, ...OTHERS]) process.on(signal, take);
+  for (const signal of [...STOP, ...CHANGE, ...REOPEN]) process.on(signal, take);
   return {
     deliver(to): void {
       listener = to;

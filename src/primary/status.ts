@@ -59,6 +59,7 @@ export async function serverStatus(
       ...usage.get(pid),
     }),
   );
+  const totals = crew.figures.totals();
   return {
     pid: process.pid,
     version,
@@ -79,7 +80,8 @@ export async function serverStatus(
     workers,
     draining: drainingOf(primary, predecessor()),
     totals: {
-      ...crew.figures.totals(),
+      ...totals,
+      logDropped: totals.logDropped + primary.logDropped,
       restarts: workers.reduce((total, { restarts }) => total + restarts, 0),
     },
     unaccounted: crew.figures.unaccounted(),

@@ -10,6 +10,7 @@ import type { HandedSessions } from "../admin/auth.ts";
 import { HeadraceError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { HANDOVER_PROTOCOL, type Manifest } from "../control/handover-messages.ts";
+import type { ChangeStep, OnStep } from "../control/status.ts";
 import { SOCKETS_PER_MESSAGE } from "../control/worker-messages.ts";
 import { halfOf } from "../os/admission-table.ts";
 import { closeDescriptor, openChannel } from "../os/descriptors.ts";
@@ -48,10 +49,13 @@ export interface UpgradeOptions {
   readonly signedIn: () => HandedSessions | undefined;
   /** Tells the service manager who is the main process now. Resolves when it knows. */
   readonly announce: (pid: number, status: string) => Promise<void>;
-  readonly onStep: () => void;
+  readonly onStep: OnStep;
   /** The new one is the main one: this process has no control socket any more. */
   readonly onDeparted: (channel: HandoverChannel) => void;
 }
+
+const STEPS = 4;
+const step = (what: string, done: number): ChangeStep => ({ what, done, of: STEPS });
 
 /** In a container the first process must not end: with it all others do. */
 export function refuseAsInit(): void {
@@ -64,13 +68,15 @@ export function refuseAsInit(): void {
 export async function upgrade(options: UpgradeOptions): Promise<string> {
   const { primary, log, launch, announce, onStep } = options;
   const { crew, stopSignal } = primary;
-  onStep();
+  onStep(step("checking the new release", 0));
   await checkSuccessor(launch, stopSignal);
   await options.aftermath.over();
+  onStep(step("starting the new generation", 1));
   const { pid, channel: fd } = await startSuccessor(launch);
   const channel = new HandoverChannel(fd);
   try {
     const version = await handOver(channel, pid, options);
+    onStep(step("both generations serve, the new one on trial", 3));
     // Both generations accept; the new one says nothing unless something goes wrong.
     await channel.quiet(primary.config.proveMs, stopSignal);
     const message = `upgraded: process ${pid} serves, version ${version}, generation ${crew.generation + 1}`;
@@ -122,7 +128,7 @@ async function handOver(channel: HandoverChannel, pid: number, options: UpgradeO
   const state = [admission.fd, handed.control, handed.lock, topics, admission.wakeFd, tickets.fd, closes.fd];
   if (handed.admin) state.push(handed.admin.fd);
   await channel.send({ type: "state" }, state);
-  onStep();
+  onStep(step("its workers load their services", 2));
   await channel.receive("armed", "the new workers are ready", ARMED_MS, stopSignal);
   await channel.send({ type: "commit" });
   await channel.receive("accepting", "the new workers accept", ACCEPTING_MS, stopSignal);

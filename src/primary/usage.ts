@@ -1,7 +1,7 @@
 /**
- * CPU and memory of processes, by pidusage. It keeps one descriptor for each process that it was asked about, and closes
- * it a minute after it was asked last. Invariant: never more than that one. So it is not told to forget (`clear` forgets
- * without closing), and it is asked by one at a time: two that ask about a process for the first time open it twice.
+ * CPU and memory of processes, by pidusage. It keeps a descriptor open for each process it was asked about, for a minute
+ * after the last time; whoever is asked about twice at once gets two, of which one is never closed, and `clear` closes
+ * none. So it is asked by one at a time, and left to forget by itself.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import pidusage from "pidusage";

@@ -23,6 +23,7 @@ import { closeDescriptor, openChannel, receiveDescriptors, sendDescriptors } fro
 import { bindError } from "./addresses.ts";
 import { whenLate } from "./late.ts";
 import type { Slots } from "./slots.ts";
+import { v8Arguments } from "./v8-arguments.ts";
 
 /** Started by path: nothing of a worker is ever loaded into the primary. */
 const WORKER_MAIN = fileURLToPath(new URL("../worker/main.js", import.meta.url));
@@ -129,6 +130,7 @@ export class WorkerProcess {
     try {
       const { scoreboard, admission, topics, wake, tickets, closes } = descriptors;
       this.#child = fork(WORKER_MAIN, [], {
+        execArgv: [...process.execArgv, ...v8Arguments(order.config.v8)],
         env: environmentOfWorkers(),
         stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission, topics, wake, tickets, closes],
       });

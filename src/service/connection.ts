@@ -1,4 +1,5 @@
 /** What a handler sees of a connection and of a request. src/connection implements both. */
+import type { Span } from "@opentelemetry/api";
 import type { Logger } from "../base/log.ts";
 import type { CloseReason } from "../base/reasons.ts";
 import type { ProxyInfo } from "../codec/proxy-header.ts";
@@ -136,6 +137,8 @@ export interface Context<State, Out, Env> {
   remainingMs(): number;
   /** W3C trace context of the request, where its protocol carries one; read when asked for. */
   readonly traceparent: string | undefined;
+  /** Of the request's trace (OpenTelemetry): of one that is not traced a span that takes everything and keeps nothing. */
+  readonly span: Span;
   /**
    * Asks another server through a client (`defineClient`), within what is left for this request and no longer, with its
    * priority and trace context. Given up when the request ends. Rejects as `Client.call`.

@@ -46,8 +46,9 @@ const ANSWERS: Answers = {
     snapshotHeap(path);
     return {};
   },
-  logLevel: ({ log }, { level }) => {
+  logLevel: ({ log, server }, { level }) => {
     log.level = level;
+    server.setLogLevel(level);
     return { level };
   },
   userMetrics: () => readUserMetrics(),

@@ -4,7 +4,7 @@
  */
 import type { Logger } from "../base/log.ts";
 import type { CloseReason } from "../base/reasons.ts";
-import { DEFAULT_SERVER_LIMITS } from "../base/settings.ts";
+import { DEFAULT_SERVER_LIMITS, type LogLevel } from "../base/settings.ts";
 import type { TlsSecrets } from "../base/tls-material.ts";
 import { within } from "../base/within.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
@@ -27,6 +27,7 @@ import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
 import { shareEngine } from "../engine/shared.ts";
 import type { CloseRing } from "../os/close-rings.ts";
+import { boundPort } from "../os/descriptors.ts";
 import { errnoName } from "../os/errno.ts";
 import { OpenDescriptors } from "../os/open-descriptors.ts";
 import { LISTENER_FIELDS, ROWS, type WorkerBlock } from "../os/scoreboard.ts";
@@ -39,6 +40,7 @@ import { closePools, configurePools, poolsOf, startPools, watchPools } from "./p
 import { RejectionLog } from "./rejections.ts";
 import { Shedding } from "./shedding.ts";
 import { TlsContexts } from "./tls.ts";
+import type { TracerSource } from "./tracing.ts";
 import { Vitals } from "./vitals.ts";
 
 export interface ServedListener {
@@ -71,6 +73,8 @@ export interface ServerOptions {
   readonly tasks: TaskConfig;
   /** Without it no listener may have TLS. */
   readonly tls?: TlsOptions;
+  /** Without it no request is traced. */
+  readonly tracing?: TracerSource;
 }
 
 interface CurrentListener {
@@ -136,6 +140,8 @@ export interface WorkerServer {
   unlist(listener: number): void;
   /** Takes over limits and timeouts. Throws, and changes nothing, when a service's own do not fit them. */
   configure(config: Config, secrets?: TlsSecrets): void;
+  /** Of everything that its services and connections log. */
+  setLogLevel(level: LogLevel): void;
   /** Newcomers get these certificates. Throws, and changes nothing, when they cannot be used. */
   secure(secrets: TlsSecrets): void;
   /**
@@ -273,6 +279,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       ...own,
       ...shared,
       key: listenerKey(config),
+      host: config.address.host,
       transport: engine,
       wheel,
       alarm,
@@ -285,6 +292,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     });
   });
   const endpoints = places.filter((place) => place instanceof Endpoint);
+  const setTracers = (): void => {
+    for (const endpoint of endpoints) endpoint.tracer = options.tracing?.tracerFor(endpoint);
+  };
   const datagrams = places.filter((place) => place instanceof DatagramListener);
   const inFlight = (): number => datagrams.reduce((sum, { endpoint }) => sum + endpoint.inFlight, 0);
   const handshakes = new Handshakes(options.tls?.handshakes ?? DEFAULT_SERVER_LIMITS.handshakes, block, log);
@@ -321,6 +331,9 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     };
   }
   applyAdmission(engine, admission, options.config, prepared);
+  engine.onTick(() => {
+    for (const { faults } of endpoints) faults.look(engine.now);
+  });
   const rejections = new RejectionLog(block, log);
   engine.onTick(() => rejections.look(engine.now));
 
@@ -334,6 +347,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     },
     onAcceptError: (errno) => rejections.failed(engine.now, errnoName(errno), endpoint.log),
   });
+  setTracers();
   const acceptors = places.map((place) => (place instanceof Endpoint ? acceptorOf(place) : place));
 
   const accepting = new Set<number>();
@@ -344,6 +358,8 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       for (const [index, { row, config }] of options.listeners.entries()) {
         const [fd = -1, acceptor] = [sockets[index], acceptors[index]];
         if (fd < 0 || !acceptor) continue;
+        const place = places[index];
+        if (place instanceof Endpoint) place.port = boundPort(fd);
         if (acceptor instanceof DatagramListener) acceptor.receive(slot, fd);
         else engine.listen(watchOf(slot, row), row, fd, acceptor, config.socket.linger);
       }
@@ -399,10 +415,8 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     for (const [index, { settings, config: listener }] of changed.entries()) {
       const place = places[index];
       place?.configure({ ...settings, drainMs: config.drainMs, coalesce: listener.socket.coalesce });
-      const log = place instanceof DatagramListener ? place.endpoint.log : place?.log;
-      // A child logger keeps the level it was made with.
-      if (log) log.level = config.logLevel;
     }
+    setTracers();
     current = changed;
     secrets = given;
     setStages(current, stages);
@@ -411,7 +425,17 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     memory.limit(config.bufferMemory);
     configurePools(pools, config);
     shedding.configure(config.shed);
+    setLogLevel(config.logLevel);
     for (const connection of connections()) connection.reconfigured();
+  }
+
+  /** A child logger keeps the level it was made with, so each is told. */
+  function setLogLevel(level: LogLevel): void {
+    for (const place of places) {
+      const own = place instanceof DatagramListener ? place.endpoint.log : place.log;
+      own.level = level;
+    }
+    for (const connection of connections()) connection.followLogLevel();
   }
 
   const transit = { connections: 0 };
@@ -478,6 +502,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
     refuse,
     unlist,
     configure,
+    setLogLevel,
     secure,
     stop,
     hasten: (drainMs) => drain?.hasten(drainMs),

@@ -3,6 +3,7 @@ import { writeSync } from "node:fs";
 import { type Debugger, Session } from "node:inspector";
 import { setTimeout as pause } from "node:timers/promises";
 import { workerData } from "node:worker_threads";
+import { writeLogLine } from "../base/log-line.ts";
 import { BEAT, type StackThreadData } from "./stack-watch.ts";
 
 /** The stack is logged when this part of the time until the kill has passed. */
@@ -13,7 +14,7 @@ const ANSWER_MS = 1_000;
 const STDOUT = 1;
 const ERROR_LEVEL = 50;
 
-const { beat, worker, pretty } = workerData as StackThreadData;
+const { beat, worker, pretty, file } = workerData as StackThreadData;
 const words = new Int32Array(beat);
 
 function formatFrame({ functionName, location }: Debugger.CallFrame, scripts: ReadonlyMap<string, string>): string {
@@ -49,7 +50,8 @@ function log(stillMs: number, stack: string | undefined): void {
   const told = stack ?? "    (not in JavaScript: no stack)";
   const line = { level: ERROR_LEVEL, time: Date.now(), pid: process.pid, worker, stillMs, stack: told, msg };
   try {
-    writeSync(STDOUT, pretty ? `worker ${worker}: ${msg}\n${told}\n` : `${JSON.stringify(line)}\n`);
+    if (pretty && file === undefined) writeSync(STDOUT, `worker ${worker}: ${msg}\n${told}\n`);
+    else writeLogLine(line, file);
   } catch {
     // Nobody reads the log.
   }

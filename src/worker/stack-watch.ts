@@ -13,10 +13,15 @@ const THREAD = new URL("./stack-thread.js", import.meta.url);
 export const BEAT = { count: 0, hangMs: 1, words: 2 } as const;
 
 /** What the thread needs to log a line. */
-export interface StackThreadData {
+export interface StackThreadData extends StackLog {
   readonly beat: SharedArrayBuffer;
+}
+
+/** Where the worker logs, and as whom. */
+export interface StackLog {
   readonly worker: number;
   readonly pretty: boolean;
+  readonly file: string | undefined;
 }
 
 export interface StackWatch {
@@ -28,12 +33,12 @@ export interface StackWatch {
 
 const NO_WATCH: StackWatch = { beat: () => {}, limit: () => {} };
 
-export function watchStack(worker: number, hangMs: Deadline, pretty: boolean): StackWatch {
+export function watchStack(log: StackLog, hangMs: Deadline): StackWatch {
   if (hangMs === "off") return NO_WATCH;
   const shared = new SharedArrayBuffer(BEAT.words * Int32Array.BYTES_PER_ELEMENT);
   const words = new Int32Array(shared);
   Atomics.store(words, BEAT.hangMs, hangMs);
-  const workerData: StackThreadData = { beat: shared, worker, pretty };
+  const workerData: StackThreadData = { beat: shared, ...log };
   const thread = new Worker(THREAD, {
     workerData,
     resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1, stackSizeMb: 1 },

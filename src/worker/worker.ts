@@ -4,7 +4,7 @@
  */
 import { closeSync } from "node:fs";
 import { HeadraceError, messageOf } from "../base/errors.ts";
-import { closeLog, createLogger, type Logger } from "../base/log.ts";
+import { closeLog, createLogger, droppedLines, type Logger, reopenLog } from "../base/log.ts";
 import type { TlsSecrets } from "../base/tls-material.ts";
 import type { Config } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
@@ -23,6 +23,7 @@ import { receiveDescriptors } from "../os/descriptors.ts";
 import { check } from "../os/errno.ts";
 import { Scoreboard, type WorkerBlock } from "../os/scoreboard.ts";
 import { TopicRings } from "../os/topic-rings.ts";
+import { packageVersion } from "../os/version.ts";
 import { answer } from "./answers.ts";
 import { checkProtocol, loadService } from "./load-service.ts";
 import { receiveConnections, sendConnections } from "./migration.ts";
@@ -30,10 +31,14 @@ import { openServer, type ServedListener, type WorkerServer } from "./server.ts"
 import { slotsToServe } from "./siblings.ts";
 import { HeldSockets } from "./sockets.ts";
 import { type StackWatch, watchStack } from "./stack-watch.ts";
+import { WorkerTracing } from "./tracing.ts";
 
 /** How long a worker without a primary goes on answering what is in flight. */
 const ORPHAN_DRAIN_MS = 5_000;
 const ORPHAN_GRACE_MS = 500;
+/** What a stopping worker waits for its last traces to be taken: less when the drain took all the time. */
+const MOST_FLUSH_MS = 1_000;
+const LEAST_FLUSH_MS = 250;
 
 /** Resolves when the message is with the kernel: what was said before exit() is not lost. */
 function report(message: FromWorker): Promise<void> {
@@ -51,6 +56,18 @@ function failureOf(error: unknown): WorkerFailure {
   return { type: "failed", code, message, fields, ...stack };
 }
 
+/** A log file that cannot be opened by now, while the server runs, is no reason not to serve. */
+function openLog({ slot, config, pretty, logLevel }: StartOrder<Config>): Logger {
+  const how = { level: logLevel, worker: slot, pretty };
+  try {
+    return createLogger({ ...how, file: config.logFile });
+  } catch (error) {
+    const log = createLogger(how);
+    log.error({ reason: messageOf(error) }, "the log file cannot be opened: this worker logs to stdout");
+    return log;
+  }
+}
+
 /** What a worker has from the `loaded` report on. */
 interface Serving {
   readonly order: StartOrder<Config>;
@@ -59,10 +76,12 @@ interface Serving {
   readonly server: WorkerServer;
   readonly sockets: HeldSockets;
   readonly stack: StackWatch;
+  readonly tracing: WorkerTracing;
 }
 
 class Worker {
   #log: Logger | undefined;
+  #logFile: string | undefined;
   #serving: Serving | undefined;
   /** Those that came after the start order. */
   #tls: TlsSecrets | undefined;
@@ -101,6 +120,7 @@ class Worker {
   async #carryOut(order: ToWorker<Config>): Promise<void> {
     if (order.type === "start") return this.#start(order);
     if (order.type === "secure") return this.#secure(order.tls);
+    if (order.type === "reopenLog") return this.#reopenLog();
     const serving = this.#serving;
     if (!serving) throw new Error(`worker: "${order.type}" came before it was ready`);
     switch (order.type) {
@@ -134,7 +154,8 @@ class Worker {
   async #start(order: StartOrder<Config>): Promise<void> {
     const { slot, seat, config, pretty, generation } = order;
     process.title = `headrace worker ${slot}`;
-    const log = createLogger({ level: config.logLevel, worker: slot, pretty });
+    this.#logFile = config.logFile;
+    const log = openLog(order);
     this.#log = log;
     const scoreboard = Scoreboard.attach(WORKER_FDS.scoreboard);
     const admission = AdmissionTable.attach(WORKER_FDS.admission, WORKER_FDS.wake);
@@ -146,6 +167,8 @@ class Worker {
     check(addon().fdInherit(WORKER_FDS.tickets), "ticket keys");
     const block = scoreboard.block(seat);
     block.set("pid", process.pid);
+    const tracing = new WorkerTracing(log, { worker: slot, generation, version: packageVersion() });
+    await tracing.start(config.tracing);
     const listeners: ServedListener[] = [];
     // The sockets come later, with `bind` or `take`: whatever can fail before there are clients should.
     for (const [index, listener] of config.listeners.entries()) {
@@ -153,8 +176,10 @@ class Worker {
       checkProtocol(listener, service);
       listeners.push({ config: listener, service, row: order.rows[index] ?? index });
     }
+    await tracing.configure(config.tracing);
     const server = await openServer({
       listeners,
+      tracing,
       block,
       admission: { table: admission, column: order.column },
       worker: slot,
@@ -171,9 +196,10 @@ class Worker {
     closeSync(WORKER_FDS.closes);
     // The engine has mapped it.
     closeSync(WORKER_FDS.admission);
-    const stack = watchStack(slot, config.hangMs, pretty);
+    const stack = watchStack({ worker: slot, pretty, file: config.logFile }, config.hangMs);
     server.engine.onTick(() => stack.beat());
-    this.#serving = { order, scoreboard, block, server, sockets: new HeldSockets(), stack };
+    server.engine.onTick(() => block.set("logDropped", droppedLines(log)));
+    this.#serving = { order, scoreboard, block, server, sockets: new HeldSockets(), stack, tracing };
     // They may have come while it was opened.
     if (this.#tls) this.#secure(this.#tls);
     await report({
@@ -271,8 +297,19 @@ class Worker {
     }
   }
 
-  async #configure({ server, stack }: Serving, config: Config, secrets: TlsSecrets): Promise<void> {
+  /** What cannot be opened now leaves the lines where they are. */
+  #reopenLog(): void {
+    if (!this.#log || this.#logFile === undefined) return;
     try {
+      reopenLog(this.#log, this.#logFile);
+    } catch (error) {
+      this.#log.error({ reason: messageOf(error) }, "the log file cannot be opened again: the one before is used on");
+    }
+  }
+
+  async #configure({ server, stack, tracing }: Serving, config: Config, secrets: TlsSecrets): Promise<void> {
+    try {
+      await tracing.configure(config.tracing);
       server.configure(config, secrets);
     } catch (error) {
       return report({ type: "configured", problem: messageOf(error) });
@@ -309,7 +346,10 @@ class Worker {
     // look at again.
     this.#refuseAll(serving, queued);
     serving.sockets.close();
+    const started = performance.now();
     const { closed, forced } = await serving.server.stop({ drainMs, tlsMs });
+    const leftMs = drainMs + tlsMs + LEAST_FLUSH_MS - (performance.now() - started);
+    await serving.tracing.flush(Math.min(MOST_FLUSH_MS, Math.max(LEAST_FLUSH_MS, leftMs)));
     await report({ type: "stopped", closed, forced });
     await this.#leave(0);
   }

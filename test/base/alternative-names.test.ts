@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { alternativeNames } from "#src/base/alternative-names.js";
-import { openssl } from "../support/certificates.js";
+import { openssl } from "../support/authority.js";
 import { makeFolder } from "../support/folder.js";
 
 test("kinds and values, in their order", () => {

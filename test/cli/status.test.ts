@@ -17,6 +17,7 @@ const TRAFFIC = {
   bytesHeldIn: 0,
   bytesHeldOut: 512,
   published: 0,
+  logDropped: 0,
   dropped: 0,
 };
 const worker = (index: number): WorkerStatus => ({

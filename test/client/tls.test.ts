@@ -30,7 +30,7 @@ async function openSecured(t: TestContext, options: TlsOptions = {}): Promise<Se
   return { port: (server.address() as AddressInfo).port, sockets };
 }
 
-const tls = { ca: authority.certificate };
+const tls = { ca: authority.text };
 /** The certificate is for that name. */
 const resolve = async (): Promise<string[]> => ["127.0.0.1"];
 
@@ -85,8 +85,8 @@ for (const [what, options, reason] of [
 }
 
 test("its own certificate, where the server asks for one", async (t) => {
-  const server = await openSecured(t, { requestCert: true, rejectUnauthorized: true, ca: authority.certificate });
-  const { chain, key } = authority.issue("some client", { usage: "clientAuth" });
+  const server = await openSecured(t, { requestCert: true, rejectUnauthorized: true, ca: authority.text });
+  const { chain, key } = authority.identity({ name: "some client", usage: "clientAuth" });
   const options = { targets: [`localhost:${server.port}`], resolve };
   const known = lineClient(t, { ...options, tls: { ...tls, certificate: chain, key } });
   assert.equal(await known.call("a"), "a");

@@ -6,7 +6,7 @@ import { DEFAULT_TLS } from "#src/base/settings.js";
 import { type Examined, examine, readTlsFiles } from "#src/config/certificate.js";
 import type { GivenFile, TlsConfig } from "#src/config/config.js";
 import type { Finding } from "#src/config/finding.js";
-import { Authority, type Issued, openssl, type Wanted } from "../support/certificates.js";
+import { Authority, type Issued, openssl, type Wanted } from "../support/authority.js";
 import { makeFolder } from "./folder.js";
 
 const DAY_MS = 24 * 3_600_000;

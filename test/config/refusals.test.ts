@@ -40,6 +40,31 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   ],
   ["timeouts: { hang: 999ms }", 'headrace.yaml:1: timeouts.hang: "999ms" is out of range; allowed: 1s to 576h or off'],
   ["timeouts: { prove: off }", `headrace.yaml:1: timeouts.prove: "off" is not a duration; allowed: ${durations}`],
+  // Parts
+  [
+    "tracing: { sample: 0 }",
+    "headrace.yaml:1: tracing.sample: 0 is not allowed: write off to disable it; allowed: a part of 1 (0.01, 1%), or off, parent",
+  ],
+  [
+    "tracing: { sample: 2% of all }",
+    'headrace.yaml:1: tracing.sample: "2% of all" is not a part; allowed: a part of 1 (0.01, 1%), or off, parent',
+  ],
+  [
+    "tracing: { sample: 101% }",
+    'headrace.yaml:1: tracing.sample: "101%" is out of range; allowed: a part of 1 (0.01, 1%), or off, parent',
+  ],
+  [
+    "tracing: { endpoint: 127.0.0.1:4318 }",
+    'headrace.yaml:1: tracing.endpoint: "127.0.0.1:4318" is not a URL; allowed: an http or https URL without user and password (http://127.0.0.1:4318)',
+  ],
+  [
+    "tracing: { endpoint: 'http://me:secret@a.example' }",
+    "headrace.yaml:1: tracing.endpoint: has a user or a password; allowed: an http or https URL without user and password (http://127.0.0.1:4318)",
+  ],
+  [
+    "tracing:\n  endpoint: http://127.0.0.1:4318\n  module: ./sdk.mjs\n",
+    "headrace.yaml:3: tracing.module: there is a tracing.endpoint too; allowed: one of module and endpoint",
+  ],
   // Sizes and counts
   [
     "limits: { frame: 1MB }",
@@ -67,20 +92,20 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   ["timeouts: { wrietStall: 1s }", "headrace.yaml:1: timeouts.wrietStall: unknown option; did you mean writeStall?"],
   [
     "colour: red",
-    "headrace.yaml:1: colour: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile",
+    "headrace.yaml:1: colour: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, admin, v8, tracing, control, pidFile",
   ],
   [
     "tls: {}",
-    "headrace.yaml:1: tls: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile",
+    "headrace.yaml:1: tls: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, admin, v8, tracing, control, pidFile",
   ],
   [
     "__proto__: { x: 1 }",
-    "headrace.yaml:1: __proto__: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile",
+    "headrace.yaml:1: __proto__: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, admin, v8, tracing, control, pidFile",
   ],
-  ["log: { constructor: 1 }", "headrace.yaml:1: log.constructor: unknown option; allowed: level"],
+  ["log: { constructor: 1 }", "headrace.yaml:1: log.constructor: unknown option; allowed: level, file"],
   [
     '"\\e[31m": 1',
-    'headrace.yaml:1: "\\u001b[31m": unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile',
+    'headrace.yaml:1: "\\u001b[31m": unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, admin, v8, tracing, control, pidFile',
   ],
   [
     one(", timeouts: { drain: 1s }"),
@@ -97,7 +122,7 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   ],
   [
     "- 1",
-    "headrace.yaml:1: a list is not a group of options; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile",
+    "headrace.yaml:1: a list is not a group of options; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, admin, v8, tracing, control, pidFile",
   ],
   ["listeners: []", "headrace.yaml:1: listeners: the list is empty; allowed: 1 to 64 listeners"],
   ["listeners:\n", "headrace.yaml:1: listeners: nothing is not a list; allowed: 1 to 64 listeners"],

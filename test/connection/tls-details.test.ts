@@ -6,7 +6,7 @@ import { line } from "#src/codec/line.js";
 import { testConnection } from "#src/connection/harness.js";
 import { TlsDetails } from "#src/connection/tls-details.js";
 import { defineService } from "#src/service/define.js";
-import { Authority } from "../support/certificates.js";
+import { Authority } from "../support/authority.js";
 import { makeFolder } from "../support/folder.js";
 
 const INFO = { protocol: "TLSv1.3", cipher: "TLS_AES_128_GCM_SHA256", resumed: false };

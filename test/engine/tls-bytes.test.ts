@@ -11,6 +11,7 @@ import {
   clientContext,
   echo,
   openCutter,
+  openPair,
   openSecure,
   openSecurePeer,
   secure,
@@ -22,7 +23,7 @@ import { until } from "../support/until.js";
 
 for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
   test(`${version}, byte by byte in both directions`, async (t) => {
-    const loopback = openSecure(t, serverContext());
+    const loopback = openSecure(t);
     const port = await openCutter(t, loopback.port, (chunk) => byteByByte(chunk) as Buffer[]);
     const peer = await openSecurePeer(t, port, { minVersion: version, maxVersion: version });
     echo(await loopback.nth(0));
@@ -33,7 +34,7 @@ for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
 }
 
 test("any pieces, megabytes, both ways, engine to engine", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   const cut = (chunk: Buffer): Buffer[] => {
     const pieces: Buffer[] = [];
     for (let at = 0; at < chunk.length; ) {
@@ -117,10 +118,7 @@ test("more bytes too early than one turn takes", async (t) => {
 });
 
 test("a message of 16 MiB, both ways, and many small ones joined into one", async (t) => {
-  const loopback = openSecure(t, serverContext());
-  const peer = await openSecurePeer(t, loopback.port);
-  const served = await loopback.nth(0);
-  await secured(served);
+  const { loopback, peer, served } = await openPair(t);
   const bytes = randomBytes(16 << 20);
   served.send(bytes);
   peer.write(bytes);
@@ -161,10 +159,7 @@ test("a reader that stops: blocked, nothing is lost, and writable again", async 
 });
 
 test("a paused connection holds its peer, and loses nothing", async (t) => {
-  const loopback = openSecure(t, serverContext(), { socket: { receiveBuffer: 65_536 } });
-  const peer = await openSecurePeer(t, loopback.port);
-  const served = await loopback.nth(0);
-  await secured(served);
+  const { peer, served } = await openPair(t, { server: { socket: { receiveBuffer: 65_536 } } });
   served.pause();
   const bytes = randomBytes(16 << 20);
   let flushed = false;

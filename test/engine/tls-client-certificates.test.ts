@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { test } from "node:test";
-import { Authority } from "../support/authority.js";
+import { passingAuthority } from "../support/authority.js";
 import {
   authority,
   beginPeer,
+  openPair,
   openSecure,
   openSecurePeer,
   secured,
@@ -15,19 +16,19 @@ import {
 } from "../support/secured.js";
 import { until } from "../support/until.js";
 
-const known = authority.issue("device 7", { names: ["DNS:device-7.example.org"], usage: "clientAuth" });
-const stranger = new Authority("strangers").issue("device 8");
-const wrongUse = authority.issue("a server", { usage: "serverAuth" });
+const known = authority.identity({ name: "device 7", names: ["DNS:device-7.example.org"], usage: "clientAuth" });
+const stranger = passingAuthority("strangers").identity({ name: "device 8" });
+const wrongUse = authority.identity({ name: "a server", usage: "serverAuth" });
 const as = ({ chain, key }: typeof known) => ({ cert: chain, key });
 
 for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
   const speaking = { minVersion: version, maxVersion: version } as const;
 
   test(`${version}: required, and it is there: the service gets it`, async (t) => {
-    const loopback = openSecure(t, serverContext({ verify: "required", ca: authority.certificate }));
-    await openSecurePeer(t, loopback.port, { ...as(known), ...speaking });
-    const served = await loopback.nth(0);
-    await secured(served);
+    const { served } = await openPair(t, {
+      context: serverContext({ verify: "required", ca: authority.text }),
+      peer: { ...as(known), ...speaking },
+    });
     const info = tlsOf(served) ?? assert.fail();
     const certificate = new X509Certificate(info.peerCertificate ?? assert.fail("no certificate"));
     assert.equal(certificate.subject, "CN=device 7");
@@ -41,7 +42,7 @@ for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
     ["it is for another use", wrongUse, /certificate verify failed: unsuit.*purpose|unsupported certificate purpose/],
   ] as const) {
     test(`${version}: required, and ${what}: refused, and the client hears of it`, async (t) => {
-      const loopback = openSecure(t, serverContext({ verify: "required", ca: authority.certificate }));
+      const loopback = openSecure(t, serverContext({ verify: "required", ca: authority.text }));
       const peer = beginPeer(t, loopback.port, { ...(identity ? as(identity) : {}), ...speaking });
       // In TLS 1.3 the client is through before it is judged: what it sends meanwhile must not cost it the alert.
       peer.write(Buffer.alloc(100_000));
@@ -62,7 +63,7 @@ for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
 }
 
 test("optional: without one, with one, and with one that is not believed, which is said", async (t) => {
-  const loopback = openSecure(t, serverContext({ verify: "optional", ca: authority.certificate }));
+  const loopback = openSecure(t, serverContext({ verify: "optional", ca: authority.text }));
   const told = async (identity?: typeof known): Promise<[boolean, string | undefined]> => {
     const count = loopback.accepted.length;
     await openSecurePeer(t, loopback.port, identity ? as(identity) : {});
@@ -79,9 +80,6 @@ test("optional: without one, with one, and with one that is not believed, which 
 });
 
 test("none: nobody is asked for one", async (t) => {
-  const loopback = openSecure(t, serverContext());
-  await openSecurePeer(t, loopback.port, as(known));
-  const served = await loopback.nth(0);
-  await secured(served);
+  const { served } = await openPair(t, { peer: as(known) });
   assert.equal(tlsOf(served)?.peerCertificate, undefined);
 });

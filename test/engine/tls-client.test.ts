@@ -6,7 +6,7 @@ import { type TestContext, test } from "node:test";
 import { createServer, type TLSSocket, type TlsOptions } from "node:tls";
 import type { SecureOptions } from "#src/engine/engine.js";
 import type { TlsContext } from "#src/os/tls-addon.js";
-import { Authority } from "../support/authority.js";
+import { passingAuthority } from "../support/authority.js";
 import { type Loopback, openLoopback, type Recorder } from "../support/loopback.js";
 import {
   authority,
@@ -67,7 +67,7 @@ for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
 for (const [what, serverName, context, reason] of [
   ["for another name", "example.org", () => clientContext(), /hostname mismatch/i],
   ["for another address", "127.0.0.2", () => clientContext(), /IP address mismatch/i],
-  ["of one who is not believed", "localhost", () => clientContext({ ca: new Authority("x").certificate }), /unable to/],
+  ["of one who is not believed", "localhost", () => clientContext({ ca: passingAuthority("x").text }), /unable to/],
   ["that Node would not believe", "localhost", strangersContext, /unable to/],
 ] as const) {
   test(`a certificate ${what} is refused`, async (t) => {
@@ -102,9 +102,9 @@ test("optional says what is wrong, none does not look", async (t) => {
 });
 
 test("a certificate of the client's own", async (t) => {
-  const server = await openNodeServer(t, { requestCert: true, ca: authority.certificate });
+  const server = await openNodeServer(t, { requestCert: true, ca: authority.text });
   const loopback = openLoopback(t, { accepting: false });
-  const own = authority.issue("client 1");
+  const own = authority.identity({ name: "client 1" });
   const client = begin(loopback, server.port, clientContext({ certificates: [{ ...own, names: [] }] }), {
     serverName: "localhost",
   });
@@ -141,7 +141,7 @@ for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
 test("a session from before, when nobody looked at the certificate, does not replace looking", async (t) => {
   const server = await openNodeServer(t);
   const loopback = openLoopback(t, { accepting: false });
-  const trustNobody = { ca: new Authority("nobody").certificate };
+  const trustNobody = { ca: passingAuthority("nobody").text };
   const blind = begin(loopback, server.port, clientContext({ ...trustNobody, verify: "none" }), {
     serverName: "localhost",
   });

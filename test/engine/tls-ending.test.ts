@@ -13,6 +13,7 @@ import {
   clientContext,
   echo,
   openCutter,
+  openPair,
   openSecure,
   openSecurePeer,
   secure,
@@ -25,10 +26,7 @@ for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
   const speaking = { minVersion: version, maxVersion: version } as const;
 
   test(`${version}: closed by this side: what was sent arrives, then the end, no reset`, async (t) => {
-    const loopback = openSecure(t, serverContext());
-    const peer = await openSecurePeer(t, loopback.port, speaking);
-    const served = await loopback.nth(0);
-    await secured(served);
+    const { loopback, peer, served } = await openPair(t, { peer: speaking });
     served.send("last words");
     served.close();
     await until("the end", () => peer.ended);
@@ -39,9 +37,8 @@ for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
   });
 
   test(`${version}: ended by the peer: an end after its last bytes, and it gets its answer`, async (t) => {
-    const loopback = openSecure(t, serverContext());
-    const peer = await openSecurePeer(t, loopback.port, speaking);
-    const served = echo(await loopback.nth(0));
+    const { loopback, peer, served } = await openPair(t, { peer: speaking });
+    echo(served);
     served.on.onEnd = () => served.close();
     peer.socket.end("the question");
     await until("the end", () => peer.ended);
@@ -53,7 +50,7 @@ for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
 }
 
 test("the end is announced: a client that insists on close_notify gets it", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   const client = spawn("openssl", ["s_client", "-connect", `127.0.0.1:${loopback.port}`, "-quiet"]);
   t.after(() => client.kill());
   let said = "";
@@ -69,10 +66,7 @@ test("the end is announced: a client that insists on close_notify gets it", asyn
 });
 
 test("finish ends one direction only", async (t) => {
-  const loopback = openSecure(t, serverContext());
-  const peer = await openSecurePeer(t, loopback.port);
-  const served = await loopback.nth(0);
-  await secured(served);
+  const { loopback, peer, served } = await openPair(t);
   served.send("all I have");
   served.finish();
   await until("the end", () => peer.ended);
@@ -134,7 +128,7 @@ async function openRelay(t: TestContext, port: number): Promise<Relay> {
 }
 
 test("close_notify is an end, also where no FIN follows", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   const relay = await openRelay(t, loopback.port);
   const peer = await openSecurePeer(t, relay.port);
   const served = await loopback.nth(0);
@@ -144,7 +138,7 @@ test("close_notify is an end, also where no FIN follows", async (t) => {
 });
 
 test("an end without close_notify is an end", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   const relay = await openRelay(t, loopback.port);
   const peer = await openSecurePeer(t, relay.port);
   const served = await loopback.nth(0);
@@ -158,7 +152,7 @@ test("an end without close_notify is an end", async (t) => {
 });
 
 test("in the midst of a record too", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   const relayed: Peer[] = [];
   const port = await openCutter(t, loopback.port, (chunk) => (relayed.length > 0 ? [chunk.subarray(0, 7)] : [chunk]));
   const peer = await openSecurePeer(t, port);
@@ -172,7 +166,7 @@ test("in the midst of a record too", async (t) => {
 });
 
 test("reset resets, also in the midst of the handshake", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   const stalled = await openPeer(t, loopback.port);
   (await loopback.nth(0)).reset();
   const peer = await openSecurePeer(t, loopback.port);
@@ -205,7 +199,7 @@ test("an engine that shuts down frees what TLS holds, whatever its state", async
 });
 
 test("paused before the handshake: it goes on when it may", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   const context = serverContext();
   loopback.on = (self) => ({
     onOpen: () => {
@@ -213,7 +207,7 @@ test("paused before the handshake: it goes on when it may", async (t) => {
       secure(self, context);
     },
   });
-  const peer = beginPeer(t, loopback.port, { ca: authority.certificate });
+  const peer = beginPeer(t, loopback.port, { ca: authority.text });
   const served = await loopback.nth(0);
   const other = loopback.connect();
   await until("another's round", () => other.opened);

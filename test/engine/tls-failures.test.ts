@@ -38,7 +38,7 @@ for (const [what, bytes, reason] of [
   ["a client hello that is none", `\x16\x03\x01\x00\x10\x01\x00\x00\x0c${"\xff".repeat(12)}`, /./],
 ] as const) {
   test(`${what} instead of a handshake: EPROTO, a reason, and a FIN, not a reset`, async (t) => {
-    const loopback = openSecure(t, serverContext());
+    const loopback = openSecure(t);
     const peer = await openPeer(t, loopback.port);
     peer.write(bytes);
     const served = await loopback.nth(0);
@@ -56,7 +56,7 @@ for (const [what, bytes, reason] of [
 }
 
 test("a handshake that never comes holds a slot, and nobody else, until its owner closes it", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   const stalled = await openPeer(t, loopback.port);
   stalled.write("\x16\x03\x01");
   const served = await loopback.nth(0);
@@ -71,7 +71,7 @@ test("a handshake that never comes holds a slot, and nobody else, until its owne
 });
 
 test("a peer that leaves in the midst of the handshake is an end, not a failure", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   const peer = await openPeer(t, loopback.port);
   peer.write("\x16\x03\x01");
   peer.end();
@@ -83,7 +83,7 @@ test("a peer that leaves in the midst of the handshake is an end, not a failure"
 });
 
 test("a byte that was changed on the way: the connection fails, what came before it is there", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   let spoil = false;
   const port = await openCutter(t, loopback.port, (chunk) => {
     if (spoil) chunk[chunk.length - 1] = (chunk[chunk.length - 1] as number) ^ 1;
@@ -103,7 +103,7 @@ test("a byte that was changed on the way: the connection fails, what came before
 });
 
 test("a client that wants to renegotiate is refused", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   const client = spawn("openssl", [
     "s_client",
     ...["-connect", `127.0.0.1:${loopback.port}`, "-tls1_2", "-servername", "localhost", "-no_ign_eof"],
@@ -126,7 +126,7 @@ test("a client that wants to renegotiate is refused", async (t) => {
 });
 
 test("bytes that are sent before the handshake is through are a fault of their sender's", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   await openPeer(t, loopback.port);
   const served = await loopback.nth(0);
   served.send("too early");
@@ -136,7 +136,7 @@ test("bytes that are sent before the handshake is through are a fault of their s
 });
 
 test("TLS on a slot that has it, on one that is gone, with a name or a session that is none", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   const peer = await openSecurePeer(t, loopback.port);
   const served = await loopback.nth(0);
   const code = (run: () => void): string => {
@@ -182,7 +182,7 @@ test("TLS on a slot that has it, on one that is gone, with a name or a session t
 });
 
 test("options that cannot work are refused with OpenSSL's reason, and no secret", () => {
-  const other = authority.issue("other");
+  const other = authority.identity({ name: "other" });
   const mixed = { chain: localhost.chain, key: other.key, names: ["mixed.example"] };
   const encrypted = execFileSync("openssl", ["pkey", "-aes128", "-passout", "pass:secret"], { input: localhost.key });
   for (const [options, reason] of [

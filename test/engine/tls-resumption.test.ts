@@ -5,7 +5,7 @@ import { type TestContext, test } from "node:test";
 import { addon } from "#src/os/addon.js";
 import { check } from "#src/os/errno.js";
 import { type TicketMemory, tlsAddon } from "#src/os/tls-addon.js";
-import { Authority, type Identity } from "../support/authority.js";
+import { type Identity, passingAuthority } from "../support/authority.js";
 import { authority, beginPeer, openSecure, openSecurePeer, secured, serverContext, tlsOf } from "../support/secured.js";
 import { until } from "../support/until.js";
 
@@ -124,8 +124,8 @@ for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
   test(`${version}: a client whose certificate has expired since is looked at anew`, async (t) => {
     const map = new Keys(t).map();
     const end = new Date(1_000 * Math.ceil(Date.now() / 1_000 + 2));
-    const client = new Returning(t, version, authority.issueUntil("device 9", end));
-    const rules = { verify: "optional", ca: authority.certificate } as const;
+    const client = new Returning(t, version, authority.identity({ name: "device 9", end }));
+    const rules = { verify: "optional", ca: authority.text } as const;
     assert.equal(await client.visit(map, rules), false);
     assert.equal(await client.visit(map, rules), true);
     assert.equal(client.problem, undefined);
@@ -194,8 +194,8 @@ test("without shared keys sessions are the context's own", async (t) => {
 
 test("a session is not taken up where another name, verification, authority, cipher or version holds", async (t) => {
   const keys = new Keys(t);
-  const { certificate } = authority;
-  const other = new Authority("another").certificate;
+  const { text: certificate } = authority;
+  const other = passingAuthority("another").text;
   const ciphers = { ciphers: "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384" } as const;
   const ciphersuites = { ciphersuites: "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256" } as const;
   const base = { sessionIdContext: "a", verify: "optional", ca: certificate, ...ciphers, ...ciphersuites } as const;

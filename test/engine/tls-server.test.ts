@@ -2,12 +2,13 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
-import { Authority } from "../support/authority.js";
+import { passingAuthority } from "../support/authority.js";
 import {
   authority,
   beginPeer,
   echo,
   localhost,
+  openPair,
   openSecure,
   openSecurePeer,
   secured,
@@ -19,9 +20,8 @@ import { until } from "../support/until.js";
 
 for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
   test(`${version}: a message there and back`, async (t) => {
-    const loopback = openSecure(t, serverContext());
-    const peer = await openSecurePeer(t, loopback.port, { minVersion: version, maxVersion: version });
-    const served = echo(await loopback.nth(0));
+    const { peer, served } = await openPair(t, { peer: { minVersion: version, maxVersion: version } });
+    echo(served);
     peer.write("hello");
     await peer.receives(5);
     assert.equal(peer.text, "hello");
@@ -59,7 +59,7 @@ const WEAK = [
   "DHE-RSA-AES128-GCM-SHA256",
 ];
 test("of TLS 1.2 only ciphers with AEAD and ECDHE are there", async (t) => {
-  const rsa = authority.issue("localhost", { rsaBits: 2048 });
+  const rsa = authority.identity({ name: "localhost", newKey: ["-newkey", "rsa:2048"] });
   for (const cipher of WEAK) {
     const identity = cipher.includes("ECDSA") ? localhost : rsa;
     const loopback = openSecure(t, serverContext({ certificates: [{ ...identity, names: [] }] }));
@@ -90,7 +90,7 @@ test("ciphers as given", async (t) => {
 
 test("the certificate is chosen by the name that is asked for", async (t) => {
   const names = [["a.example.org"], ["b.example.org", "*.wild.example.org"], ["x.wild.example.org"], ["a.example.org"]];
-  const certificates = names.map((own, index) => ({ ...authority.issue(`number ${index}`), names: own }));
+  const certificates = names.map((own, index) => ({ ...authority.identity({ name: `number ${index}` }), names: own }));
   const loopback = openSecure(t, serverContext({ certificates }));
   const asked = async (servername: string): Promise<string> => {
     const peer = await openSecurePeer(t, loopback.port, { servername, checkServerIdentity: () => undefined });
@@ -135,14 +135,14 @@ test("none in common: refused, and the client is told", async (t) => {
 });
 
 test("a server without protocols does not mind which are offered", async (t) => {
-  const loopback = openSecure(t, serverContext());
+  const loopback = openSecure(t);
   const peer = await openSecurePeer(t, loopback.port, { ALPNProtocols: ["http/1.1"] });
   assert.equal(peer.socket.alpnProtocol, false);
 });
 
 test("a certificate that its client does not believe: the client's alert is the error", async (t) => {
-  const loopback = openSecure(t, serverContext());
-  const peer = beginPeer(t, loopback.port, { ca: new Authority("another").certificate });
+  const loopback = openSecure(t);
+  const peer = beginPeer(t, loopback.port, { ca: passingAuthority("another").text });
   await until("the client's error", () => peer.error);
   const served = await loopback.nth(0);
   await until("its end", () => served.errno || served.ended);

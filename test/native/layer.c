@@ -391,6 +391,34 @@ static void test_parts(void) {
   end_all();
 }
 
+/* Newcomers whose first bytes are all there: the round takes a few, and the rest comes next, in order. */
+static void test_handshakes_take_turns(void) {
+  enum { COUNT = 6 };
+  static end crowd[COUNT];
+  fake *layers[COUNT];
+  for (int i = 0; i < COUNT; i++) {
+    open_end(&crowd[i]);
+    layers[i] = (fake *)make_layer("", 0);
+    layers[i]->base.begun = true;
+    assert(engine_secure(&core, (uint32_t)crowd[i].slot, crowd[i].generation, &layers[i]->base) == 0);
+    assert(write(crowd[i].far, "\x01", 1) == 1);
+  }
+  for (int done = 0; done < COUNT;) {
+    engine_round(&core);
+    engine_flush(&core);
+    int most = done + HANDSHAKES_PER_ROUND < COUNT ? done + HANDSHAKES_PER_ROUND : COUNT;
+    for (int i = 0; i < COUNT; i++)
+      assert(layers[i]->calls == (uint32_t)(i < most));
+    done = most;
+  }
+  for (int i = 0; i < COUNT; i++) {
+    close(crowd[i].far);
+    order(&crowd[i], OUTPUT_RESET, 0, 0);
+  }
+  engine_flush(&core);
+  rounds();
+}
+
 int main(void) {
   ends[0].slot = ends[1].slot = NONE;
   start();
@@ -401,6 +429,7 @@ int main(void) {
   test_answers();
   test_sent_too_early();
   test_parts();
+  test_handshakes_take_turns();
   open_end(&ends[0]);
   put_layer(&ends[0], "\xc8", 1);
   engine_close(&core);

@@ -7,7 +7,7 @@ import { HeadraceError } from "#src/base/errors.js";
 import type { Config } from "#src/config/config.js";
 import { Certificates } from "#src/primary/certificates.js";
 import { load } from "../config/folder.js";
-import { Authority, type Issued } from "../support/certificates.js";
+import { Authority, type Issued } from "../support/authority.js";
 import { makeFolder } from "../support/folder.js";
 
 interface Rig {

@@ -36,6 +36,18 @@ function configure(root: string, ...services: string[]): Config {
 const pathsOf = ({ listeners }: Config): string[] =>
   listeners.map(({ service }) => (service.kind === "module" ? service.path : service.name));
 
+test("the module of tracing is one of the release, too", (t) => {
+  const root = makeReleases(t);
+  const plain = configure(root, "a.js");
+  const given = join(root, "current", "a.js");
+  const config = { ...plain, tracing: { ...plain.tracing, module: { path: given, given } } };
+  const pins = new PinnedPaths();
+  const before = pins.pin(config).tracing.module;
+  turn(root);
+  assert.deepEqual(pins.pin(config).tracing.module, before);
+  assert.deepEqual(before, { path: join(root, "v1", "a.js"), given });
+});
+
 test("a module stays at the release it was first seen in", (t) => {
   const root = makeReleases(t);
   const pins = new PinnedPaths();

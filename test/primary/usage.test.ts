@@ -1,15 +1,22 @@
-/** The usage of processes costs no descriptor that stays, however often and by how many at once it is asked for. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { test } from "node:test";
 import { usageOf } from "#src/primary/usage.js";
-import { descriptorsOf } from "../support/processes.js";
+import { openDescriptors } from "../support/census.js";
 
-test("one descriptor a process, however often and by how many at once it is asked", async () => {
+const ofProcesses = (): string[] => openDescriptors().filter((each) => /\/proc\/\d+\/stat$/.test(each));
+
+test("memory and CPU of processes; those that have gone are left out", async () => {
+  const child = spawn("true", { stdio: "ignore" });
+  await once(child, "close");
+  const usage = await usageOf([process.pid, child.pid ?? 0]);
+  assert.deepEqual([...usage.keys()], [process.pid]);
+  assert.ok((usage.get(process.pid)?.memoryBytes ?? 0) > 1 << 20);
+});
+
+test("however often it is asked, also at once, it holds one descriptor for each process", async () => {
   const pids = [process.pid, process.ppid];
-  const held = (): number => descriptorsOf(process.pid).filter((link) => /^\/proc\/\d+\/stat$/.test(link)).length;
-  await Promise.all([usageOf(pids), usageOf(pids), usageOf(pids)]);
-  await usageOf(pids);
-  const usage = await usageOf(pids);
-  assert.equal(held(), 2);
-  for (const pid of pids) assert.ok((usage.get(pid)?.memoryBytes ?? 0) > 0);
+  for (let round = 0; round < 3; round++) await Promise.all([1, 2, 3].map(() => usageOf(pids)));
+  assert.ok(ofProcesses().length <= pids.length, ofProcesses().join("\n"));
 });

@@ -1,80 +1,114 @@
-/** A certificate authority of a test's own, by the openssl command: P-256 keys, PEM. */
+/** Certificates for tests, made by the openssl that is installed: an authority, and whoever it signs. As files, or as text. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { X509Certificate } from "node:crypto";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+/** Paths. */
+export interface Issued {
+  readonly certificate: string;
+  readonly key: string;
+}
+
+/** PEM. */
 export interface Identity {
-  /** PEM. */
   readonly chain: string;
   readonly key: string;
 }
 
-interface IssueOptions {
-  /** Subject alternative names as openssl writes them: "DNS:example.org", "IP:127.0.0.1". */
+export interface Wanted {
+  /** Common name, and DNS name unless `names` says otherwise. */
+  readonly name: string;
+  /** Alternative names as openssl writes them: "DNS:a.example", "URI:spiffe://x". Empty: there are none. */
   readonly names?: readonly string[];
-  /** Default: P-256. */
-  readonly rsaBits?: number;
+  /** Days that it is valid; negative: it has expired. */
+  readonly days?: number;
+  /** Instead of `days`: until then, to the second. */
+  readonly end?: Date;
+  /** `-newkey` of openssl. Default: P-256. */
+  readonly newKey?: readonly string[];
+  readonly organization?: string;
   /** "clientAuth", "serverAuth". Default: any. */
   readonly usage?: string;
 }
 
+const P256 = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+const AUTHORITY_DAYS = "30";
+
+export function openssl(...args: readonly string[]): string {
+  return execFileSync("openssl", args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+}
+
 export class Authority {
-  /** Its own certificate, PEM. */
+  readonly folder: string;
+  /** Path. */
   readonly certificate: string;
-  readonly #folder: string;
+  readonly #key: string;
   #issued = 0;
 
-  constructor(name = "headrace test authority") {
-    this.#folder = mkdtempSync(join(tmpdir(), "headrace-ca-"));
-    process.on("exit", () => rmSync(this.#folder, { recursive: true, force: true }));
-    const usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"];
-    this.#request("ca", name, ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", ...usage]);
-    this.certificate = this.#read("ca.pem");
+  /** Its files are in a folder of its own in `folder`. */
+  constructor(folder: string, name = "Test authority") {
+    this.folder = join(folder, name.replaceAll(/\W+/g, "-"));
+    mkdirSync(this.folder);
+    this.certificate = join(this.folder, "authority.pem");
+    this.#key = join(this.folder, "authority.key");
+    const subject = ["-subj", `/CN=${name}`, "-addext", "keyUsage=critical,keyCertSign,cRLSign"];
+    const out = ["-keyout", this.#key, "-out", this.certificate];
+    openssl("req", "-x509", ...P256, "-nodes", "-days", AUTHORITY_DAYS, ...out, ...subject);
   }
 
-  issue(name: string, { names = [`DNS:${name}`], rsaBits, usage }: IssueOptions = {}): Identity {
-    const file = `issued-${this.#issued++}`;
-    this.#request(file, name, [
-      ...(rsaBits ? ["-newkey", `rsa:${rsaBits}`] : ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]),
-      ...["-CA", join(this.#folder, "ca.pem"), "-CAkey", join(this.#folder, "ca.key")],
-      ...["-addext", "basicConstraints=critical,CA:FALSE"],
-      ...(names.length > 0 ? ["-addext", `subjectAltName=${names.join(",")}`] : []),
-      ...(usage ? ["-addext", `extendedKeyUsage=${usage}`] : []),
-    ]);
-    return { chain: this.#read(`${file}.pem`), key: this.#read(`${file}.key`) };
+  /** PEM. */
+  get text(): string {
+    return readFileSync(this.certificate, "latin1");
   }
 
-  /** For a client, until then: to the second. */
-  issueUntil(name: string, end: Date): Identity {
-    const file = `issued-${this.#issued++}`;
-    const at = (suffix: string): string => join(this.#folder, `${file}.${suffix}`);
-    // `openssl x509` knows days only.
-    const rules = ["[ca]", "default_ca=d", "[d]", `database=${at("index")}`, `new_certs_dir=${this.#folder}`];
-    const more = ["rand_serial=yes", "default_md=sha256", "policy=p", "[p]", "commonName=supplied", ""];
-    writeFileSync(at("cnf"), [...rules, ...more].join("\n"));
-    writeFileSync(at("index"), "");
-    const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", at("key")];
-    openssl("req", "-new", "-subj", `/CN=${name}`, ...key, "-out", at("csr"));
-    const by = ["-cert", join(this.#folder, "ca.pem"), "-keyfile", join(this.#folder, "ca.key"), "-notext"];
+  /** Signs a new certificate for a new key. */
+  issue({ name, names, days = 30, end, newKey = P256, organization, usage }: Wanted): Issued {
+    const place = join(this.folder, `${++this.#issued}`);
+    const [certificate, key, request] = [`${place}.pem`, `${place}.key`, `${place}.csr`];
+    const alternative = names ?? [`DNS:${name}`];
+    const extensions = [
+      ...(alternative.length > 0 ? ["-addext", `subjectAltName=${alternative.join(",")}`] : []),
+      ...(usage === undefined ? [] : ["-addext", `extendedKeyUsage=${usage}`]),
+    ];
+    const subject = `/CN=${name}${organization === undefined ? "" : `/O=${organization}`}`;
+    openssl("req", "-new", ...newKey, "-nodes", "-keyout", key, "-out", request, "-subj", subject, ...extensions);
+    if (end) this.#signUntil(end, place);
+    else {
+      const by = ["-CA", this.certificate, "-CAkey", this.#key, "-CAcreateserial", "-copy_extensions", "copy"];
+      openssl("x509", "-req", "-in", request, ...by, "-days", `${days}`, "-out", certificate);
+    }
+    return { certificate, key };
+  }
+
+  /** The same as text. */
+  identity(wanted: Wanted): Identity {
+    const { certificate, key } = this.issue(wanted);
+    return { chain: readFileSync(certificate, "latin1"), key: readFileSync(key, "latin1") };
+  }
+
+  /** `openssl x509` knows days only. */
+  #signUntil(end: Date, place: string): void {
+    const rules = ["[ca]", "default_ca=d", "[d]", `database=${place}.index`, `new_certs_dir=${this.folder}`];
+    const more = ["rand_serial=yes", "default_md=sha256", "policy=p", "copy_extensions=copy"];
+    writeFileSync(`${place}.cnf`, [...rules, ...more, "[p]", "commonName=supplied", ""].join("\n"));
+    writeFileSync(`${place}.index`, "");
+    const by = ["-cert", this.certificate, "-keyfile", this.#key, "-notext"];
     const enddate = end.toISOString().replaceAll(/\.\d+|[-:T]/g, "");
-    openssl(
-      ...["ca", "-batch", "-config", at("cnf"), ...by],
-      ...["-enddate", enddate, "-in", at("csr"), "-out", at("pem")],
-    );
-    return { chain: this.#read(`${file}.pem`), key: this.#read(`${file}.key`) };
-  }
-
-  #request(file: string, name: string, args: readonly string[]): void {
-    const out = ["-keyout", join(this.#folder, `${file}.key`), "-out", join(this.#folder, `${file}.pem`)];
-    openssl("req", "-x509", "-noenc", "-subj", `/CN=${name}`, "-days", "2", ...out, ...args);
-  }
-
-  #read(file: string): string {
-    return readFileSync(join(this.#folder, file), "latin1");
+    const files = ["-in", `${place}.csr`, "-out", `${place}.pem`];
+    openssl("ca", "-batch", "-config", `${place}.cnf`, ...by, "-enddate", enddate, ...files);
   }
 }
 
-function openssl(...args: readonly string[]): void {
-  execFileSync("openssl", args, { stdio: ["ignore", "ignore", "pipe"] });
+/** One whose files are gone when the process ends: for whom only the text of certificates matters. */
+export function passingAuthority(name?: string): Authority {
+  const folder = mkdtempSync(join(tmpdir(), "headrace-ca-"));
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  return new Authority(folder, name);
+}
+
+/** No two certificates have the same. */
+export function serialOf(path: string): string {
+  return new X509Certificate(readFileSync(path)).serialNumber;
 }

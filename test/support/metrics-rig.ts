@@ -58,7 +58,6 @@ export async function startMetricsRig(
     log,
     ready: () => primary.state === "running" && primary.health === "ok",
     unauthorized: () => unauthorized,
-    logLinesDropped: () => 0,
   });
   const server = createServer((request, response) => {
     if (request.url !== "/metrics") {

@@ -5,13 +5,13 @@ import type { TestContext } from "node:test";
 import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
 import type { SecureOptions } from "#src/engine/engine.js";
 import { type TlsContext, type TlsContextOptions, tlsAddon } from "#src/os/tls-addon.js";
-import { Authority, type Identity } from "./authority.js";
+import { type Identity, passingAuthority } from "./authority.js";
 import { type Loopback, type LoopbackOptions, openLoopback, type Recorder } from "./loopback.js";
 import { Peer } from "./peer.js";
 import { until } from "./until.js";
 
-export const authority = new Authority();
-export const localhost: Identity = authority.issue("localhost", { names: ["DNS:localhost", "IP:127.0.0.1"] });
+export const authority = passingAuthority();
+export const localhost: Identity = authority.identity({ name: "localhost", names: ["DNS:localhost", "IP:127.0.0.1"] });
 
 export function serverContext(options: Partial<TlsContextOptions> = {}): TlsContext {
   return tlsAddon().context({
@@ -29,7 +29,7 @@ export function clientContext(options: Partial<TlsContextOptions> = {}): TlsCont
   return tlsAddon().context({
     side: "client",
     certificates: [],
-    ca: authority.certificate,
+    ca: authority.text,
     verify: "required",
     alpn: [],
     minVersion: "TLSv1.2",
@@ -54,7 +54,11 @@ export function secure(recorder: Recorder, context: TlsContext, options: SecureO
 }
 
 /** An engine that secures whatever it accepts. */
-export function openSecure(t: TestContext, context: TlsContext, options: LoopbackOptions = {}): Loopback {
+export function openSecure(
+  t: TestContext,
+  context: TlsContext = serverContext(),
+  options: LoopbackOptions = {},
+): Loopback {
   const loopback = openLoopback(t, options);
   loopback.on = (recorder) => ({ onOpen: () => secure(recorder, context) });
   return loopback;
@@ -66,7 +70,7 @@ export function echo(recorder: Recorder): Recorder {
   return recorder;
 }
 
-const TRUSTING = { ca: authority.certificate, servername: "localhost", host: "127.0.0.1" } as const;
+const TRUSTING = { ca: authority.text, servername: "localhost", host: "127.0.0.1" } as const;
 
 export interface SecurePeer extends Peer {
   readonly socket: TLSSocket;
@@ -97,6 +101,32 @@ export function secured(recorder: Recorder): Promise<true> {
     if (recorder.errno) throw new Error(recorder.engine.tlsError(recorder.slot, recorder.generation));
     return isSecured(recorder) || undefined;
   });
+}
+
+interface PairOptions {
+  /** Default: `serverContext()`. */
+  readonly context?: TlsContext;
+  readonly server?: LoopbackOptions;
+  readonly peer?: ConnectionOptions;
+}
+
+interface Pair {
+  readonly loopback: Loopback;
+  readonly peer: SecurePeer;
+  /** The engine's end. */
+  readonly served: Recorder;
+}
+
+/** An engine that secures what it accepts, and a node:tls client of it, when both are through with the handshake. */
+export async function openPair(
+  t: TestContext,
+  { context = serverContext(), server = {}, peer: options = {} }: PairOptions = {},
+): Promise<Pair> {
+  const loopback = openSecure(t, context, server);
+  const peer = await openSecurePeer(t, loopback.port, options);
+  const served = await loopback.nth(0);
+  await secured(served);
+  return { loopback, peer, served };
 }
 
 export const tlsOf = (recorder: Recorder) => recorder.engine.tls(recorder.slot, recorder.generation);

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
 import { stringify } from "yaml";
-import { Authority, type Issued } from "./certificates.js";
+import { Authority, type Issued } from "./authority.js";
 import { LineClient } from "./client.js";
 import { makeFolder, writeService } from "./folder.js";
 import { startServer, type TestServer } from "./server.js";

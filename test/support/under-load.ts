@@ -112,11 +112,14 @@ export class Rig {
   }
 }
 
-/** Sockets, pipes and so on by kind. What `status` opens to read a process's usage is closed a minute after it ended. */
+/** What `status` opens to read a process's usage is closed a minute after it ended; a module while it is being loaded. */
+const PASSING = /^\/proc\/\d+\/stat$|\.[cm]?js$/;
+
+/** Sockets, pipes and so on by kind. */
 function kindsOf(pid: number): Census {
   const kinds: Record<string, number> = {};
   for (const link of descriptorsOf(pid).sort()) {
-    if (/^\/proc\/\d+\/stat$/.test(link)) continue;
+    if (PASSING.test(link)) continue;
     const kind = link.replace(/:\[\d+\]$/, "");
     kinds[kind] = (kinds[kind] ?? 0) + 1;
   }

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { parse } from "yaml";
 import { packageRoot } from "#src/os/addon.js";
-import { Authority } from "../support/certificates.js";
+import { Authority } from "../support/authority.js";
 import { makeFolder } from "../support/folder.js";
 import { PROMETHEUS_FOLDER, type Prometheus, startPrometheus, writePrometheusConfig } from "../support/prometheus.js";
 import { startServer } from "../support/server.js";

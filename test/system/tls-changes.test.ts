@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
-import { type Issued, serialOf } from "../support/certificates.js";
+import { type Issued, serialOf } from "../support/authority.js";
 import { type LineClient, openClient } from "../support/client.js";
 import { SClient } from "../support/s-client.js";
 import { type Seen, startTls, type TlsClient, type TlsRig } from "../support/tls-rig.js";

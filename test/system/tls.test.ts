@@ -6,7 +6,7 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { Duplex } from "node:stream";
 import { describe, test } from "node:test";
-import { Authority, serialOf } from "../support/certificates.js";
+import { Authority, serialOf } from "../support/authority.js";
 import { clientHello } from "../support/client-hello.js";
 import { headrace } from "../support/command.js";
 import { makeFolder, writeService } from "../support/folder.js";

@@ -29,7 +29,7 @@ async function openSilent(t: TestContext, serving: Serving): Promise<Peer> {
 }
 
 async function finish(t: TestContext, { socket }: Peer): Promise<TLSSocket> {
-  const secured = connect({ socket, ca: authority.certificate, servername: "localhost" });
+  const secured = connect({ socket, ca: authority.text, servername: "localhost" });
   t.after(() => secured.destroy());
   await once(secured, "secureConnect");
   return secured;

@@ -1,7 +1,7 @@
 /** The version that package.json states. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "../os/addon.ts";
+import { packageRoot } from "./addon.ts";
 
 export function packageVersion(): string {
   const text = readFileSync(join(packageRoot(), "package.json"), "utf8");
