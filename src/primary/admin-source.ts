@@ -6,7 +6,7 @@ import type { AdminSource, Readiness } from "../admin/source.ts";
 import { HeadraceError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Inspector } from "../control/inspection.ts";
-import { changeLogLevel, killConnection, lastClosed, listConnections } from "./inspection.ts";
+import { killConnection, lastClosed, listConnections } from "./inspection.ts";
 import { openMetrics } from "./metrics-source.ts";
 import type { Primary } from "./primary.ts";
 import { Profiling } from "./profiling.ts";
@@ -53,11 +53,9 @@ export class AdminDesk {
         log.info(request, `profile (${request.kind}) asked for`);
         return profiling.take(request, signal);
       },
-      logLevel: () => log.level as ReturnType<Inspector["logLevel"]>,
+      logLevel: () => primary.logLevel,
       setLogLevel: async (level) => {
-        log.level = level;
-        await changeLogLevel(primary, level);
-        log.info({ level }, `log level is ${level} until the next reload`);
+        await primary.setLogLevel(level);
       },
       metrics,
     };

@@ -5,7 +5,6 @@
  */
 import { formatAddress } from "../base/address.ts";
 import { HeadraceError, messageOf } from "../base/errors.ts";
-import type { LogLevel } from "../base/settings.ts";
 import type { ClosedConnection, ConnectionPage, ConnectionQuery, ConnectionRow } from "../control/inspection.ts";
 import type { ConnectionKeys } from "../control/questions.ts";
 import type { Primary } from "./primary.ts";
@@ -113,11 +112,4 @@ export function lastClosed({ crew }: Primary, limit: number): ClosedConnection[]
     bytesSent: sent,
     at: new Date(at).toISOString(),
   }));
-}
-
-/** Workers that are replaced later have the configuration's level. */
-export async function changeLogLevel(primary: Primary, level: LogLevel): Promise<void> {
-  const answers = serving(primary).map((worker) => worker.ask("logLevel", { level }, ANSWER_MS));
-  const failed = (await Promise.allSettled(answers)).find((answer) => answer.status === "rejected");
-  if (failed) throw new HeadraceError("no-answer", messageOf(failed.reason));
 }

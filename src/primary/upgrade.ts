@@ -60,7 +60,8 @@ const step = (what: string, done: number): ChangeStep => ({ what, done, of: STEP
 /** In a container the first process must not end: with it all others do. */
 export function refuseAsInit(): void {
   if (process.pid !== 1) return;
-  const advice = "start an init as process 1 (docker run --init, tini, dumb-init), or replace the container";
+  // Inits for containers (tini, dumb-init) end with the process that they started: no way out.
+  const advice = "replace the container, or have systemd as its init; a reload needs no new process";
   throw new HeadraceError("change-refused", `upgrade: this is process 1, which cannot be replaced; ${advice}`);
 }
 

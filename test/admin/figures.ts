@@ -12,7 +12,7 @@ function zeros<Name extends string>(names: readonly Name[]): Record<Name, number
 
 export const NO_TRAFFIC: Traffic = {
   ...{ open: 0, accepted: 0, rejected: 0, requests: 0, shed: 0, late: 0, cancelled: 0, bytesReceived: 0 },
-  ...{ bytesSent: 0, bytesHeldIn: 0, bytesHeldOut: 0, published: 0, dropped: 0 },
+  ...{ bytesSent: 0, bytesHeldIn: 0, bytesHeldOut: 0, published: 0, dropped: 0, logDropped: 0 },
 };
 
 export function workerStatus(slot: number, own: Partial<WorkerStatus> = {}): WorkerStatus {

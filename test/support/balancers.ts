@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { text as streamText } from "node:stream/consumers";
 import type { TestContext } from "node:test";
 import { packageRoot } from "#src/os/addon.js";
 import { makeFolder } from "./folder.js";
@@ -98,6 +99,51 @@ export async function startHaproxy(t: TestContext, server: number, changes: Chan
   const file = join(folder, "haproxy.cfg");
   writeFileSync(file, text);
   return run(t, "haproxy", ["-db", "-f", file], port);
+}
+
+/** An instance of headrace as a balancer sees it. */
+export interface Instance {
+  readonly port: number;
+  /** Where it is asked for its readiness. */
+  readonly admin: number;
+}
+
+/** deploy/haproxy/two-instances.cfg in front of `one` and `two`, and the path of its admin socket. */
+export async function startTwoInstances(
+  t: TestContext,
+  one: Instance,
+  two: Instance,
+): Promise<Balancer & { readonly socket: string }> {
+  const folder = makeFolder(t);
+  const port = await freePort();
+  const socket = join(folder, "admin.sock");
+  const text = shipped("haproxy/two-instances.cfg", [
+    ["maxconn 100000", "maxconn 1000\n    log stdout format raw local0"],
+    ["/run/haproxy/admin.sock", socket],
+    ["bind :9000", `bind 127.0.0.1:${port}`],
+    ["check port 9900 inter 2s", "check inter 200ms"],
+    ["10.0.0.11:9000", `127.0.0.1:${one.port} port ${one.admin}`],
+    ["10.0.0.12:9000", `127.0.0.1:${two.port} port ${two.admin}`],
+  ]);
+  const file = join(folder, "haproxy.cfg");
+  writeFileSync(file, text);
+  return { ...(await run(t, "haproxy", ["-db", "-f", file], port)), socket };
+}
+
+/** What HAProxy says to a command on its admin socket. */
+async function askHaproxy(socket: string, command: string): Promise<string> {
+  const connection = connect(socket);
+  connection.write(`${command}\n`);
+  return await within(`HAProxy answers ${command}`, streamText(connection));
+}
+
+/** A line of `show stat`, by its columns. */
+export async function statOf(socket: string, server: string): Promise<Readonly<Record<string, string>>> {
+  const [header = "", ...lines] = (await askHaproxy(socket, "show stat")).replace(/^# /, "").split("\n");
+  const columns = header.split(",");
+  const line = lines.map((each) => each.split(",")).find(([backend, name]) => `${backend}/${name}` === server);
+  assert.ok(line, `HAProxy knows no ${server}`);
+  return Object.fromEntries(columns.map((column, index) => [column, line[index] ?? ""]));
 }
 
 /** deploy/nginx/nginx.conf in front of `server`. */

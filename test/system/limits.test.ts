@@ -31,13 +31,13 @@ function startThrough(t: TestContext, program: string, args: readonly string[], 
   return folder;
 }
 
-test("process 1 of a container is not replaced: the refusal names an init", async (t) => {
+test("process 1 of a container is not replaced: the refusal says what to do", async (t) => {
   const folder = startThrough(t, "unshare", ["--pid", "--fork", "--kill-child", "--mount-proc"], "--workers", "1");
   const env = { RUNTIME_DIRECTORY: folder };
   await until("it runs", async () => (await headrace(["status"], { env })).code === 0);
   const { code, stderr } = await headrace(["upgrade", "--wait"], { env });
   assert.equal(code, 1);
-  assert.match(stderr, /process 1, which cannot be replaced; start an init .*docker run --init/);
+  assert.match(stderr, /process 1, which cannot be replaced; replace the container/);
   assert.equal((await headrace(["reload", "--replace", "--wait"], { env })).code, 0);
 });
 
