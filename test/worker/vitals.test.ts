@@ -3,7 +3,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
+import { NO_TICKET } from "#src/connection/in-flight.js";
 import { Timing } from "#src/connection/timing.js";
+import { Laps } from "#src/engine/laps.js";
 import { OpenDescriptors } from "#src/os/open-descriptors.js";
 import { Scoreboard } from "#src/os/scoreboard.js";
 import { Vitals } from "#src/worker/vitals.js";
@@ -11,37 +13,49 @@ import { until } from "../support/until.js";
 
 function open(t: { after(done: () => void): void }) {
   const block = Scoreboard.create().block(0);
-  const timing = new Timing();
+  const clock = { ms: 1_000 };
+  const timing = new Timing(new Laps(() => clock.ms));
   const vitals = new Vitals({ block, timing, descriptors: new OpenDescriptors(), connections: () => 0 });
   t.after(() => vitals.end());
-  return { block, timing, vitals };
+  /** Ticks that come so late each, ms. */
+  const ticks = (...late: number[]): void => {
+    for (const ms of late) {
+      clock.ms += 50 + ms;
+      vitals.look(clock.ms);
+    }
+  };
+  return { block, timing, vitals, clock, ticks };
 }
 
-test("the loop's delay, the heap, the descriptors, and the age of the oldest request, once a second", async (t) => {
-  const { block, timing, vitals } = open(t);
-  vitals.look(0);
+test("the heap, the descriptors, and the age of the oldest request, once a second", (t) => {
+  const { block, timing, clock, ticks } = open(t);
+  ticks(0);
   assert.ok(block.get("heapBytes") > 1 << 20);
   assert.ok(block.get("openFds") >= 3);
   assert.equal(block.get("oldestSeconds"), 0);
   timing.laps.begin();
-  const ticket = timing.inFlight.take(timing.laps.begun, -1);
+  const ticket = timing.inFlight.take(clock.ms, NO_TICKET);
   timing.leave();
-  vitals.look(999);
+  ticks(900);
   assert.equal(block.get("oldestSeconds"), 0, "not yet");
-  let now = 1_000;
-  await until("a delay", () => {
-    const end = performance.now() + 120;
-    while (performance.now() < end);
-    now += 1_000;
-    vitals.look(now);
-    return block.get("loopDelayMax") >= 0.05;
-  });
-  assert.ok(block.get("oldestSeconds") >= 0.12);
-  assert.ok(block.get("loopDelayMax") >= block.get("loopDelayP99"));
-  assert.ok(block.get("loopDelayP99") >= block.get("loopDelayMean"));
+  ticks(0);
+  assert.equal(block.get("oldestSeconds"), 1);
   timing.inFlight.give(ticket, ticket);
-  vitals.look(now + 1_000);
+  ticks(1_000);
   assert.equal(block.get("oldestSeconds"), 0);
+});
+
+test("the loop is as late as its ticks are", (t) => {
+  const { block, ticks } = open(t);
+  const delays = (): number[] =>
+    (["loopDelayMean", "loopDelayP99", "loopDelayMax"] as const).map((field) => block.get(field));
+  ticks(0);
+  ticks(...new Array<number>(20).fill(0));
+  assert.deepEqual(delays(), [0, 0, 0]);
+  ticks(...new Array<number>(9).fill(0), 550);
+  assert.deepEqual(delays(), [0.055, 0.55, 0.55]);
+  ticks(2_000);
+  assert.deepEqual(delays(), [2, 2, 2]);
 });
 
 test("garbage collections are counted by kind, with what they took", async (t) => {
