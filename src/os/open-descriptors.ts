@@ -1,6 +1,6 @@
 /**
  * How many descriptors this process has open, asked once a second. Since Linux 6.2 the size of /proc/self/fd is their
- * number (proc(5)). Before, it is 0, and they have to be listed, which takes 0.3 µs for each: so that is done only
+ * number (proc(5)). Before, it is 0, and they have to be listed, which takes longer the more there are: so that is done only
  * while few connections are open, and what is not a connection is taken to stay the same meanwhile.
  */
 import { readdirSync, statSync } from "node:fs";
