@@ -110,6 +110,8 @@ awk -v samples="$samples" -v names="$names" '
     n = split(names, pairs, " ")
     for (i = 1; i <= n; i++) { split(pairs[i], pair, "="); name[pair[1]] = pair[2] }
     printf "%8s  %-10s %8s %8s %8s  %s\n", "pid", "process", "first", "last", "growth", "kind"
+    # What sort prints comes from another process.
+    fflush()
     for (each in seen) {
       split(each, part, " ")
       growth = value[each, samples] - value[each, 1]

@@ -37,8 +37,10 @@ ports=$((high - low + 1))
 } | awk -v top="$top" -v ports="$ports" '
   function port(address) { sub(/.*:/, "", address); return address }
   function host(address) { sub(/:[^:]*$/, "", address); return address }
-  function print_top(count, title, column,   n, name, command) {
+  function print_top(count, title, column,   name, command) {
     printf "\n%s\n%10s  %s\n", title, "sockets", column
+    # What sort prints comes from another process.
+    fflush()
     command = "sort -rn | head -n " top
     for (name in count) printf "%10d  %s\n", count[name], name | command
     close(command)

@@ -119,3 +119,17 @@ test("every link leads somewhere", () => {
     if (anchor !== undefined) assert.ok(anchorsOf(readFileSync(target, "utf8")).includes(anchor), link);
   }
 });
+
+test("what it looks for in the log is what the log says", () => {
+  const source = readdirSync(join(packageRoot(), "src"), { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => readFileSync(join(packageRoot(), "src", name), "utf8"))
+    .join("\n")
+    .toLowerCase();
+  const looked = [...TEXT.matchAll(/journalctl[^|\n]*\| grep -i(E?) ('[^']+'|\w+)/g)];
+  assert.ok(looked.length >= 4);
+  for (const [, extended, quotedWords = ""] of looked) {
+    const words = quotedWords.replaceAll("'", "").toLowerCase();
+    for (const phrase of extended ? words.split("|") : [words]) assert.ok(source.includes(phrase), phrase);
+  }
+});

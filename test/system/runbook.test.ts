@@ -349,6 +349,10 @@ describe("looking", { concurrency: 2 }, () => {
     assert.ok(count(`port ${first}`) >= CLIENTS, stdout);
     assert.ok(count("127\\.0\\.3\\.7") >= CLIENTS, stdout);
     assert.ok(count(`127\\.0\\.0\\.1:${second}`) >= CLIENTS, stdout);
+    assert.match(
+      stdout,
+      /^\d+ sockets in TIME_WAIT: [\s\S]*closed first by the server\n +sockets {2}its port\n +\d+ {2}port \d+\n/,
+    );
     assert.ok(count(`port ${second}`) <= 2 && count(`127\\.0\\.0\\.1:${first}`) <= 2, stdout);
     assert.match(stdout, /limit: net\.ipv4\.tcp_max_tw_buckets \d+/);
   });
