@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -29,6 +30,7 @@ typedef struct {
   uv_idle_t idle;
   int handles, holders;
   bool idling, closed, in_round;
+  double flushed; /* seconds of flushes that JavaScript asked for */
 } host;
 
 static void on_idle(uv_idle_t *idle);
@@ -44,17 +46,45 @@ static void keep_going(host *self) {
   }
 }
 
+/* Seconds, CLOCK_MONOTONIC. */
+static double stopwatch(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+static void count_seconds(host *self, int total, double seconds) {
+  self->core.memory.totals[total] += seconds;
+}
+
+/* Returns when it was done. */
+static double flush_since(host *self, double begun) {
+  engine_flush(&self->core);
+  double done = stopwatch();
+  count_seconds(self, TOTAL_SEND_SECONDS, done - begun);
+  return done;
+}
+
+/* The clock is read four times a round, whatever is in it. */
 static void run_round(host *self) {
   if (self->closed || self->in_round) return;
+  double begun = stopwatch();
   int count = engine_round(&self->core);
+  double now = stopwatch();
+  count_seconds(self, TOTAL_RECEIVE_SECONDS, now - begun);
   if (count > 0) {
+    double before = now;
     self->in_round = true;
+    self->flushed = 0;
     /* Promise continuations run in here, so their replies leave in the same flush. */
     call_back(self->env, self->context, self->on_round, count);
     self->in_round = false;
+    now = stopwatch();
+    /* The memory may have gone with the engine. */
+    if (!self->closed) count_seconds(self, TOTAL_SCRIPT_SECONDS, now - before - self->flushed);
   }
   if (self->closed) return;
-  engine_flush(&self->core);
+  flush_since(self, now);
   keep_going(self);
 }
 
@@ -70,7 +100,7 @@ static void on_idle(uv_idle_t *idle) {
 
 static void on_prepare(uv_prepare_t *prepare) {
   host *self = prepare->data;
-  engine_flush(&self->core);
+  if (self->core.memory.header[HEADER_OUTPUT_RECORDS] > 0) flush_since(self, stopwatch());
   keep_going(self);
 }
 
@@ -396,7 +426,9 @@ static napi_value engine_flush_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   host *self = take_host(&args);
   if (args.wrong) return throw_wrong(env);
-  if (!self->closed) engine_flush(&self->core);
+  if (self->closed) return NULL;
+  double begun = stopwatch();
+  self->flushed += flush_since(self, begun) - begun;
   return NULL;
 }
 
@@ -408,11 +440,14 @@ static napi_value engine_send_js(napi_env env, napi_callback_info info) {
   const uint8_t *bytes = take_bytes(&args, 3, &length);
   if (args.wrong) return throw_wrong(env);
   if (self->closed) return give_int(env, -EBADF);
+  double begun = stopwatch();
   engine_flush(&self->core);
   slot *conn = engine_slot(&self->core, (uint32_t)slot_index, (uint32_t)generation);
-  if (!conn) return give_int(env, -EBADF);
-  conn_send(&self->core, conn, bytes, (uint32_t)length);
-  return give_int(env, 0);
+  if (conn) conn_send(&self->core, conn, bytes, (uint32_t)length);
+  double seconds = stopwatch() - begun;
+  count_seconds(self, TOTAL_SEND_SECONDS, seconds);
+  self->flushed += seconds;
+  return give_int(env, conn ? 0 : -EBADF);
 }
 
 static napi_value engine_tick_js(napi_env env, napi_callback_info info) {

@@ -85,6 +85,10 @@ static napi_value socket_queue_js(napi_env env, napi_callback_info info) {
   return call_with_fd(env, info, socket_queue);
 }
 
+static napi_value socket_queue_limit_js(napi_env env, napi_callback_info info) {
+  return call_with_fd(env, info, socket_queue_limit);
+}
+
 static napi_value socket_cookie_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   int fd = take_int(&args, 0);
@@ -299,6 +303,7 @@ static const addon_export EXPORTS[] = {
     {"socketSteer", socket_steer_js},
     {"socketUnsteer", socket_unsteer_js},
     {"socketQueue", socket_queue_js},
+    {"socketQueueLimit", socket_queue_limit_js},
     {"socketCookie", socket_cookie_js},
     {"socketKind", socket_kind_js},
     {"fdClose", fd_close_js},

@@ -53,6 +53,17 @@ enum {
   TOTAL_RECEIVES,
   TOTAL_OPEN,
   TOTAL_BYTES_HELD_OUT, /* size of all buffers of unsent bytes, also of closing slots */
+  /* Of TOTAL_ACCEPT_ERRORS. */
+  TOTAL_ACCEPT_EMFILE,
+  TOTAL_ACCEPT_ENFILE,
+  TOTAL_ACCEPT_ENOBUFS,
+  TOTAL_ACCEPT_ENOMEM,
+  TOTAL_ACCEPT_ECONNABORTED,
+  TOTAL_ACCEPT_OTHER,
+  /* Seconds of rounds, which the caller counts: in engine_round, in JavaScript, in engine_flush. */
+  TOTAL_RECEIVE_SECONDS,
+  TOTAL_SCRIPT_SECONDS,
+  TOTAL_SEND_SECONDS,
   /* Of TOTAL_REJECTED; in the order of admission_verdict. */
   TOTAL_REJECTED_CONNECTIONS,
   TOTAL_REJECTED_LISTENER,

@@ -266,6 +266,31 @@ static enum { TRY_NEXT, NOTHING_LEFT, REST } sort_accept_error(int error) {
   }
 }
 
+static void count_accept_error(engine *self, int error) {
+  int cell = TOTAL_ACCEPT_OTHER;
+  switch (error) {
+  case EMFILE:
+    cell = TOTAL_ACCEPT_EMFILE;
+    break;
+  case ENFILE:
+    cell = TOTAL_ACCEPT_ENFILE;
+    break;
+  case ENOBUFS:
+    cell = TOTAL_ACCEPT_ENOBUFS;
+    break;
+  case ENOMEM:
+    cell = TOTAL_ACCEPT_ENOMEM;
+    break;
+  case ECONNABORTED:
+    cell = TOTAL_ACCEPT_ECONNABORTED;
+    break;
+  default:
+    break;
+  }
+  self->memory.totals[TOTAL_ACCEPT_ERRORS]++;
+  self->memory.totals[cell]++;
+}
+
 /* Half of the records are kept for those who are here already. */
 static bool has_room(const engine *self) {
   return engine_has_room(self, self->memory.input_records_max / 2);
@@ -320,7 +345,7 @@ void listener_accept(engine *self, int number, int most) {
     if (waits) admission_leave(&self->admission, from->listener, ADDRESS_NONE);
     int kind = sort_accept_error(-fd);
     if (kind == NOTHING_LEFT) return;
-    self->memory.totals[TOTAL_ACCEPT_ERRORS]++;
+    count_accept_error(self, -fd);
     if (kind == TRY_NEXT) continue;
     if ((fd == -EMFILE || fd == -ENFILE) && !waits) shed(self, from);
     rest(self, number);

@@ -187,12 +187,23 @@ int socket_unsteer(int fd) {
   return error == -ENOENT ? 0 : error;
 }
 
+static int listening_info(int fd, struct tcp_info *info) {
+  socklen_t length = sizeof *info;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &length) != 0) return -errno;
+  return info->tcpi_state == TCP_LISTEN ? 0 : -EINVAL;
+}
+
+/* Of a listening socket tcpi_unacked is the queue, and tcpi_sacked its limit (tcp_get_info). */
 int socket_queue(int fd) {
   struct tcp_info info;
-  socklen_t length = sizeof info;
-  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return -errno;
-  /* Of a listening socket this is the queue, and tcpi_sacked its limit (tcp_get_info). */
-  return info.tcpi_state == TCP_LISTEN ? (int)info.tcpi_unacked : -EINVAL;
+  int error = listening_info(fd, &info);
+  return error ? error : (int)info.tcpi_unacked;
+}
+
+int socket_queue_limit(int fd) {
+  struct tcp_info info;
+  int error = listening_info(fd, &info);
+  return error ? error : (int)info.tcpi_sacked;
 }
 
 int socket_cookie(int fd, uint64_t *cookie) {

@@ -74,6 +74,9 @@ int socket_unsteer(int fd);
 /* Connections that wait in the accept queue. */
 int socket_queue(int fd);
 
+/* How many may wait there: the smaller of the backlog and net.core.somaxconn. */
+int socket_queue_limit(int fd);
+
 /* SO_COOKIE: the same for every descriptor of one socket, and never used again (socket(7)). */
 int socket_cookie(int fd, uint64_t *cookie);
 

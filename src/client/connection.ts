@@ -240,6 +240,7 @@ export class PooledConnection implements SlotOwner, Line {
   }
 
   onData(input: Buffer, from: number, to: number): void {
+    this.#home.engine.laps.forget();
     this.#received += to - from;
     this.#strikes = 0;
     this.#silence += 1;
@@ -253,6 +254,7 @@ export class PooledConnection implements SlotOwner, Line {
       const used = this.#read(input, from, to);
       if (used < to) this.#held = new Held(UNCOUNTED, input, used, to);
     }
+    this.#home.engine.laps.forget();
     this.#settle();
   }
 

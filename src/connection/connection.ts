@@ -25,12 +25,14 @@ import { type Deadlines, NONE_OWN, OwnDeadlines } from "./deadlines.ts";
 import { agesAt, type Due, drawOpenedAt, nextDue } from "./due.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { type Canceller, Flight } from "./flight.ts";
+import { NO_TICKET } from "./in-flight.ts";
 import type { Arriving, Leaving } from "./move.ts";
 import { MOVED_BYTES_MAX, type MovedConnection, type PackedState, packState, unpackState } from "./moved.ts";
 import { OrderedReplies, type Place } from "./ordered.ts";
 import type { Origin } from "./origin.ts";
 import { Request } from "./request.ts";
 import { Subscriptions } from "./subscriptions.ts";
+import { observe } from "./timing.ts";
 import type { Subscriber } from "./topics.ts";
 
 const ACTIVE = LISTENER_FIELDS.indexOf("active");
@@ -40,6 +42,8 @@ const IN_FLIGHT = LISTENER_FIELDS.indexOf("inFlight");
 const SHED = LISTENER_FIELDS.indexOf("shed");
 const LATE = LISTENER_FIELDS.indexOf("late");
 const CANCELLED = LISTENER_FIELDS.indexOf("cancelled");
+const MOVED_IN = LISTENER_FIELDS.indexOf("movedIn");
+const MOVED_OUT = LISTENER_FIELDS.indexOf("movedOut");
 
 /** What few connections need, made when first needed. */
 interface Extras {
@@ -134,6 +138,8 @@ export class ServedConnection<State = unknown, Out = unknown>
   #hasState = false;
   #held: Held | undefined;
   #inFlight = 0;
+  /** The tickets of those in flight; as many. */
+  #tickets = NO_TICKET;
   /** Clock (ms) since which the peer owes the rest of a frame; 0: it owes none. */
   #frameSince = 0;
   /** Clock (whole ms) until which it was this side that kept the connection from going on. */
@@ -407,6 +413,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     const held = this.#held;
     if (held) {
       held.append(input, from, to);
+      this.#noLap();
       this.#advance();
       return;
     }
@@ -597,6 +604,7 @@ export class ServedConnection<State = unknown, Out = unknown>
   gone({ entry }: MovedConnection): void {
     const { transport, index, row } = this.endpoint;
     transport.leave(index, entry);
+    count(row, MOVED_OUT, 1);
     count(row, ACTIVE, -1);
     this.#leaving = undefined;
     this.#closeToHolders("moved");
@@ -680,6 +688,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     const { moved, early, ending } = arriving;
     this.#arriving = undefined;
     this.#phase = "open";
+    count(row, MOVED_IN, 1);
     count(row, ACTIVE, 1);
     wheel.start(this.#slot, NEVER);
     this.#rejoin(moved, [moved.unsent, ...early]);
@@ -780,12 +789,14 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   /** Cuts and handles messages; returns how far it came. Stops at an unfinished frame, or when blocked. */
   #consume(bytes: Buffer, from: number, to: number): number {
+    const { timing } = this.endpoint;
     const { codec } = this.endpoint.service;
     const maxFrameBytes = this.endpoint.limits.frame;
     this.#consuming = true;
     try {
       while (from < to && !this.#blocked) {
-        const used = codec.decode(bytes, from, to, this, maxFrameBytes);
+        const timed = --timing.untilSample <= 0;
+        const used = timed ? this.#decodeTimed(bytes, from, to) : codec.decode(bytes, from, to, this, maxFrameBytes);
         if (used > 0) {
           if (used > to - from) throw brokenCodec(codec.name, "decode", used, to - from);
           from += used;
@@ -807,8 +818,25 @@ export class ServedConnection<State = unknown, Out = unknown>
     return from;
   }
 
+  /** One of many: what it takes is what the others take. */
+  #decodeTimed(bytes: Buffer, from: number, to: number): number {
+    const { timing, service, limits } = this.endpoint;
+    const { laps } = timing;
+    const begun = laps.now();
+    const used = service.codec.decode(bytes, from, to, this, limits.frame);
+    const done = laps.now();
+    timing.sampled(begun, done, laps.now());
+    return used;
+  }
+
+  /** What has just been done was no request's work, unless it was. */
+  #noLap(): void {
+    if (handlersRunning === 0) this.endpoint.timing.laps.forget();
+  }
+
   #hold(bytes: Buffer, from: number, to: number): void {
     this.#held = new Held(this.endpoint.memory, bytes, from, to);
+    this.#noLap();
     this.#frameBegun();
   }
 
@@ -926,6 +954,11 @@ export class ServedConnection<State = unknown, Out = unknown>
     }
     if (!context) return;
     count(endpoint.row, REQUESTS, 1);
+    const { timing } = endpoint;
+    const exact = endpoint.waits;
+    let outer = 0;
+    if (handlersRunning > 0) outer = timing.laps.nest();
+    else timing.begin(exact);
     handlersRunning += 1;
     try {
       const refused = this.#refusal(context);
@@ -938,6 +971,9 @@ export class ServedConnection<State = unknown, Out = unknown>
       else this.#requestFailed(error, context);
     }
     handlersRunning -= 1;
+    if (outer !== 0) timing.finishNested(context.ticket === NO_TICKET ? endpoint.row : undefined, outer);
+    else if (context.ticket === NO_TICKET) timing.finish(endpoint.row, exact);
+    else timing.leave();
     if (context.flight && !context.waiting) this.#land(context);
     if (endpoint.poison) poison(message);
   }
@@ -1002,9 +1038,23 @@ export class ServedConnection<State = unknown, Out = unknown>
     return service.busy(message) as Out;
   }
 
-  #begin(): void {
+  /** It is in flight, since its lap began. */
+  #begin(context: Request<State, Out, unknown>): void {
+    const { inFlight, laps } = this.endpoint.timing;
+    this.endpoint.waits = true;
     this.#inFlight += 1;
+    this.#tickets = inFlight.take(laps.begun, this.#tickets);
+    context.ticket = this.#tickets;
     if (this.#inFlight >= this.endpoint.maxInFlight) this.#block();
+  }
+
+  /** One that was in flight is over. */
+  #finish(ticket: number): void {
+    const { timing, row } = this.endpoint;
+    const { inFlight, laps } = timing;
+    this.#inFlight -= 1;
+    observe(row, laps.now() - inFlight.began(ticket));
+    this.#tickets = inFlight.give(ticket, this.#tickets);
   }
 
   /** So many more of its handlers run; a reply that only waits for its turn has none. */
@@ -1019,7 +1069,7 @@ export class ServedConnection<State = unknown, Out = unknown>
       Promise.resolve(reply).catch(() => {});
       return;
     }
-    this.#begin();
+    this.#begin(context);
     this.#run(1);
     this.#await(context);
     // Promise.resolve: a native promise stays itself; anything else may throw or settle twice.
@@ -1060,7 +1110,7 @@ export class ServedConnection<State = unknown, Out = unknown>
       order.ready -= 1;
       this.#conclude(outcome, value, context);
     };
-    this.#begin();
+    this.#begin(context);
   }
 
   /** So many bytes more wait for their turn. */
@@ -1088,7 +1138,7 @@ export class ServedConnection<State = unknown, Out = unknown>
   }
 
   #conclude(outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
-    this.#inFlight -= 1;
+    this.#finish(context.ticket);
     this.#busyUntil = Math.floor(this.endpoint.transport.now);
     try {
       if (outcome === "error") throw value;
@@ -1366,6 +1416,8 @@ export class ServedConnection<State = unknown, Out = unknown>
     const { row } = this.endpoint;
     count(row, ACTIVE, -1);
     this.#run((this.#extras?.order?.ready ?? 0) - this.#inFlight);
+    // Nobody waits for them any more.
+    while (this.#tickets !== NO_TICKET) this.#finish(this.#tickets);
     count(row, LISTENER_CLOSED + reasonIndex(reason), 1);
     this.#closeToHolders(reason);
     this.#tellClosed(reason);

@@ -3,8 +3,8 @@
  * bounded: it travels over Node's IPC, between orders. `src/worker/answers.ts` gives them, `WorkerProcess.ask` asks.
  */
 import type { LogLevel } from "../base/settings.ts";
-
 import type { ConnectionFilter, ConnectionRow, ConnectionSort, SortOrder } from "./inspection.ts";
+import type { UserMetricsAnswer } from "./user-metrics.ts";
 
 /** Connections in their order, by what they are ordered by: `handles` has two numbers for each key. */
 export interface ConnectionKeys {
@@ -41,6 +41,8 @@ interface Questions {
   heapSnapshot: { readonly asked: { readonly path: string }; readonly answer: Record<string, never> };
   /** Log from this level on, until the next configuration or worker. */
   logLevel: { readonly asked: { readonly level: LogLevel }; readonly answer: { readonly level: LogLevel } };
+  /** What the service's own prom-client metrics say. */
+  userMetrics: { readonly asked: Record<string, never>; readonly answer: UserMetricsAnswer };
 }
 
 export type QuestionKind = keyof Questions;

@@ -94,7 +94,7 @@ export const TOTAL_CLOCK = 0;
 /** Index of the size of all buffers of unsent bytes. */
 export const TOTAL_BYTES_HELD_OUT = 10;
 /** Number of totals the engine writes. */
-export const TOTALS = 17;
+export const TOTALS = 26;
 
 /** Bytes that arrive in one round, at most; a connection's share of them is 64 KiB (RECEIVE_SHARE). */
 export const INPUT_BYTES: number = 1 << 20;

@@ -99,6 +99,8 @@ export interface Addon {
   socketUnsteer(fd: number): Errno;
   /** Connections in the accept queue of a listening TCP socket. */
   socketQueue(fd: number): number;
+  /** How many may be in it: the smaller of the backlog and net.core.somaxconn at its listen(). */
+  socketQueueLimit(fd: number): number;
   /** SO_COOKIE: identifies a socket whatever the descriptor and the process, for as long as the machine runs. */
   socketCookie(fd: number): string | Errno;
   /** SO_TYPE, SO_DOMAIN, SO_ACCEPTCONN. -ENOTSOCK for what is no socket. */

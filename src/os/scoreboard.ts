@@ -7,6 +7,7 @@
  * There is room for every seat and listener that can ever be; pages that nobody touches cost nothing. So only rows
  * that are in use may be read. All figures are float64: exact up to 2^53, one store each.
  */
+import { DURATION_BUCKETS } from "../base/buckets.ts";
 import { CLOSE_REASONS } from "../base/reasons.ts";
 import { addon } from "./addon.ts";
 import { check } from "./errno.ts";
@@ -24,6 +25,17 @@ export const WORKER_FIELDS = [
   "receives",
   "open",
   "bytesHeldOut",
+  // Of `acceptErrors`, in the order of ACCEPT_ERRORS.
+  "acceptEmfile",
+  "acceptEnfile",
+  "acceptEnobufs",
+  "acceptEnomem",
+  "acceptEconnaborted",
+  "acceptOther",
+  // Seconds of rounds: in the kernel for what comes in, in JavaScript, and in the kernel for what goes out.
+  "receiveSeconds",
+  "scriptSeconds",
+  "sendSeconds",
   // Of `rejected`, in the order of REJECT_REASONS.
   "rejectedConnections",
   "rejectedListener",
@@ -36,15 +48,33 @@ export const WORKER_FIELDS = [
   "pid",
   "startedAt",
   "accepting",
-  "movedIn",
-  "movedOut",
   "bytesHeldIn",
   "published",
   "dropped",
   "waiting",
+  // Once a second (src/worker/vitals.ts). Of `scriptSeconds`: the two parts of it.
+  "decodeSeconds",
+  "serviceSeconds",
+  // Seconds, of the last second.
+  "loopDelayMean",
+  "loopDelayP99",
+  "loopDelayMax",
+  // In the order of GC_KINDS: how many, then how many seconds.
+  "gcMinor",
+  "gcMajor",
+  "gcIncremental",
+  "gcWeakcb",
+  "gcMinorSeconds",
+  "gcMajorSeconds",
+  "gcIncrementalSeconds",
+  "gcWeakcbSeconds",
+  "openFds",
+  "heapBytes",
+  // Age of the oldest request in flight, seconds; 0: there is none.
+  "oldestSeconds",
 ] as const;
 
-/** Per listener, after the head; the close reasons follow in their order. */
+/** Per listener, after the head; the close reasons follow, then DATAGRAM_FIELDS, then the buckets of durations. */
 export const LISTENER_FIELDS = [
   "active",
   "opened",
@@ -59,6 +89,12 @@ export const LISTENER_FIELDS = [
   // Of requests: not done in time, and withdrawn by their clients.
   "late",
   "cancelled",
+  // Whether or not a preface follows; those that came from another worker, or went to one, apart.
+  "accepted",
+  "movedIn",
+  "movedOut",
+  // Of requests that are over, seconds. How many they are stands in the buckets.
+  "durationSum",
 ] as const;
 
 /**
@@ -93,6 +129,11 @@ export type DatagramField = (typeof DATAGRAM_FIELDS)[number];
 
 /** Index of the first of the counters by REJECT_REASONS. */
 export const WORKER_REJECTED: number = WORKER_FIELDS.indexOf("rejectedConnections");
+/** The same, by ACCEPT_ERRORS. */
+export const WORKER_ACCEPT_ERRORS: number = WORKER_FIELDS.indexOf("acceptEmfile");
+/** The same, by GC_KINDS: of the counts, and of the seconds. */
+export const WORKER_GC: number = WORKER_FIELDS.indexOf("gcMinor");
+export const WORKER_GC_SECONDS: number = WORKER_FIELDS.indexOf("gcMinorSeconds");
 
 export type WorkerField = (typeof WORKER_FIELDS)[number];
 export type ListenerField = (typeof LISTENER_FIELDS)[number];
@@ -104,19 +145,22 @@ export const SEATS: number = 3 * SLOTS_MAX;
 /** Listeners at most; a listener's place in every block is its row. */
 export const ROWS = 64;
 
-const HEAD = 32;
-const ROW = 64;
+/** Cells of a block's head, and of each of its rows. */
+export const HEAD_CELLS = 64;
+export const ROW_CELLS = 96;
 export const LISTENER_CLOSED: number = LISTENER_FIELDS.length;
 export const LISTENER_DATAGRAMS: number = LISTENER_CLOSED + CLOSE_REASONS.length;
+/** DURATION_BUCKETS of them. */
+export const LISTENER_DURATIONS: number = LISTENER_DATAGRAMS + DATAGRAM_FIELDS.length;
 const BYTES = Float64Array.BYTES_PER_ELEMENT;
 const OWNERS_BYTES = SLOTS_MAX * Int32Array.BYTES_PER_ELEMENT;
-const BLOCK_BYTES = (HEAD + ROWS * ROW) * BYTES;
+const BLOCK_BYTES = (HEAD_CELLS + ROWS * ROW_CELLS) * BYTES;
 const SIZE = OWNERS_BYTES + SEATS * BLOCK_BYTES;
 
 /** In `owners`: nobody. */
 export const NO_SEAT = -1;
 
-if (WORKER_FIELDS.length > HEAD || LISTENER_DATAGRAMS + DATAGRAM_FIELDS.length > ROW) {
+if (WORKER_FIELDS.length > HEAD_CELLS || LISTENER_DURATIONS + DURATION_BUCKETS > ROW_CELLS) {
   throw new RangeError("scoreboard: a block is too small for its fields");
 }
 
@@ -128,7 +172,7 @@ export class WorkerBlock {
   readonly #rows = new Map<number, Float64Array>();
 
   constructor(memory: ArrayBuffer, offset: number) {
-    this.head = new Float64Array(memory, offset, HEAD);
+    this.head = new Float64Array(memory, offset, HEAD_CELLS);
     this.#memory = memory;
     this.#offset = offset;
   }
@@ -141,12 +185,12 @@ export class WorkerBlock {
     this.head[WORKER_FIELDS.indexOf(field)] = value;
   }
 
-  /** A listener's row: LISTENER_FIELDS, a counter per close reason from LISTENER_CLOSED on, then DATAGRAM_FIELDS. */
+  /** A listener's row: LISTENER_FIELDS, and from LISTENER_CLOSED, _DATAGRAMS and _DURATIONS on what these say. */
   row(index: number): Float64Array {
     if (!(index >= 0 && index < ROWS)) throw new RangeError(`scoreboard: no row ${index}`);
     let row = this.#rows.get(index);
     if (!row) {
-      row = new Float64Array(this.#memory, this.#offset + (HEAD + index * ROW) * BYTES, ROW);
+      row = new Float64Array(this.#memory, this.#offset + (HEAD_CELLS + index * ROW_CELLS) * BYTES, ROW_CELLS);
       this.#rows.set(index, row);
     }
     return row;

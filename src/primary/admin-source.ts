@@ -7,6 +7,7 @@ import { HeadraceError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Inspector } from "../control/inspection.ts";
 import { changeLogLevel, killConnection, lastClosed, listConnections } from "./inspection.ts";
+import { openMetrics } from "./metrics-source.ts";
 import type { Primary } from "./primary.ts";
 import { Profiling } from "./profiling.ts";
 import { type ServerIdentity, serverStatus } from "./status.ts";
@@ -34,6 +35,13 @@ export class AdminDesk {
   readonly #ending: AbortController = new AbortController();
 
   constructor({ primary, log, identity }: AdminDeskOptions) {
+    const metrics = openMetrics(primary, {
+      version: identity.version,
+      log,
+      ready: () => readinessOf(primary).ready,
+      unauthorized: () => this.unauthorized,
+      logLinesDropped: () => 0,
+    });
     const profiling = new Profiling(primary.crew, identity.control);
     this.inspection = {
       connections: (query) => listConnections(primary, query),
@@ -52,7 +60,7 @@ export class AdminDesk {
         await changeLogLevel(primary, level);
         log.info({ level }, `log level is ${level} until the next reload`);
       },
-      metrics: () => Promise.reject(new HeadraceError("not-found", "there are no metrics yet")),
+      metrics,
     };
     this.source = {
       ...this.inspection,

@@ -12,6 +12,7 @@ import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { TlsSecrets } from "../base/tls-material.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
+import type { MetricsSnapshot } from "../control/metrics-snapshot.ts";
 import type { Moved, ToWorker } from "../control/worker-messages.ts";
 import { type AdmissionTable, admissionColumn, halfOf } from "../os/admission-table.ts";
 import type { CloseRings } from "../os/close-rings.ts";
@@ -85,7 +86,10 @@ export class Crew {
     this.closes = options.closes;
     this.generation = options.generation;
     this.figures = new Figures(this.#scoreboard, () => ({
-      seats: [...this.#all].map(({ seat }) => seat),
+      workers: [...this.#all].map((worker) => {
+        const { slot, seat, pid, state } = worker;
+        return { slot, seat, pid, state, owner: this.#owners.get(slot) === worker };
+      }),
       rows: this.rows.used,
     }));
   }
@@ -131,6 +135,20 @@ export class Crew {
 
   openOf(worker: WorkerProcess): number {
     return this.figures.worker(worker.seat).open;
+  }
+
+  /** Everything that is counted. `listeners`: as configured now. */
+  snapshot(listeners: readonly ListenerConfig[]): MetricsSnapshot {
+    const rows = this.rows.assign(listeners);
+    const described = listeners.map(({ name, address }, index) => {
+      return [rows[index] ?? 0, { name, datagrams: address.protocol === "udp" }] as const;
+    });
+    return this.figures.snapshot({
+      generation: this.generation,
+      slots: this.wanted,
+      listeners: new Map(described),
+      restartsOf: (slot) => this.restartsOf(slot),
+    });
   }
 
   /** What a slot's next worker is to run by. */
@@ -367,7 +385,7 @@ export class Crew {
     const owned = this.#owners.get(worker.slot) === worker;
     if (owned) this.vacate(worker.slot);
     const open = this.openOf(worker);
-    this.figures.retire(worker.seat);
+    this.figures.retire(worker);
     this.admission.clearColumn(admissionColumn(this.generation, worker.seat));
     this.#all.delete(worker);
     this.excused.delete(worker);

@@ -1,9 +1,10 @@
 /**
- * The figures of `status`, read from the scoreboard without asking any worker. A block belongs to the process in
- * that seat: before another gets it empty, what the dead one counted is added to what is kept here, so that the
- * server's totals never go back.
+ * The figures of `status` and of the metrics, read from the scoreboard without asking any worker. A block belongs to
+ * the process in that seat: before another gets it empty, what the dead one counted is added to what is kept here for
+ * its slot (past.ts), so that neither the server's totals nor those of a slot ever go back.
  */
-import { CLOSE_REASONS, type CloseReason, REJECT_REASONS, type RejectReason, reasonIndex } from "../base/reasons.ts";
+import { CLOSE_REASONS, type CloseReason, REJECT_REASONS, type RejectReason } from "../base/reasons.ts";
+import type { MetricsSnapshot } from "../control/metrics-snapshot.ts";
 import type { ListenerStatus, Traffic } from "../control/status.ts";
 import {
   DATAGRAM_FIELDS,
@@ -13,81 +14,76 @@ import {
   LISTENER_FIELDS,
   type ListenerField,
   type Scoreboard,
+  WORKER_FIELDS,
   WORKER_REJECTED,
+  type WorkerField,
 } from "../os/scoreboard.ts";
+import { begunAndNotEnded, Past } from "./past.ts";
+import { type Books, type CountedWorker, type Listeners, snapshotOf } from "./snapshot.ts";
 
-/** Of what is now. */
 const ACTIVE = LISTENER_FIELDS.indexOf("active");
 const PREFACES = LISTENER_FIELDS.indexOf("prefaces");
-const IN_FLIGHT = LISTENER_FIELDS.indexOf("inFlight");
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-const NOW_NONE = { open: 0, bytesHeldIn: 0, bytesHeldOut: 0 } as const;
-const NONE: Traffic = {
-  ...NOW_NONE,
-  ...{ accepted: 0, rejected: 0, requests: 0, shed: 0, bytesReceived: 0, bytesSent: 0, published: 0, dropped: 0 },
-  ...{ late: 0, cancelled: 0 },
-};
-
-function add(into: Mutable<Traffic>, from: Traffic): void {
-  for (const key of Object.keys(NONE) as (keyof Traffic)[]) into[key] += from[key];
-}
-
-function addRow(into: Float64Array, from: Float64Array): void {
-  for (let cell = 0; cell < into.length; cell++) into[cell] = (into[cell] ?? 0) + (from[cell] ?? 0);
-}
+/** Of `Traffic`: what stands in the head of a block, and what in the rows. */
+const IN_HEAD = [
+  "rejected",
+  "bytesReceived",
+  "bytesSent",
+  "published",
+  "dropped",
+  "bytesHeldIn",
+  "bytesHeldOut",
+] as const satisfies readonly (keyof Traffic & WorkerField)[];
+const IN_ROWS = ["accepted", "requests", "shed", "late", "cancelled"] as const satisfies readonly (keyof Traffic &
+  ListenerField)[];
 
 /** Who and what is counted at the moment. */
 export interface Counted {
-  /** Seats of living workers. */
-  readonly seats: Iterable<number>;
+  /** Living workers. */
+  readonly workers: readonly CountedWorker[];
   /** Rows of listeners. */
   readonly rows: readonly number[];
+}
+
+/** What a snapshot says besides. */
+export interface Described {
+  readonly generation: number;
+  /** Slots that have, or should have, a worker of their own. */
+  readonly slots: number;
+  readonly listeners: Listeners;
+  restartsOf(slot: number): number;
 }
 
 export class Figures {
   readonly #scoreboard: Scoreboard;
   readonly #counted: () => Counted;
-  readonly #retired: Mutable<Traffic> = { ...NONE };
-  /** By REJECT_REASONS, of dead workers. */
-  readonly #retiredRejections: number[] = REJECT_REASONS.map(() => 0);
-  /** What dead workers counted, by row. */
-  readonly #retiredRows = new Map<number, Float64Array>();
-  /** The same of listeners that are no more. */
-  readonly #gone: Float64Array;
+  /** What dead workers counted, by slot. */
+  readonly #past = new Map<number, Past>();
+  /** Rows that have had a name in a snapshot: without one now, they are removed listeners', and not new ones'. */
+  readonly #named = new Set<number>();
 
   constructor(scoreboard: Scoreboard, counted: () => Counted) {
     this.#scoreboard = scoreboard;
     this.#counted = counted;
-    this.#gone = new Float64Array(scoreboard.block(0).row(0).length);
   }
 
   /** Of one worker, since it started. */
   worker(seat: number): Traffic {
     const { rows } = this.#counted();
     const block = this.#scoreboard.block(seat);
-    return {
-      open: block.sum("active", rows),
-      accepted: block.get("accepted"),
-      rejected: block.get("rejected"),
-      requests: block.sum("requests", rows),
-      shed: block.sum("shed", rows),
-      late: block.sum("late", rows),
-      cancelled: block.sum("cancelled", rows),
-      bytesReceived: block.get("bytesReceived"),
-      bytesSent: block.get("bytesSent"),
-      published: block.get("published"),
-      dropped: block.get("dropped"),
-      bytesHeldIn: block.get("bytesHeldIn"),
-      bytesHeldOut: block.get("bytesHeldOut"),
-    };
+    const traffic: Partial<Mutable<Traffic>> = { open: block.sum("active", rows) };
+    for (const field of IN_HEAD) traffic[field] = block.get(field);
+    for (const field of IN_ROWS) traffic[field] = block.sum(field, rows);
+    return traffic as Traffic;
   }
 
   /** Connections that came to a worker from another, and went from it to another. */
   moves(seat: number): { movedIn: number; movedOut: number } {
+    const { rows } = this.#counted();
     const block = this.#scoreboard.block(seat);
-    return { movedIn: block.get("movedIn"), movedOut: block.get("movedOut") };
+    return { movedIn: block.sum("movedIn", rows), movedOut: block.sum("movedOut", rows) };
   }
 
   /** Tasks that wait in a worker's thread pools. */
@@ -96,9 +92,10 @@ export class Figures {
   }
 
   totals(): Traffic {
-    const total = { ...this.#retired };
-    for (const seat of this.#counted().seats) add(total, this.worker(seat));
-    return total;
+    const total: Partial<Mutable<Traffic>> = { open: this.#sum(LISTENER_FIELDS.indexOf("active")) };
+    for (const field of IN_HEAD) total[field] = this.#head(WORKER_FIELDS.indexOf(field));
+    for (const field of IN_ROWS) total[field] = this.#sum(LISTENER_FIELDS.indexOf(field));
+    return total as Traffic;
   }
 
   listener(row: number): Omit<ListenerStatus, "name" | "address" | "service"> {
@@ -121,60 +118,78 @@ export class Figures {
   }
 
   closes(): Record<CloseReason, number> {
-    const { rows } = this.#counted();
-    const sum = (cell: number): number =>
-      rows.reduce((total, row) => total + this.#cell(row, cell), this.#gone[cell] ?? 0);
-    return Object.fromEntries(CLOSE_REASONS.map((reason, index) => [reason, sum(LISTENER_CLOSED + index)])) as Record<
-      CloseReason,
-      number
-    >;
+    const counts = CLOSE_REASONS.map((reason, index) => [reason, this.#sum(LISTENER_CLOSED + index)]);
+    return Object.fromEntries(counts) as Record<CloseReason, number>;
   }
 
   rejections(): Record<RejectReason, number> {
-    const seats = [...this.#counted().seats];
-    const sum = (index: number): number =>
-      seats.reduce((total, seat) => total + this.#rejected(seat, index), this.#retiredRejections[index] ?? 0);
-    return Object.fromEntries(REJECT_REASONS.map((reason, index) => [reason, sum(index)])) as Record<
-      RejectReason,
-      number
-    >;
+    const counts = REJECT_REASONS.map((reason, index) => [reason, this.#head(WORKER_REJECTED + index)]);
+    return Object.fromEntries(counts) as Record<RejectReason, number>;
   }
 
-  /** Takes a dead worker's counts over and clears its block. Its connections are gone with it. */
-  retire(seat: number): void {
+  /** Connections that have begun, less those that ended and those that there are: 0, but for the moment between two stores. */
+  unaccounted(): number {
+    const { workers, rows } = this.#counted();
+    let unaccounted = 0;
+    for (const { gone, rows: dead } of this.#past.values()) {
+      for (const row of [gone, ...dead.values()]) unaccounted += begunAndNotEnded(row);
+    }
+    for (const { seat } of workers) {
+      for (const index of rows) {
+        // A copy: the worker goes on while this is added up.
+        const row = this.#scoreboard.block(seat).row(index).slice();
+        unaccounted += begunAndNotEnded(row) - (row[ACTIVE] ?? 0) - (row[PREFACES] ?? 0);
+      }
+    }
+    return unaccounted;
+  }
+
+  /** Everything, at this moment. */
+  snapshot({ generation, slots, listeners, restartsOf }: Described): MetricsSnapshot {
+    const { workers, rows } = this.#counted();
+    for (const row of listeners.keys()) this.#named.add(row);
+    const removed = rows.filter((row) => this.#named.has(row) && !listeners.has(row));
+    const books: Books = { workers, rows, removed, past: this.#past, block: (seat) => this.#scoreboard.block(seat) };
+    return snapshotOf(books, { generation, slots, listeners, restartsOf }, this.unaccounted());
+  }
+
+  /** Takes a dead worker's counts over for its slot and clears its block. Its connections are gone with it. */
+  retire({ seat, slot }: Pick<CountedWorker, "seat" | "slot">): void {
     const { rows } = this.#counted();
     const block = this.#scoreboard.block(seat);
-    add(this.#retired, { ...this.worker(seat), ...NOW_NONE });
-    for (const index of this.#retiredRejections.keys()) {
-      this.#retiredRejections[index] = (this.#retiredRejections[index] ?? 0) + this.#rejected(seat, index);
-    }
-    for (const index of rows) {
-      const counted = block.row(index);
-      // What was open ended with the worker.
-      const killed = LISTENER_CLOSED + reasonIndex("killed");
-      for (const open of [ACTIVE, PREFACES]) counted[killed] = (counted[killed] ?? 0) + (counted[open] ?? 0);
-      const row = this.#retiredRows.get(index) ?? new Float64Array(counted.length);
-      this.#retiredRows.set(index, row);
-      addRow(row, counted);
-      for (const now of [ACTIVE, PREFACES, IN_FLIGHT]) row[now] = 0;
-    }
+    const past = this.#past.get(slot) ?? new Past();
+    this.#past.set(slot, past);
+    past.take(block, rows);
     block.clear(rows);
   }
 
   /** A listener is no more, nor any worker that knew it: its row is another's from now on. */
   forget(row: number): void {
-    const retired = this.#retiredRows.get(row);
-    if (retired) addRow(this.#gone, retired);
-    this.#retiredRows.delete(row);
+    this.#named.delete(row);
+    for (const past of this.#past.values()) past.forget(row);
   }
 
-  #rejected(seat: number, index: number): number {
-    return this.#scoreboard.block(seat).head[WORKER_REJECTED + index] ?? 0;
+  /** A cell of the head, over all workers that ever were. */
+  #head(cell: number): number {
+    let total = 0;
+    for (const past of this.#past.values()) total += past.head[cell] ?? 0;
+    for (const { seat } of this.#counted().workers) total += this.#scoreboard.block(seat).head[cell] ?? 0;
+    return total;
   }
 
+  /** The same of a row, */
   #cell(row: number, cell: number): number {
-    let total = this.#retiredRows.get(row)?.[cell] ?? 0;
-    for (const seat of this.#counted().seats) total += this.#scoreboard.block(seat).row(row)[cell] ?? 0;
+    let total = 0;
+    for (const past of this.#past.values()) total += past.rows.get(row)?.[cell] ?? 0;
+    for (const { seat } of this.#counted().workers) total += this.#scoreboard.block(seat).row(row)[cell] ?? 0;
+    return total;
+  }
+
+  /** and over all rows that ever were. */
+  #sum(cell: number): number {
+    let total = 0;
+    for (const past of this.#past.values()) total += past.gone[cell] ?? 0;
+    for (const row of this.#counted().rows) total += this.#cell(row, cell);
     return total;
   }
 }

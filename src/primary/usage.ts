@@ -6,24 +6,53 @@ import type { ProcessUsage } from "../control/status.ts";
 /** CPU is measured over this long: what a process does now, whenever somebody asked last. */
 const WINDOW_MS = 200;
 
-/** Processes that have gone meanwhile are left out. Takes WINDOW_MS. */
-export async function usageOf(pids: readonly number[]): Promise<ReadonlyMap<number, ProcessUsage>> {
-  const usage = new Map<number, ProcessUsage>();
+/** Of one process, at one moment. */
+export interface UsageSample {
+  readonly cpuMs: number;
+  readonly memoryBytes: number;
+  readonly atMs: number;
+}
+
+let sampling: Promise<unknown> = Promise.resolve();
+
+/**
+ * CPU time since the start and resident memory. Processes that have gone meanwhile are left out; none is there when
+ * /proc is hidden. One call at a time: pidusage keeps a descriptor for each process it was asked about, also when that
+ * has died, and closing them must not come in the midst of another's reading.
+ */
+export function sampleUsage(pids: readonly number[]): Promise<ReadonlyMap<number, UsageSample>> {
+  const sample = sampling.then(() => read(pids));
+  sampling = sample;
+  return sample;
+}
+
+async function read(pids: readonly number[]): Promise<ReadonlyMap<number, UsageSample>> {
+  const usage = new Map<number, UsageSample>();
   try {
-    const before = await pidusage([...pids]);
-    await sleep(WINDOW_MS);
-    const after = await pidusage([...pids]);
-    for (const pid of pids) {
-      const [first, last] = [before[pid], after[pid]];
-      if (!first || !last) continue;
-      const cpuPercent = (100 * (last.ctime - first.ctime)) / (last.timestamp - first.timestamp);
-      usage.set(pid, { cpuPercent: Math.round(cpuPercent * 10) / 10, memoryBytes: last.memory });
+    for (const [pid, stat] of Object.entries(await pidusage([...pids]))) {
+      // Typed as if none could have gone.
+      const { ctime, memory, timestamp } = (stat as typeof stat | null) ?? {};
+      if (ctime === undefined || memory === undefined || timestamp === undefined) continue;
+      usage.set(Number(pid), { cpuMs: ctime, memoryBytes: memory, atMs: timestamp });
     }
   } catch {
-    // A hidden /proc: status is still worth having.
+    // All have gone, or a hidden /proc: whoever asks has other figures that are worth having.
   } finally {
-    // It keeps a descriptor for each process it was asked about, also when that has died.
     pidusage.clear();
+  }
+  return usage;
+}
+
+/** What they do now. Takes WINDOW_MS. */
+export async function usageOf(pids: readonly number[]): Promise<ReadonlyMap<number, ProcessUsage>> {
+  const usage = new Map<number, ProcessUsage>();
+  const before = await sampleUsage(pids);
+  await sleep(WINDOW_MS);
+  for (const [pid, last] of await sampleUsage(pids)) {
+    const first = before.get(pid);
+    if (!first) continue;
+    const cpuPercent = (100 * (last.cpuMs - first.cpuMs)) / (last.atMs - first.atMs);
+    usage.set(pid, { cpuPercent: Math.round(cpuPercent * 10) / 10, memoryBytes: last.memoryBytes });
   }
   return usage;
 }

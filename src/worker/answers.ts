@@ -4,6 +4,7 @@ import type { Answer, Asked, Question, QuestionKind } from "../control/questions
 import { profileCpu, snapshotHeap } from "../os/profile.ts";
 import { killById, listKeys, listRows } from "./listing.ts";
 import type { WorkerServer } from "./server.ts";
+import { readUserMetrics } from "./user-metrics.ts";
 
 /** What questions are about. */
 export interface Answering {
@@ -49,6 +50,7 @@ const ANSWERS: Answers = {
     log.level = level;
     return { level };
   },
+  userMetrics: () => readUserMetrics(),
 };
 
 /** Throws, or rejects with, why there is no answer. */

@@ -168,8 +168,6 @@ export class MoveReceiver {
       this.#stop();
       return;
     }
-    const { block } = this.#server;
-    block.set("movedIn", block.get("movedIn") + arrived.length);
     this.#moved += arrived.length;
     for (const { connection } of arrived) connection.begin();
   }

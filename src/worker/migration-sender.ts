@@ -384,9 +384,7 @@ export class MoveSender {
   #hasGone({ connection, moved }: Traveller): void {
     connection.gone(moved);
     closeDescriptor(moved.fd);
-    const { block, transit } = this.#server;
-    transit.connections -= 1;
-    block.set("movedOut", block.get("movedOut") + 1);
+    this.#server.transit.connections -= 1;
     this.#moved += 1;
   }
 

@@ -20,6 +20,7 @@ import { Gate } from "../connection/gate.ts";
 import { Handshakes } from "../connection/handshakes.ts";
 import { Preface, type PrefaceStage } from "../connection/preface.ts";
 import { ProxyStage } from "../connection/proxy-stage.ts";
+import { Timing } from "../connection/timing.ts";
 import { TlsStage } from "../connection/tls-stage.ts";
 import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
@@ -27,7 +28,8 @@ import { type Acceptor, Engine } from "../engine/engine.ts";
 import { shareEngine } from "../engine/shared.ts";
 import type { CloseRing } from "../os/close-rings.ts";
 import { errnoName } from "../os/errno.ts";
-import { ROWS, type WorkerBlock } from "../os/scoreboard.ts";
+import { OpenDescriptors } from "../os/open-descriptors.ts";
+import { LISTENER_FIELDS, ROWS, type WorkerBlock } from "../os/scoreboard.ts";
 import type { TopicRings } from "../os/topic-rings.ts";
 import { isUdpService, type ListenerService } from "../service/udp.ts";
 import { type AdmissionPlace, applyAdmission, type ServerAdmission } from "./admission.ts";
@@ -37,6 +39,7 @@ import { closePools, configurePools, poolsOf, startPools, watchPools } from "./p
 import { RejectionLog } from "./rejections.ts";
 import { Shedding } from "./shedding.ts";
 import { TlsContexts } from "./tls.ts";
+import { Vitals } from "./vitals.ts";
 
 export interface ServedListener {
   readonly config: ListenerConfig;
@@ -88,6 +91,8 @@ interface StopOptions {
   /** TLS connections stay, and are told goodbye over this time. Default: like all others. */
   readonly tlsMs?: number;
 }
+
+const ACCEPTED = LISTENER_FIELDS.indexOf("accepted");
 
 /** What the whole configuration says of thread pools and of overload. */
 type TaskConfig = Pick<Config, "tasks" | "shed" | "workers">;
@@ -237,6 +242,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   engine.onRound(() => memory.review());
   engine.onTick(() => memory.review());
 
+  const timing = new Timing(engine.laps);
   const gate = new Gate();
   const shedding = new Shedding({ gate, log, memory: () => process.memoryUsage.rss() });
   shedding.configure(options.tasks.shed);
@@ -249,12 +255,16 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       );
   });
   watchPools(pools, gate, log);
+  const descriptors = new OpenDescriptors();
+  const vitals = new Vitals({ block, timing, descriptors, connections: () => engine.open });
+  engine.onTick(() => vitals.look(engine.now));
+  engine.onShutdown(() => vitals.end());
 
   const closes = options.closes && closeNotes(options.closes, worker, engine);
   const poison = process.env.NODE_ENV === "development";
   /** By listener: what it is to connections, or to datagrams. */
   const places = prepared.map(({ config, settings, row: index, ...own }, place) => {
-    const shared = { ...settings, listener: config.name, index, row: block.row(index), gate, poison };
+    const shared = { ...settings, listener: config.name, index, row: block.row(index), timing, gate, poison };
     if ("socket" in own) {
       const watchOfSlot = (slot: number): number => watchOf(slot, index);
       return new DatagramListener({ ...own, ...shared, engine, slot: worker, watchOf: watchOfSlot });
@@ -316,10 +326,12 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
 
   /** What is accepted from now on, by listener; a connection that failed in the queue is nobody's fault. */
   const acceptorOf = (endpoint: Endpoint): Acceptor => ({
-    onAccept: (slot, generation) =>
-      endpoint.stages.length > 0
+    onAccept: (slot, generation) => {
+      endpoint.row[ACCEPTED] = (endpoint.row[ACCEPTED] as number) + 1;
+      return endpoint.stages.length > 0
         ? new Preface(endpoint, slot, generation)
-        : new ServedConnection(endpoint, slot, generation),
+        : new ServedConnection(endpoint, slot, generation);
+    },
     onAcceptError: (errno) => rejections.failed(engine.now, errnoName(errno), endpoint.log),
   });
   const acceptors = places.map((place) => (place instanceof Endpoint ? acceptorOf(place) : place));

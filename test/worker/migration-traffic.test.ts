@@ -154,8 +154,8 @@ async function scenario(
     scripts.length,
   );
   const block = (seat: number) => a.scoreboard.block(seat);
-  assert.equal(block(0).get("movedIn") + block(1).get("movedIn"), wandering.moves);
-  assert.equal(block(0).get("movedOut") + block(1).get("movedOut"), wandering.moves);
+  assert.equal(block(0).sum("movedIn", [0]) + block(1).sum("movedIn", [0]), wandering.moves);
+  assert.equal(block(0).sum("movedOut", [0]) + block(1).sum("movedOut", [0]), wandering.moves);
   await until("the admission table", () => a.admission.count(0) === 0 && a.admission.count(1) === 0);
   assert.equal(a.server.transit.connections + b.server.transit.connections, 0);
   for (const { server } of [a, b]) server.abort();
