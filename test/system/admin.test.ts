@@ -124,7 +124,7 @@ test("a reload moves it to another address, changes its token, switches it off a
   assert.equal((await fetch(`${url}/status`, own)).status, 200);
   configure("admin: { address: off }");
   assert.equal((await server.command("reload", "--wait")).code, 0);
-  await assert.rejects(fetch(`${url}/healthz`));
+  assert.equal(await get(`${url}/healthz`, false, {}), "ECONNREFUSED");
   configure(`admin: { address: "localhost:0", token: ${OWN_TOKEN} }`);
   assert.equal((await server.command("reload", "--wait")).code, 0);
   const after = await server.status();
@@ -141,7 +141,7 @@ test("10,000 connections: pages in order, filtered, and nobody else waits for it
   const { port, json } = await start(t, `admin: { address: "127.0.0.1:0" }\n${limits}`);
   const clients = await openClients(t, port, 10_000);
   const [first, second] = [clients[17], clients[4_711]];
-  await first?.ask("x".repeat(2_000));
+  await first?.ask("x".repeat(50_000));
   await second?.ask("x".repeat(1_000));
   await until("all are there", async () => (await json<ConnectionPage>("/connections?limit=1")).total === 10_000);
   const latencies: number[] = [];
@@ -168,14 +168,14 @@ test("10,000 connections: pages in order, filtered, and nobody else waits for it
   }
   asking = false;
   await steady;
-  assert.ok(seen.size >= 9_900, `${seen.size} different ones`);
+  assert.equal(seen.size, 10_000, "pages do not overlap");
   const sorted = latencies.sort((a, b) => a - b);
   const p99 = sorted[Math.floor(sorted.length * 0.99)] ?? 0;
   t.diagnostic(`p99 of another client meanwhile: ${p99.toFixed(1)} ms of ${sorted.length} requests`);
   assert.ok(p99 < 250, `${p99} ms`);
   const { rows } = await json<ConnectionPage>("/connections?sort=bytes&limit=3");
   assert.equal(rows[0]?.remote, `127.0.0.1:${first?.socket.localPort}`);
-  assert.ok((rows[0]?.bytesReceived ?? 0) >= 2_001 && (rows[0]?.rttMs ?? -1) >= 0);
+  assert.ok((rows[0]?.bytesReceived ?? 0) >= 50_001 && (rows[0]?.rttMs ?? -1) >= 0);
   const one = await json<ConnectionPage>(`/connections?address=127.0.0.1&worker=1&listener=lines&limit=1`);
   assert.ok(one.total > 1_000 && one.rows[0]?.worker === 1);
   assert.equal((await json<ConnectionPage>("/connections?address=10.0.0.0/8")).total, 0);
