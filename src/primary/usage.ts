@@ -6,6 +6,9 @@ import type { ProcessUsage } from "../control/status.ts";
 /** CPU is measured over this long: what a process does now, whenever somebody asked last. */
 const WINDOW_MS = 200;
 
+/** pidusage closes its descriptors when they were not used for so long. `clear()` only forgets them, open. */
+const KEPT_MS = 5_000;
+
 /** Of one process, at one moment. */
 export interface UsageSample {
   readonly cpuMs: number;
@@ -17,8 +20,8 @@ let sampling: Promise<unknown> = Promise.resolve();
 
 /**
  * CPU time since the start and resident memory. Processes that have gone meanwhile are left out; none is there when
- * /proc is hidden. One call at a time: pidusage keeps a descriptor for each process it was asked about, also when that
- * has died, and closing them must not come in the midst of another's reading.
+ * /proc is hidden. One call at a time: pidusage keeps a descriptor for each process, and two calls that open one for the
+ * same process would lose the first.
  */
 export function sampleUsage(pids: readonly number[]): Promise<ReadonlyMap<number, UsageSample>> {
   const sample = sampling.then(() => read(pids));
@@ -29,7 +32,7 @@ export function sampleUsage(pids: readonly number[]): Promise<ReadonlyMap<number
 async function read(pids: readonly number[]): Promise<ReadonlyMap<number, UsageSample>> {
   const usage = new Map<number, UsageSample>();
   try {
-    for (const [pid, stat] of Object.entries(await pidusage([...pids]))) {
+    for (const [pid, stat] of Object.entries(await pidusage([...pids], { maxage: KEPT_MS }))) {
       // Typed as if none could have gone.
       const { ctime, memory, timestamp } = (stat as typeof stat | null) ?? {};
       if (ctime === undefined || memory === undefined || timestamp === undefined) continue;
@@ -37,8 +40,6 @@ async function read(pids: readonly number[]): Promise<ReadonlyMap<number, UsageS
     }
   } catch {
     // All have gone, or a hidden /proc: whoever asks has other figures that are worth having.
-  } finally {
-    pidusage.clear();
   }
   return usage;
 }
