@@ -7,13 +7,13 @@ import type { AcceptError, GcKind, Phase } from "../base/measured.ts";
 import type { CloseReason, RejectReason } from "../base/reasons.ts";
 import type { DatagramStatus } from "./status.ts";
 
-export interface LoopDelay {
+interface LoopDelay {
   readonly mean: number;
   readonly p99: number;
   readonly max: number;
 }
 
-export interface GcFigures {
+interface GcFigures {
   readonly count: number;
   readonly seconds: number;
 }
@@ -57,7 +57,7 @@ export interface WorkerMetrics {
 }
 
 /** Of requests that are over. There are as many observations as there were such requests. */
-export interface DurationHistogram {
+interface DurationHistogram {
   /** Not cumulative; DURATION_BUCKETS_S and, last, what is above them all. */
   readonly buckets: readonly number[];
   readonly sum: number;
@@ -93,7 +93,7 @@ export interface ListenerMetrics {
 /** No listener can have this name. */
 export const REMOVED_LISTENERS = "(removed)";
 
-export interface ServerMetrics {
+interface ServerMetrics {
   readonly generation: number;
   /** Slots that have, or should have, a worker of their own. */
   readonly slots: number;

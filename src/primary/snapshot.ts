@@ -3,7 +3,7 @@
  * scoreboard by now. Called by Figures; touches no worker, and reads only rows that are in use.
  */
 import { DURATION_BUCKETS } from "../base/buckets.ts";
-import { ACCEPT_ERRORS, GC_KINDS } from "../base/measured.ts";
+import { ACCEPT_ERRORS, GC_KINDS, PHASES, type Phase } from "../base/measured.ts";
 import { CLOSE_REASONS, REJECT_REASONS } from "../base/reasons.ts";
 import {
   type ListenerMetrics,
@@ -114,12 +114,7 @@ function workerMetrics(slot: Slot, books: Books, { generation, slots, restartsOf
         return [kind, { count: head[WORKER_GC + index] ?? 0, seconds: head[WORKER_GC_SECONDS + index] ?? 0 }];
       }),
     ) as WorkerMetrics["gc"],
-    phases: {
-      receive: all("receiveSeconds"),
-      decode: all("decodeSeconds"),
-      service: all("serviceSeconds"),
-      send: all("sendSeconds"),
-    },
+    phases: byName(PHASES, (index) => all(`${PHASES[index] as Phase}Seconds`)),
     inFlight: inRows("inFlight"),
     oldestSeconds: Math.max(0, ...slot.living.map(({ seat }) => books.block(seat).get("oldestSeconds"))),
   };

@@ -1,19 +1,19 @@
 /**
  * What is found out about a worker once a second, and not with each request: how late its event loop is, what garbage
  * collection takes, what decoding takes, its heap, its descriptors, its oldest request. Written to its block of the
- * scoreboard; whatever counts only grows. Costs some 50 µs a second (event loop delay is sampled by Node's own timer).
+ * scoreboard; whatever counts only grows. The loop's delay is how late the engine's ticks come, so nothing has to wake
+ * an idle worker for it (monitorEventLoopDelay would, 50 times a second, and loses a delay that is there at its reset);
+ * of a single long turn it may miss up to a tick.
  */
-import { constants, monitorEventLoopDelay, type PerformanceEntry, PerformanceObserver } from "node:perf_hooks";
+import { constants, type PerformanceEntry, PerformanceObserver } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
 import { GC_KINDS, type GcKind } from "../base/measured.ts";
 import type { Timing } from "../connection/timing.ts";
+import { TICK_MS } from "../engine/layout.ts";
 import type { OpenDescriptors } from "../os/open-descriptors.ts";
 import { WORKER_GC, WORKER_GC_SECONDS, type WorkerBlock } from "../os/scoreboard.ts";
 
 const EVERY_MS = 1_000;
-/** How often the loop is asked, ms. What it is late is measured from there. */
-const RESOLUTION_MS = 20;
-const NS = 1e9;
 
 const KIND_OF: ReadonlyMap<number, GcKind> = new Map([
   [constants.NODE_PERFORMANCE_GC_MINOR, "minor"],
@@ -32,7 +32,9 @@ export interface VitalsOptions {
 
 export class Vitals {
   readonly #options: VitalsOptions;
-  readonly #delay = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
+  /** How late the ticks of this second were, ms. */
+  #late: number[] = [];
+  #tickedAt: number;
   readonly #collections: PerformanceObserver;
   #lookedAt = Number.NEGATIVE_INFINITY;
   #scriptSeconds: number;
@@ -42,7 +44,7 @@ export class Vitals {
     this.#options = options;
     this.#scriptSeconds = options.block.get("scriptSeconds");
     this.#decodeSeconds = options.timing.decodeSeconds;
-    this.#delay.enable();
+    this.#tickedAt = options.timing.laps.now();
     this.#collections = new PerformanceObserver((list) => {
       for (const entry of list.getEntries()) this.#collected(entry);
     });
@@ -51,9 +53,12 @@ export class Vitals {
 
   /** Call it every tick; `now`: ms. */
   look(now: number): void {
+    const { block, timing, descriptors, connections } = this.#options;
+    const tickedAt = timing.laps.now();
+    this.#late.push(Math.max(0, tickedAt - this.#tickedAt - TICK_MS));
+    this.#tickedAt = tickedAt;
     if (now - this.#lookedAt < EVERY_MS) return;
     this.#lookedAt = now;
-    const { block, timing, descriptors, connections } = this.#options;
     this.#readDelay();
     this.#splitScript();
     block.set("openFds", descriptors.count(connections()));
@@ -62,18 +67,17 @@ export class Vitals {
   }
 
   end(): void {
-    this.#delay.disable();
     this.#collections.disconnect();
   }
 
   #readDelay(): void {
     const { block } = this.#options;
-    const late = (ns: number): number => Math.max(0, ns / NS - RESOLUTION_MS / 1e3);
-    const none = this.#delay.count === 0;
-    block.set("loopDelayMean", none ? 0 : late(this.#delay.mean));
-    block.set("loopDelayP99", none ? 0 : late(this.#delay.percentile(99)));
-    block.set("loopDelayMax", none ? 0 : late(this.#delay.max));
-    this.#delay.reset();
+    const late = this.#late.sort((a, b) => a - b);
+    const at = (part: number): number => (late[Math.ceil(late.length * part) - 1] as number) / 1e3;
+    block.set("loopDelayMean", late.reduce((sum, ms) => sum + ms, 0) / late.length / 1e3);
+    block.set("loopDelayP99", at(0.99));
+    block.set("loopDelayMax", at(1));
+    this.#late = [];
   }
 
   /** Decoding is an estimate: no more of it than JavaScript took, so that both parts only grow; the rest comes later. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { reasonIndex } from "#src/base/reasons.js";
-import { LISTENER_CLOSED, LISTENER_FIELDS, Scoreboard } from "#src/os/scoreboard.js";
+import { LISTENER_CLOSED, LISTENER_DURATIONS, LISTENER_FIELDS, Scoreboard } from "#src/os/scoreboard.js";
 import { Figures } from "#src/primary/figures.js";
 import type { CountedWorker } from "#src/primary/snapshot.js";
 
@@ -69,4 +69,96 @@ test("the closes of a removed listener stay in the totals, and its row is empty 
     handshakes: 0,
     resumed: 0,
   });
+});
+
+const DESCRIBED = {
+  generation: 3,
+  slots: 2,
+  listeners: new Map([[0, { name: "web", datagrams: false }]]),
+  restartsOf: () => 1,
+};
+
+test("a snapshot has the counts of each slot over all its processes, and what is now of those that live", () => {
+  const scoreboard = Scoreboard.create();
+  let workers: CountedWorker[] = [worker(0), worker(1)];
+  const figures = new Figures(scoreboard, () => ({ workers, rows: [0] }));
+  for (const seat of [0, 1]) {
+    count(scoreboard, seat, 2, 10);
+    const block = scoreboard.block(seat);
+    block.set("openFds", 30);
+    block.set("gcMinor", 4);
+    block.set("sendSeconds", 0.5);
+    block.row(0)[LISTENER_DURATIONS + 3] = 10;
+    block.row(0)[LISTENER_FIELDS.indexOf("durationSum")] = 0.25;
+  }
+  const before = figures.snapshot(DESCRIBED);
+  assert.deepEqual(before.server, { generation: 3, slots: 2, processes: { accepting: 2 }, unaccounted: 0 });
+
+  figures.retire(worker(0));
+  workers = [worker(1)];
+  const between = figures.snapshot(DESCRIBED);
+  assert.deepEqual(
+    between.workers.map(({ slot, pid, seat, state, restarts, openFds, inFlight }) => {
+      return { slot, pid, seat, state, restarts, openFds, inFlight };
+    }),
+    [
+      { slot: 0, pid: 0, seat: -1, state: "dead", restarts: 1, openFds: 0, inFlight: 0 },
+      { slot: 1, pid: 101, seat: 1, state: "accepting", restarts: 1, openFds: 30, inFlight: 0 },
+    ],
+  );
+
+  // Its successor, on another seat, while a predecessor of it still drains.
+  workers = [{ ...worker(0), owner: false, state: "stopping" }, worker(1), { ...worker(0), seat: 2, pid: 7 }];
+  count(scoreboard, 0, 1, 1);
+  count(scoreboard, 2, 3, 5);
+  scoreboard.block(2).set("openFds", 9);
+  const after = figures.snapshot(DESCRIBED);
+  const [slot] = after.workers;
+  assert.deepEqual([slot?.pid, slot?.seat, slot?.openFds, slot?.bytesReceived], [7, 2, 9, 300]);
+  assert.deepEqual([slot?.gc.minor.count, slot?.phases.send], [4, 0.5]);
+  const [web] = after.listeners;
+  assert.deepEqual([web?.listener, web?.active, web?.accepted, web?.requests], ["web", 4, 15, 16]);
+  assert.deepEqual([web?.closed.killed, web?.closed["peer-closed"]], [2, 3 + 4 + 2]);
+  assert.deepEqual([web?.duration.buckets[3], web?.duration.sum], [10, 0.25]);
+  assert.equal(after.server.unaccounted, 0);
+  assert.deepEqual(after.server.processes, { accepting: 2, stopping: 1 });
+});
+
+test("a connection whose end was not counted shows, until its worker ends", () => {
+  const scoreboard = Scoreboard.create();
+  const figures = new Figures(scoreboard, () => ({ workers: [worker(0)], rows: [0] }));
+  count(scoreboard, 0, 2, 10);
+  const row = scoreboard.block(0).row(0);
+  row[LISTENER_FIELDS.indexOf("active")] = 1;
+  assert.equal(figures.unaccounted(), 1);
+  row[LISTENER_FIELDS.indexOf("movedOut")] = 1;
+  assert.equal(figures.unaccounted(), 0);
+  row[LISTENER_FIELDS.indexOf("movedIn")] = 1;
+  assert.equal(figures.unaccounted(), 1);
+  figures.retire(worker(0));
+  assert.deepEqual([figures.unaccounted(), figures.closes().killed], [0, 2]);
+});
+
+test("what removed listeners counted goes on under one name, and a listener that is not there yet is not among them", () => {
+  const scoreboard = Scoreboard.create();
+  let rows = [0, 1];
+  const figures = new Figures(scoreboard, () => ({ workers: [worker(0)], rows }));
+  count(scoreboard, 0, 0, 10);
+  const names = (listeners: Map<number, { name: string; datagrams: boolean }>): unknown[] =>
+    figures.snapshot({ ...DESCRIBED, slots: 1, listeners }).listeners.map((each) => [each.listener, each.requests]);
+  const web = { name: "web", datagrams: false };
+  const other = { name: "other", datagrams: false };
+  scoreboard.block(0).row(1)[LISTENER_FIELDS.indexOf("requests")] = 3;
+  assert.deepEqual(names(new Map([[0, web]])), [["web", 10]]);
+  assert.deepEqual(names(new Map([[1, other]])), [
+    ["other", 3],
+    ["(removed)", 10],
+  ]);
+  figures.retire(worker(0));
+  rows = [1];
+  figures.forget(0);
+  assert.deepEqual(names(new Map([[1, other]])), [
+    ["other", 3],
+    ["(removed)", 10],
+  ]);
 });
