@@ -83,7 +83,7 @@ export class AdminServer {
   readonly #sockets: Set<Socket> = new Set();
   #hosts: readonly string[];
   #cookie = "headrace-session";
-  #leaving = false;
+  #left: Promise<void> | undefined;
 
   private constructor(options: AdminServerOptions) {
     const { source, log, token, hosts, sessions, mount } = options;
@@ -154,9 +154,12 @@ export class AdminServer {
    * Accepts no more, here: a successor that has the socket goes on. A connection that is open gets one more answer,
    * and is closed when it asks for none, or takes too long. Resolves when none is left.
    */
-  async leave(withinMs: number = LEAVE_MS): Promise<void> {
-    if (this.#leaving) return;
-    this.#leaving = true;
+  leave(withinMs: number = LEAVE_MS): Promise<void> {
+    this.#left ??= this.#leave(withinMs);
+    return this.#left;
+  }
+
+  async #leave(withinMs: number): Promise<void> {
     const { server } = this.#app;
     // Not http's own: that cuts off who is between two requests, and may just be sending the next.
     const closed = new Promise<void>((resolve) => NetServer.prototype.close.call(server, () => resolve()));
@@ -196,7 +199,7 @@ export class AdminServer {
 
   #dress(reply: FastifyReply): void {
     for (const [name, value] of Object.entries(HEADERS)) if (!reply.hasHeader(name)) reply.header(name, value);
-    if (this.#leaving) reply.header("connection", "close");
+    if (this.#left) reply.header("connection", "close");
   }
 
   /** `POST /session`: the token, as JSON, as a form's, or as a bearer's, for a cookie. */

@@ -76,7 +76,7 @@ const PAGE_COLUMNS = [
 ];
 
 /** A page, as text. */
-export function showPage({ total, offset, rows, missing }: ConnectionPage): string {
+function showPage({ total, offset, rows, missing }: ConnectionPage): string {
   const lines = rows.map((row) => [
     row.id,
     row.worker,
@@ -99,7 +99,7 @@ export function showPage({ total, offset, rows, missing }: ConnectionPage): stri
 }
 
 /** The last closes, as text. */
-export function showClosed(rows: readonly ClosedConnection[]): string {
+function showClosed(rows: readonly ClosedConnection[]): string {
   const columns = ["closed at", "reason", "id", "worker", "listener", "client", "after", "received", "sent"];
   const lines = rows.map((row) => [
     row.at,

@@ -4,7 +4,8 @@ import { addConfigured, type ConfiguredOptions, configReader } from "./configure
 import type { CommandContext } from "./program.ts";
 
 const HELP = `
-Without a service: echo-line on 127.0.0.1:9000 and echo-frame on 127.0.0.1:9001.
+Without a service: echo-line on 127.0.0.1:9000 and echo-frame on 127.0.0.1:9001; and without a file too, the admin
+server on 127.0.0.1:9900.
 A service without --listen is served on 127.0.0.1:9000.
 
 Examples:
@@ -16,6 +17,8 @@ Examples:
 Signals: TERM, INT and QUIT stop it gracefully (no new connections, what is in flight is answered, exit 0);
 a second one cuts everything off, also exit 0. HUP reads the configuration again, USR2 hands over to the code now on
 disk, TTIN and TTOU add and remove a worker: nobody is disconnected by these.
+
+The admin server (admin.address) wants a token: HEADRACE_ADMIN_TOKEN, or the one in the file whose path is printed.
 
 Variables: HEADRACE_WORKERS and so on, see headrace check --reference.
 Logs are JSON lines on stdout; on a terminal they are readable.`;

@@ -12,7 +12,7 @@ import type { Read } from "./listener.ts";
 import { shown } from "./shown.ts";
 
 /** Where it is when nothing at all is configured. */
-export const DEFAULT_ADMIN_ADDRESS = "127.0.0.1:9900";
+const DEFAULT_ADMIN_ADDRESS = "127.0.0.1:9900";
 
 /** The group as given. */
 export interface AdminInput {
@@ -71,7 +71,7 @@ export const HOSTS: Kind<readonly string[]> = {
 };
 
 /** Nobody but this machine can connect to it. */
-export function isLoopback({ host }: Pick<Address, "host">): boolean {
+function isLoopback({ host }: Pick<Address, "host">): boolean {
   const canonical = canonicalHost(host);
   return canonical === "::1" || (isIPv4(canonical) && canonical.startsWith("127."));
 }

@@ -41,7 +41,7 @@ export interface ConnectionQuery extends ConnectionFilter {
 }
 
 /** `opening`: a PROXY header or a TLS handshake comes first. */
-export type ConnectionState = "opening" | "open" | "draining" | "moving";
+type ConnectionState = "opening" | "open" | "draining" | "moving";
 
 export interface ConnectionRow {
   readonly id: string;
@@ -109,7 +109,7 @@ export interface TakenProfile {
 }
 
 /** A text of Prometheus, or of OpenMetrics. */
-export interface MetricsText {
+interface MetricsText {
   readonly contentType: string;
   readonly body: string;
 }

@@ -30,7 +30,7 @@ export interface TokenFile {
 }
 
 /** `admin-token` beside `control.sock`; beside a control socket of another name, one that bears that name. */
-export function tokenPath(control: string): string {
+function tokenPath(control: string): string {
   const name = basename(control);
   return join(dirname(control), name === "control.sock" ? "admin-token" : `${name}.admin-token`);
 }

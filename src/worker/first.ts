@@ -1,6 +1,7 @@
 /**
  * The first `most` of any number of items, in order, in memory for `most` alone: a heap whose root is the last of those
- * that are kept. Numbers only, in typed arrays, so that a hundred thousand items leave no garbage.
+ * that are kept. Of items with one key the smaller comes first, so that pages do not overlap. Numbers only, in typed
+ * arrays, so that a hundred thousand items leave no garbage.
  */
 export class First {
   readonly #most: number;
@@ -20,7 +21,7 @@ export class First {
     if (this.#size < this.#most) {
       this.#grow();
       this.#rise(this.#size++, signed, item);
-    } else if (this.#most > 0 && signed < (this.#keys[0] as number)) {
+    } else if (this.#most > 0 && this.#isAfter(0, signed, item)) {
       this.#sink(signed, item);
     }
   }
@@ -52,7 +53,7 @@ export class First {
     let at = from;
     while (at > 0) {
       const parent = (at - 1) >> 1;
-      if ((this.#keys[parent] as number) >= key) break;
+      if (this.#isAfter(parent, key, item)) break;
       this.#put(at, this.#keys[parent] as number, this.#items[parent] as number);
       at = parent;
     }
@@ -65,12 +66,20 @@ export class First {
     for (;;) {
       let child = 2 * at + 1;
       if (child >= this.#size) break;
-      if (child + 1 < this.#size && (this.#keys[child + 1] as number) > (this.#keys[child] as number)) child += 1;
-      if ((this.#keys[child] as number) <= key) break;
+      const right = child + 1;
+      if (right < this.#size && this.#isAfter(right, this.#keys[child] as number, this.#items[child] as number))
+        child = right;
+      if (!this.#isAfter(child, key, item)) break;
       this.#put(at, this.#keys[child] as number, this.#items[child] as number);
       at = child;
     }
     this.#put(at, key, item);
+  }
+
+  /** What stands at `at` comes after `key` and `item`. */
+  #isAfter(at: number, key: number, item: number): boolean {
+    const other = this.#keys[at] as number;
+    return other > key || (other === key && (this.#items[at] as number) > item);
   }
 
   #put(at: number, key: number, item: number): void {

@@ -4,7 +4,7 @@
  * left out, and nothing is kept of what is not wanted.
  */
 import { formatAddress } from "../base/address.ts";
-import { parseCidr } from "../config/cidr.ts";
+import { AddressSet, parseCidr } from "../config/cidr.ts";
 import { ServedConnection } from "../connection/connection.ts";
 import { Preface } from "../connection/preface.ts";
 import type { ConnectionRow, ConnectionSort } from "../control/inspection.ts";
@@ -51,10 +51,11 @@ function activeAt(engine: Engine, slot: number): number {
   return Math.max(counter(engine, slot, COUNTER.receivedAt), counter(engine, slot, COUNTER.progressAt));
 }
 
+/** Not by how long ago: in all workers, and in each slice, the same moment has the same key. */
 const KEYS: Readonly<Record<ConnectionSort, (engine: Engine, listed: Listed, slot: number) => number>> = {
   buffered: (engine, _listed, slot) => engine.unsent[slot] as number,
-  idle: (engine, _listed, slot) => engine.now - activeAt(engine, slot),
-  age: (engine, listed) => engine.now - openedAt(listed),
+  idle: (engine, _listed, slot) => -activeAt(engine, slot),
+  age: (_engine, listed) => -openedAt(listed),
   bytes: (engine, _listed, slot) => counter(engine, slot, COUNTER.received) + counter(engine, slot, COUNTER.sent),
 };
 
@@ -64,12 +65,9 @@ function clientOf(engine: Engine, listed: Listed): { readonly host: string; read
 
 /** A network, or the beginning of an address as it is shown. */
 function addressFilter(text: string): (host: string) => boolean {
-  const range = text.includes("/") ? parseCidr(text) : undefined;
-  if (range === undefined || typeof range === "string") return (host) => host.startsWith(text);
-  return (host) => {
-    const address = parseCidr(host.split("%")[0] ?? "");
-    return typeof address !== "string" && address.from >= range.from && address.to <= range.to;
-  };
+  if (!text.includes("/") || typeof parseCidr(text) === "string") return (host) => host.startsWith(text);
+  const block = new AddressSet([text]);
+  return (host) => block.has(host);
 }
 
 export async function listKeys(engine: Engine, asked: KeysAsked): Promise<ConnectionKeys> {
