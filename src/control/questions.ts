@@ -3,9 +3,8 @@
  * bounded: it travels over Node's IPC, between orders. `src/worker/answers.ts` gives them, `WorkerProcess.ask` asks.
  */
 import type { LogLevel } from "../base/settings.ts";
-import type { UserMetricsAnswer } from "./user-metrics.ts";
-
 import type { ConnectionFilter, ConnectionRow, ConnectionSort, SortOrder } from "./inspection.ts";
+import type { UserMetricsAnswer } from "./user-metrics.ts";
 
 /** Connections in their order, by what they are ordered by: `handles` has two numbers for each key. */
 export interface ConnectionKeys {
