@@ -10,6 +10,9 @@ import type { ProcessUsage } from "../control/status.ts";
 /** CPU is measured over this long: what a process does now, whenever somebody asked last. */
 const WINDOW_MS = 200;
 
+/** pidusage closes its descriptors when they were not used for so long. `clear()` only forgets them, open. */
+const KEPT_MS = 5_000;
+
 /** Of one process, at one moment. */
 export interface UsageSample {
   readonly cpuMs: number;
@@ -32,7 +35,7 @@ export function sampleUsage(pids: readonly number[]): Promise<ReadonlyMap<number
 async function read(pids: readonly number[]): Promise<ReadonlyMap<number, UsageSample>> {
   const usage = new Map<number, UsageSample>();
   try {
-    for (const [pid, stat] of Object.entries(await pidusage([...pids]))) {
+    for (const [pid, stat] of Object.entries(await pidusage([...pids], { maxage: KEPT_MS }))) {
       // Typed as if none could have gone.
       const { ctime, memory, timestamp } = (stat as typeof stat | null) ?? {};
       if (ctime === undefined || memory === undefined || timestamp === undefined) continue;

@@ -2,21 +2,31 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { test } from "node:test";
-import { usageOf } from "#src/primary/usage.js";
-import { openDescriptors } from "../support/census.js";
+import { sampleUsage, usageOf } from "#src/primary/usage.js";
+import { descriptorsOf } from "../support/processes.js";
 
-const ofProcesses = (): string[] => openDescriptors().filter((each) => /\/proc\/\d+\/stat$/.test(each));
+/** Beyond the largest there can be (pid_max). */
+const NOBODY = 2 ** 22 + 1;
 
-test("memory and CPU of processes; those that have gone are left out", async () => {
-  const child = spawn("true", { stdio: "ignore" });
-  await once(child, "close");
-  const usage = await usageOf([process.pid, child.pid ?? 0]);
-  assert.deepEqual([...usage.keys()], [process.pid]);
-  assert.ok((usage.get(process.pid)?.memoryBytes ?? 0) > 1 << 20);
+test("who has gone is left out, and keeps nobody from being told", async (t) => {
+  const child = spawn("sleep", ["60"]);
+  t.after(() => child.kill("SIGKILL"));
+  const pid = child.pid ?? assert.fail();
+  assert.deepEqual([...(await sampleUsage([process.pid, NOBODY, pid])).keys()].sort(), [process.pid, pid].sort());
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  assert.deepEqual([...(await sampleUsage([process.pid, pid])).keys()], [process.pid]);
+  assert.equal((await sampleUsage([NOBODY])).size, 0);
+  assert.equal((await sampleUsage([])).size, 0);
 });
 
-test("however often it is asked, also at once, it holds one descriptor for each process", async () => {
-  const pids = [process.pid, process.ppid];
-  for (let round = 0; round < 3; round++) await Promise.all([1, 2, 3].map(() => usageOf(pids)));
-  assert.ok(ofProcesses().length <= pids.length, ofProcesses().join("\n"));
+test("asked for by many at the same time, each gets an answer, and one descriptor is open at most", async () => {
+  const [usage, ...samples] = await Promise.all([
+    usageOf([process.pid]),
+    ...Array.from({ length: 20 }, () => sampleUsage([process.pid, NOBODY])),
+  ]);
+  assert.ok((usage?.get(process.pid)?.memoryBytes ?? 0) > 1024 * 1024);
+  for (const sample of samples) assert.ok((sample.get(process.pid)?.cpuMs ?? 0) > 0);
+  const open = descriptorsOf(process.pid).filter((target) => target === `/proc/${process.pid}/stat`);
+  assert.ok(open.length <= 1, `${open.length} descriptors`);
 });

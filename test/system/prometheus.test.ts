@@ -28,9 +28,14 @@ interface Alert {
   readonly annotations: Readonly<Record<string, string>>;
 }
 
-const dashboard = JSON.parse(readFileSync(join(packageRoot(), "deploy", "grafana", "headrace.json"), "utf8")) as {
+interface Dashboard {
   readonly panels: readonly Panel[];
-};
+  readonly annotations: { readonly list: readonly { readonly expr: string }[] };
+}
+
+const dashboard = JSON.parse(
+  readFileSync(join(packageRoot(), "deploy", "grafana", "headrace.json"), "utf8"),
+) as Dashboard;
 const alerts = parse(readFileSync(join(PROMETHEUS_FOLDER, "alerts.yml"), "utf8")).groups[0].rules as readonly Alert[];
 
 /** As Grafana asks, for all instances. */
@@ -108,6 +113,9 @@ test("every query of dashboard and alerts, asked of a Prometheus that scrapes a 
     }
     return missing.length === 0;
   }).catch((error) => assert.fail(`${error.message}: ${JSON.stringify(missing, null, 2)}`));
+
+  // Nothing has changed meanwhile: right, and empty.
+  for (const { expr } of dashboard.annotations.list) assert.deepEqual(await prometheus.query(expr), []);
 
   await until("all rules were evaluated", async () =>
     (await prometheus.rules()).every(({ health }) => health !== "unknown"),
