@@ -469,6 +469,34 @@ static napi_value engine_address_js(napi_env env, napi_callback_info info) {
   return give_address(env, conn ? 0 : -EBADF, &address);
 }
 
+/* Costs no string: for what is noted of every connection that ends. */
+static napi_value engine_write_peer_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int slot_index = take_int(&args, 1), generation = take_int(&args, 2);
+  size_t length;
+  uint8_t *into = (uint8_t *)take_bytes(&args, 3, &length);
+  if (args.wrong || length < ENGINE_PEER_BYTES) return throw_wrong(env);
+  const slot *conn = engine_slot(&self->core, (uint32_t)slot_index, (uint32_t)generation);
+  memset(into, 0, ENGINE_PEER_BYTES);
+  if (conn) engine_write_peer(conn, into);
+  return NULL;
+}
+
+static napi_value engine_timing_js(napi_env env, napi_callback_info info) {
+  arguments args = take_arguments(env, info);
+  host *self = take_host(&args);
+  int slot_index = take_int(&args, 1), generation = take_int(&args, 2);
+  size_t length;
+  uint8_t *into = (uint8_t *)take_bytes(&args, 3, &length);
+  uint32_t figures[2];
+  if (args.wrong || length < sizeof figures) return throw_wrong(env);
+  const slot *conn = engine_slot(&self->core, (uint32_t)slot_index, (uint32_t)generation);
+  int result = conn ? conn_timing(conn, &figures[0], &figures[1]) : -EBADF;
+  if (result == 0) memcpy(into, figures, sizeof figures);
+  return give_int(env, result);
+}
+
 static napi_value engine_unread_js(napi_env env, napi_callback_info info) {
   arguments args = take_arguments(env, info);
   host *self = take_host(&args);
@@ -617,6 +645,8 @@ static const addon_export EXPORTS[] = {
     {"engineTlsError", engine_tls_error_js},
     {"engineTlsSession", engine_tls_session_js},
     {"engineAddress", engine_address_js},
+    {"engineWritePeer", engine_write_peer_js},
+    {"engineTiming", engine_timing_js},
     {"engineUnread", engine_unread_js},
     {"enginePeek", engine_peek_js},
     {"engineUnref", engine_unref_js},

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <linux/sockios.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -321,6 +322,16 @@ int conn_unread(const slot *conn) {
   int count = 0;
   if (conn->fd < 0) return 0;
   return ioctl(conn->fd, FIONREAD, &count) == 0 ? count : -errno;
+}
+
+int conn_timing(const slot *conn, uint32_t *rtt_us, uint32_t *retransmits) {
+  struct tcp_info info;
+  socklen_t length = sizeof info;
+  if (conn->fd < 0) return -EBADF;
+  if (getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return -errno;
+  *rtt_us = info.tcpi_rtt;
+  *retransmits = info.tcpi_total_retrans;
+  return 0;
 }
 
 int conn_peek(const slot *conn) {

@@ -110,6 +110,13 @@ static void remember_peer(slot *conn, const socket_address *peer) {
   }
 }
 
+void engine_write_peer(const slot *conn, uint8_t *into) {
+  memcpy(into, conn->peer, sizeof conn->peer);
+  memcpy(into + sizeof conn->peer, &conn->peer_port, sizeof conn->peer_port);
+  into[sizeof conn->peer + sizeof conn->peer_port] =
+      conn->peer_family == AF_INET ? 4 : conn->peer_family == AF_INET6 ? 6 : 0;
+}
+
 void engine_peer(const slot *conn, socket_address *address) {
   memset(address, 0, sizeof *address);
   address->any.sa_family = conn->peer_family;

@@ -345,6 +345,11 @@ void engine_count_rejected(engine *self, admission_verdict verdict);
 
 void engine_peer(const slot *conn, socket_address *address);
 
+/* The same in ENGINE_PEER_BYTES: the address (IPv4 in the first four of 16), the port in network
+ * order, and 4, 6 or 0 for the family. */
+#define ENGINE_PEER_BYTES 20
+void engine_write_peer(const slot *conn, uint8_t *into);
+
 /* ---- shared by engine.c, listener.c and conn.c ---- */
 
 /* epoll data: the number of a watch with the first bit, the second bit alone when a place may have
@@ -406,6 +411,10 @@ void conn_drop_unsent(engine *self, slot *conn);
 void conn_pause(slot *conn);
 /* Bytes that have arrived and were not read yet. */
 int conn_unread(const slot *conn);
+
+/* The kernel's smoothed round-trip time in microseconds, and how many segments it sent again
+ * (TCP_INFO, tcp(7)): 0 or -errno. One system call. */
+int conn_timing(const slot *conn, uint32_t *rtt_us, uint32_t *retransmits);
 /* What the kernel would say of an open connection if it were read now: PEEKED_QUIET,
  * PEEKED_BYTES, PEEKED_END, or -errno. Reads nothing and never waits. */
 enum { PEEKED_QUIET, PEEKED_BYTES, PEEKED_END };

@@ -12,8 +12,12 @@ const SESSION_MS = 12 * 3_600_000;
 const SESSION_BYTES = 32;
 const BEARER = /^Bearer +([^ ]+) *$/i;
 
-/** A session as it is handed on: hash (base64) and end (ms since 1970). */
-export type HandedSession = readonly [string, number];
+/** Who is signed in, as an upgrade passes it on: hashes (base64) and ends (ms since 1970). */
+export interface HandedSessions {
+  /** Of the token. */
+  readonly token: string;
+  readonly sessions: readonly (readonly [string, number])[];
+}
 
 function digest(text: string): Buffer {
   return createHash("sha256").update(text).digest();
@@ -25,10 +29,12 @@ export class Gatekeeper {
   readonly #sessions: Map<string, number>;
   readonly #now: () => number;
 
-  constructor(token: string, handed: readonly HandedSession[] = [], now: () => number = Date.now) {
+  /** `handed`: of the generation before; nobody stays signed in whose token was another. */
+  constructor(token: string, handed?: HandedSessions, now: () => number = Date.now) {
     this.#token = digest(token);
     this.#now = now;
-    this.#sessions = new Map(handed.slice(-SESSIONS_MAX));
+    const same = handed !== undefined && handed.token === this.#token.toString("base64");
+    this.#sessions = new Map(same ? handed.sessions.slice(-SESSIONS_MAX) : []);
   }
 
   /** Another token from now on: who was signed in by the old one is so no more. */
@@ -73,14 +79,9 @@ export class Gatekeeper {
   }
 
   /** For the next generation. */
-  get sessions(): HandedSession[] {
+  get handed(): HandedSessions {
     this.#forgetOld();
-    return [...this.#sessions];
-  }
-
-  /** Those of the generation before, which had the same token. */
-  adopt(handed: readonly HandedSession[]): void {
-    for (const [hash, endsAt] of handed.slice(-SESSIONS_MAX)) this.#sessions.set(hash, endsAt);
+    return { token: this.#token.toString("base64"), sessions: [...this.#sessions] };
   }
 
   #forgetOld(): void {

@@ -10,7 +10,7 @@ import { Server as NetServer, type Socket } from "node:net";
 import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import { cookieOf, Gatekeeper, type HandedSession, sessionCookie } from "./auth.ts";
+import { cookieOf, Gatekeeper, type HandedSessions, sessionCookie } from "./auth.ts";
 import { hostnameOf, isNotForeign, isOwnHost, isOwnPage } from "./origin.ts";
 import { pageRoutes } from "./page.ts";
 import { mountRoutes } from "./routes.ts";
@@ -39,7 +39,7 @@ export interface AdminServerOptions {
   /** Host names, beside addresses and localhost, by which clients may call this server. */
   readonly hosts: readonly string[];
   /** What the generation before has passed on. */
-  readonly sessions?: readonly HandedSession[];
+  readonly sessions?: HandedSessions;
   /** Routes beside the built-in ones. */
   readonly mount?: (app: FastifyInstance, source: AdminSource) => void;
 }
@@ -72,6 +72,7 @@ const HEADERS: Readonly<Record<string, string>> = {
 const STATUS: Readonly<Partial<Record<HeadraceError["code"], number>>> = {
   busy: 409,
   "not-found": 404,
+  "control-refused": 403,
   "change-refused": 400,
   "no-answer": 503,
 };
@@ -147,12 +148,8 @@ export class AdminServer {
   }
 
   /** For the next generation. */
-  get sessions(): HandedSession[] {
-    return this.#keeper.sessions;
-  }
-
-  adopt(sessions: readonly HandedSession[]): void {
-    this.#keeper.adopt(sessions);
+  get sessions(): HandedSessions {
+    return this.#keeper.handed;
   }
 
   /**

@@ -29,6 +29,7 @@ export const CLOSE_REASONS = [
   "proxy-header-timeout",
   "tls-error",
   "handshake-timeout",
+  "admin",
 ] as const;
 
 export type CloseReason = (typeof CLOSE_REASONS)[number];

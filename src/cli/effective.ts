@@ -11,7 +11,7 @@ import {
   TASK_KINDS,
   TIMEOUT_KINDS,
 } from "../config/bounds.ts";
-import type { Config, TlsConfig } from "../config/config.ts";
+import type { AdminConfig, Config, TlsConfig } from "../config/config.ts";
 import { resolveSettings } from "../config/resolve.ts";
 import { serviceLabel } from "../primary/label.ts";
 import type { ListenerService } from "../service/udp.ts";
@@ -34,6 +34,16 @@ function written(values: object, kinds: Writers): Record<string, unknown> {
 function shownLists(admission: Admission): { admission?: Partial<Admission> } {
   const lists = Object.entries(admission).filter(([, blocks]) => blocks.length > 0);
   return lists.length === 0 ? {} : { admission: Object.fromEntries(lists) };
+}
+
+/** That there is a token, not which. */
+function shownAdmin({ addressText, token, hosts, profiles }: AdminConfig): object {
+  return {
+    address: addressText,
+    ...(token === undefined ? {} : { token: "(secret)" }),
+    ...(hosts.length === 0 ? {} : { hosts }),
+    profiles,
+  };
 }
 
 /** With the paths that are used. */
@@ -95,6 +105,7 @@ export async function showEffective(config: Config): Promise<string> {
     tasks: written({ ...DEFAULT_TASKS, ...config.tasks }, TASK_KINDS),
     shed: written(config.shed, SHED_KINDS),
     log: { level: config.logLevel },
+    ...(config.admin ? { admin: shownAdmin(config.admin) } : {}),
     ...(config.control === undefined ? {} : { control: config.control }),
     ...(config.pidFile === undefined ? {} : { pidFile: config.pidFile }),
     listeners,

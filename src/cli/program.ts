@@ -8,8 +8,10 @@ import { EXIT, exitCodeOf, HeadraceError } from "../base/errors.ts";
 import type { SignalInbox } from "../primary/signals.ts";
 import { addBench } from "./bench.ts";
 import { addCheck } from "./check.ts";
+import { addConnections } from "./connections.ts";
 import { addDoctor } from "./doctor.ts";
 import { addDrain } from "./drain.ts";
+import { addProfile } from "./profile.ts";
 import { addReload } from "./reload.ts";
 import { addRun } from "./run.ts";
 import { addScale } from "./scale.ts";
@@ -61,6 +63,8 @@ function createProgram(context: CommandContext): Command {
     addCheck,
     addDoctor,
     addStatus,
+    addConnections,
+    addProfile,
     addReload,
     addUpgrade,
     addScale,

@@ -38,6 +38,7 @@ function heading(status: ServerStatus, now: number): string[] {
     `headrace ${version} is ${state}, process ${pid}, for ${showDuration(uptimeMs)}`,
     `generation ${generation}, configuration ${configVersion}, health: ${health}`,
   ];
+  if (status.admin !== undefined) lines.push(`admin server: http://${status.admin}`);
   if (lastChange) {
     const { outcome, message, at } = lastChange;
     const age = showDuration(now - Date.parse(at));

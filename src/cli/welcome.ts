@@ -43,6 +43,8 @@ export function welcome(ready: Ready): string {
     ["workers", `${ready.workers}, primary process ${process.pid}`],
     ["configuration", ready.source],
     ["control socket", ready.control],
+    ...(ready.admin ? [["admin server", `http://${ready.admin.address}`]] : []),
+    ...(ready.admin?.tokenFile === undefined ? [] : [["its token is in", ready.admin.tokenFile]]),
   ]);
   const indented = (lines: readonly string[], color: Paint = (text) => text): string[] =>
     lines.map((text) => `  ${color(text)}`);

@@ -59,6 +59,10 @@ function serverOptions(config: Config): Readonly<Record<string, unknown>> {
     "shed.loopDelay": config.shed.loopDelay,
     "shed.memory": config.shed.memory,
     "log.level": config.logLevel,
+    "admin.address": config.admin?.addressText,
+    "admin.token": config.admin?.token,
+    "admin.hosts": config.admin?.hosts.join(),
+    "admin.profiles": config.admin?.profiles,
   };
 }
 

@@ -87,6 +87,19 @@ export type ClientLimits = Readonly<
   Pick<Limits, "connectionsPerAddress" | "connectRate" | "connectBurst" | "ipv6Prefix">
 >;
 
+/** The admin server's. */
+export interface AdminConfig {
+  readonly address: Address;
+  /** As the user wrote it. */
+  readonly addressText: string;
+  /** A secret, which workers do not get. Absent: one is generated. */
+  readonly token?: string;
+  /** Names by which clients may call it, beside addresses and localhost; in lower case. */
+  readonly hosts: readonly string[];
+  /** Whether CPU profiles and heap snapshots may be asked for over it. */
+  readonly profiles: boolean;
+}
+
 export interface Config {
   /** Worker processes. */
   readonly workers: number;
@@ -114,6 +127,8 @@ export interface Config {
   readonly clients: ClientLimits;
   readonly admission: Admission;
   readonly logLevel: LogLevel;
+  /** Absent: there is no admin server. */
+  readonly admin?: AdminConfig;
   /** Absolute path of the control socket; absent: the runtime directory decides. */
   readonly control?: string;
   /** Absolute path of the file that holds the primary's pid; absent: there is none. */

@@ -137,6 +137,10 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   ...grouped("tasks", TASKS),
   ...grouped("shed", SHED),
   "log.level": "live",
+  "admin.address": "live",
+  "admin.token": "live",
+  "admin.hosts": "live",
+  "admin.profiles": "live",
   control: "restart",
   pidFile: "restart",
 };

@@ -16,6 +16,7 @@ import {
   DEFAULT_SHED,
   MAX_WORKERS,
 } from "../base/settings.ts";
+import { adminOf } from "./admin.ts";
 import type { ClientLimits, Config, Flags } from "./config.ts";
 import { type Finding, refuse } from "./finding.ts";
 import { type Read, readListeners } from "./listener.ts";
@@ -78,7 +79,8 @@ export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
   const findings: Finding[] = [];
   const read = (source: Source): Read => ({ source, input: readSource(source, findings) });
   const defaults = read(defaultSource(cwd));
-  const fromFile = read(fileSource(file, env, cwd) ?? { ...defaults.source, data: {} });
+  const fileGiven = fileSource(file, env, cwd);
+  const fromFile = read(fileGiven ?? { ...defaults.source, data: {} });
   const fromEnvironment = read(environmentSource(env, cwd));
   const fromFlags = read(flagsSource(flags, cwd));
   refuse(findings);
@@ -91,9 +93,11 @@ export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
   const connections = last(({ limits }) => limits?.connections) ?? DEFAULT_LIMITS.connections;
   const list = reads.findLast(({ input }) => input.listeners) ?? defaults;
   const sources = { file: fromFile, environment: fromEnvironment, list: list.source };
+  const listeners = readListeners(list.input.listeners ?? [], sources, connections, findings);
+  const builtIn = fileGiven === undefined && list === defaults;
   const config: Config = {
     workers: workersOf(last(({ workers }) => workers)),
-    listeners: readListeners(list.input.listeners ?? [], sources, connections, findings),
+    listeners,
     drainMs: last(({ timeouts }) => timeouts?.drain) ?? drain,
     hangMs: last(({ timeouts }) => timeouts?.hang) ?? hang,
     proveMs: last(({ timeouts }) => timeouts?.prove) ?? prove,
@@ -110,6 +114,7 @@ export function loadConfig({ file, env, flags, cwd }: LoadInput): Config {
     tasks: Object.assign({}, ...reads.map(({ input }) => input.tasks)),
     shed: Object.assign({ ...DEFAULT_SHED }, ...reads.map(({ input }) => input.shed)),
     logLevel: last(({ log }) => log?.level) ?? DEFAULT_LOG_LEVEL,
+    ...adminOf(reads, { builtIn, listeners }, findings),
     ...controlOf(reads, findings),
     ...pidFileOf(reads),
     source: fromFile.source.name,

@@ -8,6 +8,8 @@ export interface OptionMeta {
   /** As the user would write it; absent when there is none. */
   readonly default?: unknown;
   readonly allowed?: string;
+  /** A secret. */
+  readonly writeOnly?: boolean;
 }
 
 export type Option<T> = z.ZodExactOptional<z.ZodType<T>>;

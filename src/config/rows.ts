@@ -16,11 +16,14 @@ export interface Row {
   readonly allowed: string;
   /** As the user would write it. */
   readonly default: unknown;
+  /** What was given is never shown. */
+  readonly secret: boolean;
 }
 
 function row(schema: z.core.$ZodType, path: readonly string[], kind: Row["kind"]): Row {
   const meta: Partial<OptionMeta> = z.globalRegistry.get(schema) ?? {};
-  return { path, kind, description: meta.description ?? "", allowed: meta.allowed ?? "", default: meta.default };
+  const { description = "", allowed = "", writeOnly = false } = meta;
+  return { path, kind, description, allowed, default: meta.default, secret: writeOnly };
 }
 
 function rowsOf(schema: z.core.$ZodType, path: readonly string[]): Row[] {

@@ -34,6 +34,7 @@ import {
   type Timeouts,
   type TlsDefaults,
 } from "../base/settings.ts";
+import { ADMIN_ADDRESS, type AdminInput, DEFAULT_PROFILES, HOSTS, TOKEN } from "./admin.ts";
 import {
   ADMISSION_KINDS,
   DRAIN_KINDS,
@@ -48,7 +49,7 @@ import {
   TIMEOUT_KINDS,
 } from "./bounds.ts";
 import { BUILTIN_SERVICES } from "./config.ts";
-import { ADDRESS, choice, type GivenAddress, numeric, service, text } from "./kinds.ts";
+import { ADDRESS, BOOLEAN, choice, type GivenAddress, numeric, service, text } from "./kinds.ts";
 import { type Options, option, optional, options, required } from "./option.ts";
 import { SERVER_NAMES, TLS_KINDS } from "./tls-kinds.ts";
 import { COUNT } from "./units.ts";
@@ -99,6 +100,7 @@ export interface ConfigInput extends GroupsInput {
   tasks?: Partial<Tasks>;
   shed?: Partial<Shed>;
   log?: { level?: LogLevel };
+  admin?: AdminInput;
   control?: string;
   pidFile?: string;
 }
@@ -293,6 +295,20 @@ const shed: Options<Shed> = options(SHED_KINDS, DEFAULT_SHED, {
 
 const level = option(choice(LOG_LEVELS), DEFAULT_LOG_LEVEL, "The least severe level that is logged.");
 
+const admin = {
+  address: option(
+    ADMIN_ADDRESS,
+    "off",
+    "Where to listen. Beyond loopback only with a token of your own. With no configuration at all: 127.0.0.1:9900.",
+  ),
+  token: optional(
+    TOKEN,
+    "Who has it may see and do everything here. Else one is generated into a file that only the server's user can read.",
+  ),
+  hosts: option(HOSTS, [], "Names by which clients may call it, beside addresses and localhost (the Host header)."),
+  profiles: option(BOOLEAN, DEFAULT_PROFILES, "CPU profiles and heap snapshots may be asked for over it."),
+};
+
 const root = group(
   {
     workers: option(
@@ -321,6 +337,7 @@ const root = group(
     tasks: group(tasks, "Thread pools, where services have any.").exactOptional(),
     shed: group(shed, "When a worker is overloaded and refuses requests, those of low priority first.").exactOptional(),
     log: group({ level }, "What is logged.").exactOptional(),
+    admin: group(admin, "The admin server: HTTP, for people on call, scrapers and health checks.").exactOptional(),
     control: optional(PATH, "Path of the control socket. Else it is in the runtime directory."),
     pidFile: optional(PATH, "File that holds the primary's process id while it serves. Else there is none."),
   },

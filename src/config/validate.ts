@@ -38,7 +38,8 @@ function explain(issue: Issue, path: Path): Pick<Finding, "problem" | "allowed">
 function findingsOf(issue: Issue, source: Source): Finding[] {
   const path = issue.path as (string | number)[];
   if (issue.code === "unrecognized_keys") return issue.keys.map((name) => unknownOption(source, path, name));
-  return [{ place: source.place(path), given: shown(issue.input), ...explain(issue, path) }];
+  const given = rowAt(path)?.secret ? {} : { given: shown(issue.input) };
+  return [{ place: source.place(path), ...given, ...explain(issue, path) }];
 }
 
 /** What `source` holds. What is wrong with it goes to `findings`, in the order of its lines. */

@@ -75,6 +75,16 @@ type Phase = "open" | "draining" | "away" | "arriving" | "closed";
 
 type Ending = CloseReason | "moved";
 
+/** `openedAt`: clock, ms. */
+export interface Look {
+  readonly slot: number;
+  readonly generation: number;
+  readonly state: "open" | "draining" | "moving";
+  readonly openedAt: number;
+  /** Handlers that run, and requests that wait. */
+  readonly inFlight: number;
+}
+
 const LATECOMER = "the deadline of the request had passed before it could be begun";
 const STRAY = "too many handlers of this connection run on although their requests are over";
 const ASYNC_GOODBYE = "onDraining returned a promise; it must return the message itself, or nothing";
@@ -206,6 +216,18 @@ export class ServedConnection<State = unknown, Out = unknown>
   get bufferedBytes(): number {
     if (this.closed) return 0;
     return this.#arriving?.bytes ?? (this.endpoint.transport.unsent[this.#slot] as number);
+  }
+
+  /** What there is to see of it from outside. */
+  look(): Look {
+    const state = this.#phase === "open" || this.#phase === "draining" ? this.#phase : "moving";
+    return {
+      slot: this.#slot,
+      generation: this.#generation,
+      state,
+      openedAt: this.#openedAt,
+      inFlight: this.#inFlight,
+    };
   }
 
   send(message: Out): SendResult {
@@ -1320,9 +1342,27 @@ export class ServedConnection<State = unknown, Out = unknown>
     const { transport, log } = this.endpoint;
     const { flushMs } = this.#deadlines;
     if (log.isLevelEnabled("debug")) this.log.debug({ reason, remote: this.remote }, "connection closed");
+    this.#note(reason);
     if (how === "reset") transport.reset(this.#slot, this.#generation);
     else transport.close(this.#slot, this.#generation, flushMs);
     this.#ended(reason);
+  }
+
+  /** For the list of the last closes. */
+  #note(reason: CloseReason): void {
+    const { closes, closeLabel, transport } = this.endpoint;
+    if (!closes) return;
+    const { counters, now } = transport;
+    const at = this.#slot * COUNTER.words;
+    const closing = {
+      label: closeLabel,
+      serial: this.#serial,
+      reason: reasonIndex(reason),
+      durationMs: Math.max(0, Math.round(now - this.#openedAt)),
+      received: counters[at + COUNTER.received] as number,
+      sent: counters[at + COUNTER.sent] as number,
+    };
+    closes.note(closing, this.#slot, this.#generation);
   }
 
   /** The rest of the end, when the engine has the slot back. */

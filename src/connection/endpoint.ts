@@ -5,6 +5,7 @@
 import { type BusyCause, ServerBusy } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Limits, Timeouts } from "../base/settings.ts";
+import type { Closing } from "../os/close-rings.ts";
 import { LISTENER_FIELDS } from "../os/scoreboard.ts";
 import type { AnyService } from "../service/define.ts";
 import { composeHandler, type Handler } from "../service/middleware.ts";
@@ -48,6 +49,16 @@ export interface EndpointOptions {
   readonly idPrefix: string;
   /** Overwrites borrowed frames when the handler has returned, so that keeping one shows at once. */
   readonly poison: boolean;
+  /** Where its closes are noted. */
+  readonly closes?: CloseNotes;
+}
+
+/** Notes connections that have ended. */
+export interface CloseNotes {
+  /** What the connections of a listener have in common. */
+  label(listener: string, idPrefix: string): number;
+  /** Of a slot that is still its own. */
+  note(closing: Closing, slot: number, generation: number): void;
 }
 
 const PREFACES = LISTENER_FIELDS.indexOf("prefaces");
@@ -75,6 +86,9 @@ export class Endpoint implements Deadlines {
   coalesce!: boolean;
   readonly idPrefix: string;
   readonly poison: boolean;
+  readonly closes: CloseNotes | undefined;
+  /** Of `closes`. */
+  readonly closeLabel: number;
   // biome-ignore lint/suspicious/noExplicitAny: the service's own types, erased here as in AnyService
   readonly handle: Handler<any, any, any, any>;
   firstByteMs!: number;
@@ -132,6 +146,8 @@ export class Endpoint implements Deadlines {
     this.pools = service.pools as unknown as readonly TaskPool[];
     this.idPrefix = options.idPrefix;
     this.poison = options.poison && service.codec.borrowed;
+    this.closes = options.closes;
+    this.closeLabel = options.closes?.label(options.listener, options.idPrefix) ?? 0;
     this.handle = composeHandler(service);
     this.ordered = service.concurrency === "ordered";
     this.serial = service.concurrency === "serial";

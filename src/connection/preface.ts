@@ -51,6 +51,8 @@ export class Preface implements SlotOwner {
   origin: Origin | undefined;
   /** Bytes that a stage keeps. Dropped when it is over. */
   held: Held | undefined;
+  /** Clock, ms. */
+  readonly openedAt: number;
 
   readonly #stages: readonly PrefaceStage[];
   #at = -1;
@@ -66,11 +68,17 @@ export class Preface implements SlotOwner {
     this.endpoint = endpoint;
     this.slot = slot;
     this.generation = generation;
+    this.openedAt = endpoint.transport.now;
     this.#stages = endpoint.stages;
   }
 
   get open(): boolean {
     return this.#open;
+  }
+
+  /** It has no number yet. */
+  get id(): string {
+    return `${this.endpoint.idPrefix}-p${this.slot}.${this.generation}`;
   }
 
   // ---- what a stage says ----
@@ -96,7 +104,23 @@ export class Preface implements SlotOwner {
       const remote = transport.peer(this.slot, this.generation);
       log.debug({ reason, remote }, "connection closed before it was served");
     }
+    this.#note(reason);
     this.#leave(how);
+  }
+
+  /** For the list of the last closes. */
+  #note(reason: CloseReason): void {
+    const { closes, closeLabel, transport } = this.endpoint;
+    const at = this.slot * COUNTER.words;
+    const closing = {
+      label: closeLabel,
+      serial: this.id,
+      reason: reasonIndex(reason),
+      durationMs: Math.max(0, Math.round(transport.now - this.openedAt)),
+      received: transport.counters[at + COUNTER.received] as number,
+      sent: transport.counters[at + COUNTER.sent] as number,
+    };
+    closes?.note(closing, this.slot, this.generation);
   }
 
   /** There is no place for it, or for the client that was named. Counted already. */

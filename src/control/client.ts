@@ -2,7 +2,9 @@
  * The control socket's client end, for the commands: one connection, one request, its replies. Every way in which
  * it can fail becomes one sentence that says what to do.
  */
+import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import type { Writable } from "node:stream";
 import { HeadraceError } from "../base/errors.ts";
 import { LineCutter } from "./lines.ts";
 import { type PeerLookup, trusted } from "./peer.ts";
@@ -44,8 +46,10 @@ function unreachable(path: string, error: NodeJS.ErrnoException): HeadraceError 
   return new HeadraceError("control-unreachable", `no headrace answers at ${path} (${what}): ${hint}`, fields);
 }
 
+const CHANGES: ReadonlySet<ControlRequest["type"]> = new Set(["reload", "upgrade", "scale", "drain"]);
+
 function isChange(request: ControlRequest): request is ChangeRequest {
-  return request.type !== "status" && request.type !== "stop";
+  return CHANGES.has(request.type);
 }
 
 /** The server's answer that it will not, or could not, as an error in its own words. */
@@ -58,6 +62,13 @@ function refusal(request: ControlRequest, { code, message }: ControlFault, path:
     `the server at ${path} refused: ${message}`,
     fields,
   );
+}
+
+/** Why whoever is at the other end is not to be trusted, if so. */
+function strangerAt(socket: Socket, { path, peerOf, uid, named }: ControlClientOptions): string | undefined {
+  const peer = peerOf(socket);
+  if (peer && (trusted(peer.uid, uid) || (named === true && uid === 0))) return undefined;
+  return `${path} is served by user ${peer?.uid ?? "unknown"}: neither you nor root`;
 }
 
 /**
@@ -87,9 +98,9 @@ export function requestControl(request: ControlRequest, options: ControlClientOp
 
     socket.once("error", (error: NodeJS.ErrnoException) => finish(last ? undefined : unreachable(path, error)));
     socket.once("connect", () => {
-      const peer = options.peerOf(socket);
-      if (!peer || !(trusted(peer.uid, options.uid) || (options.named === true && options.uid === 0))) {
-        refuse(`${path} is served by user ${peer?.uid ?? "unknown"}: neither you nor root`);
+      const stranger = strangerAt(socket, options);
+      if (stranger !== undefined) {
+        refuse(stranger);
         return;
       }
       socket.write(formatLine(request));
@@ -107,4 +118,67 @@ export function requestControl(request: ControlRequest, options: ControlClientOp
     });
     socket.once("close", () => finish());
   });
+}
+
+type ProfileAsked = Extract<ControlRequest, { type: "profile" }>;
+type ProfileReply = Extract<ControlReply, { type: "profile" }>;
+
+/** Longer than the server may take for anything but the seconds of a CPU profile. */
+const PROFILE_MS = 150_000;
+const MOST_PROFILE_LINE = 4_096;
+
+/**
+ * Has a profile taken and gives its bytes to `sink` as they come, after `onBegin`. Resolves when all were there; throws as
+ * `requestControl` does.
+ */
+export async function requestProfile(
+  request: ProfileAsked,
+  options: ControlClientOptions,
+  onBegin: (reply: ProfileReply) => Writable,
+): Promise<void> {
+  const { path } = options;
+  const socket = connect(path);
+  const cut = setTimeout(() => socket.destroy(), request.seconds * 1_000 + PROFILE_MS);
+  try {
+    await once(socket, "connect").catch((error) => {
+      throw unreachable(path, error);
+    });
+    const stranger = strangerAt(socket, options);
+    if (stranger !== undefined) throw new HeadraceError("control-refused", stranger, { file: path });
+    socket.write(formatLine(request));
+    await receive(socket, request, path, onBegin);
+  } finally {
+    clearTimeout(cut);
+    socket.destroy();
+  }
+}
+
+/** The line that says what follows, and what follows. */
+async function receive(
+  socket: Socket,
+  request: ProfileAsked,
+  path: string,
+  onBegin: (reply: ProfileReply) => Writable,
+): Promise<void> {
+  const short = (): HeadraceError => new HeadraceError("control-refused", `the server at ${path} went away in between`);
+  let head: Buffer = Buffer.alloc(0);
+  let sink: Writable | undefined;
+  let left = 0;
+  for await (const chunk of socket as AsyncIterable<Buffer>) {
+    let bytes = chunk;
+    if (!sink) {
+      head = Buffer.concat([head, chunk]);
+      const end = head.indexOf(10);
+      if (end < 0 && head.length <= MOST_PROFILE_LINE) continue;
+      const reply = parseReply(head.toString("utf8", 0, end));
+      if (reply.type === "error") throw refusal(request, reply, path);
+      if (reply.type !== "profile") throw short();
+      left = reply.bytes;
+      sink = onBegin(reply);
+      bytes = head.subarray(end + 1);
+    }
+    left -= bytes.length;
+    if (bytes.length > 0 && !sink.write(bytes)) await once(sink, "drain");
+  }
+  if (!sink || left !== 0) throw short();
 }

@@ -39,16 +39,27 @@ export interface Manifest {
   /** Rows of all listeners that ever were and still have connections, by key. */
   readonly rows: readonly (readonly [string, number])[];
   readonly control: string;
+  /** The admin server's socket, if there is one, is the last of `state`: which address it was made for. */
+  readonly admin?: string;
+}
+
+/** Who is signed in at the admin server: see src/admin/auth.ts. */
+interface SignedIn {
+  readonly token: string;
+  readonly sessions: readonly (readonly [string, number])[];
 }
 
 type ToSuccessor =
   | Manifest
   /** Slot by slot, in the order of the manifest's listeners; as many messages as it takes. */
   | { readonly type: "sockets" }
-  /** Admission table, control socket, its lock, memory of the topics, eventfd of the admission table, ticket keys. */
+  /**
+   * Admission table, control socket, its lock, memory of the topics, eventfd of the admission table, ticket keys,
+   * memory of the closes, and the admin server's socket.
+   */
   | { readonly type: "state" }
   | { readonly type: "commit" }
-  | { readonly type: "main" }
+  | { readonly type: "main"; readonly admin?: SignedIn }
   /** One end of a channel: a worker gives its connections through the other. */
   | { readonly type: "connections"; readonly slot: number };
 

@@ -2,7 +2,9 @@
  * What can be asked about the connections of a running server, and what the answers are: by the admin server, over the
  * control socket, and (in part) of each worker. Plain data, units in the names, every list bounded.
  */
+import type { Readable } from "node:stream";
 import type { CloseReason } from "../base/reasons.ts";
+import type { LogLevel } from "../base/settings.ts";
 
 export const CONNECTION_SORTS = ["buffered", "idle", "age", "bytes"] as const;
 /** Unsent bytes; time without a byte either way; time since accept; bytes both ways. */
@@ -96,4 +98,36 @@ export interface ProfileRequest {
   readonly target: ProfileTarget;
   /** Of a CPU profile. */
   readonly seconds: number;
+}
+
+/** A profile that was taken; `content` has to be read or destroyed. */
+export interface TakenProfile {
+  /** What to call its file. */
+  readonly name: string;
+  readonly bytes: number;
+  readonly content: Readable;
+}
+
+/** A text of Prometheus, or of OpenMetrics. */
+export interface MetricsText {
+  readonly contentType: string;
+  readonly body: string;
+}
+
+/**
+ * Who answers all this: the primary. Each rejects with a HeadraceError: `busy` (ask again), `not-found`,
+ * `change-refused` (asked wrongly), anything else is a failure.
+ */
+export interface Inspector {
+  connections(query: ConnectionQuery): Promise<ConnectionPage>;
+  /** Resets a connection. Rejects with `not-found` when there is none of this id. */
+  kill(id: string): Promise<void>;
+  /** The last ones first. */
+  closed(limit: number): Promise<readonly ClosedConnection[]>;
+  /** One at a time, else `busy`. Aborting ends it early. */
+  profile(request: ProfileRequest, signal: AbortSignal): Promise<TakenProfile>;
+  logLevel(): LogLevel;
+  /** In the primary and all workers, until the next reload. */
+  setLogLevel(level: LogLevel): Promise<void>;
+  metrics(): Promise<MetricsText>;
 }

@@ -4,11 +4,29 @@
  *   status                          status
  *   stop                            stopping, and with `wait` at the end stopped
  *   reload, upgrade, scale, drain   started; with `wait` not that, but done at the end
+ *   connections, kill, closed       connections, done, closed
+ *   log-level, metrics              log-level, metrics
+ *   profile                         profile, and behind that line so many bytes of it
  *
  * Whatever cannot be done gets one `error` in place of the answer. A field that is left out is false; one that
  * nobody knows is refused, so that an older server never does half of what a newer client asked for.
  */
-import { MAX_WORKERS } from "../base/settings.ts";
+import { LOG_LEVELS, type LogLevel, MAX_WORKERS } from "../base/settings.ts";
+import {
+  CLOSED_MAX,
+  CLOSED_PAGE,
+  type ClosedConnection,
+  CONNECTION_SORTS,
+  CONNECTIONS_OFFSET_MAX,
+  CONNECTIONS_PAGE,
+  CONNECTIONS_PAGE_MAX,
+  type ConnectionPage,
+  type ConnectionQuery,
+  PROFILE_SECONDS,
+  PROFILE_SECONDS_MAX,
+  type ProfileRequest,
+  SORT_ORDERS,
+} from "./inspection.ts";
 import type { ServerStatus } from "./status.ts";
 
 export const CONTROL_PROTOCOL = 1;
@@ -22,7 +40,18 @@ export type ChangeRequest =
   | { readonly type: "scale"; readonly wait: boolean; readonly workers: number }
   | { readonly type: "drain"; readonly wait: boolean; readonly worker: number };
 
+/** Asks what the admin server also answers. */
+export type InspectionRequest =
+  | (ConnectionQuery & { readonly type: "connections" })
+  | { readonly type: "kill"; readonly id: string }
+  | { readonly type: "closed"; readonly limit: number }
+  | (ProfileRequest & { readonly type: "profile" })
+  /** Without a level it only tells it. */
+  | { readonly type: "log-level"; readonly level?: LogLevel }
+  | { readonly type: "metrics" };
+
 export type ControlRequest =
+  | InspectionRequest
   | { readonly type: "status" }
   | { readonly type: "stop"; readonly wait: boolean; readonly fast: boolean }
   | ChangeRequest;
@@ -39,6 +68,12 @@ export type ControlReply =
   | { readonly type: "stopped"; readonly closed: number; readonly forced: number }
   | { readonly type: "started" }
   | { readonly type: "done"; readonly message: string }
+  | { readonly type: "connections"; readonly page: ConnectionPage }
+  | { readonly type: "closed"; readonly rows: readonly ClosedConnection[] }
+  | { readonly type: "log-level"; readonly level: LogLevel }
+  | { readonly type: "metrics"; readonly contentType: string; readonly body: string }
+  /** So many bytes follow. */
+  | { readonly type: "profile"; readonly name: string; readonly bytes: number }
   | ControlFault;
 
 export function fault(code: ControlFault["code"], message: string): ControlFault {
@@ -73,7 +108,7 @@ interface Field {
   readonly allowed: string;
   readonly fits: (value: unknown) => boolean;
   /** Taken when it is left out; without one it must be given. */
-  readonly absent?: boolean;
+  readonly absent?: unknown;
 }
 
 const FLAG: Field = { allowed: "true or false", fits: (value) => typeof value === "boolean", absent: false };
@@ -83,6 +118,26 @@ function count(from: number, to: number): Field {
   return { allowed: `a whole number from ${from} to ${to}`, fits };
 }
 
+/** One that may be left out; then it is `absent`, or not there. */
+function optional({ allowed, fits }: Field, absent?: unknown): Field {
+  return { allowed, fits: (value) => value === undefined || fits(value), absent };
+}
+
+function oneOf(words: readonly string[]): Field {
+  return { allowed: `one of ${words.join(", ")}`, fits: (value) => words.includes(value as string) };
+}
+
+const MOST_TEXT = 200;
+const TEXT: Field = {
+  allowed: `a text of 1 to ${MOST_TEXT} characters`,
+  fits: (value) => typeof value === "string" && value.length >= 1 && value.length <= MOST_TEXT,
+};
+const WORKER: Field = count(0, MAX_WORKERS - 1);
+const TARGET: Field = {
+  allowed: `"primary" or ${WORKER.allowed}`,
+  fits: (value) => value === "primary" || WORKER.fits(value),
+};
+
 /** The fields of each request. */
 const REQUESTS: ReadonlyMap<unknown, Readonly<Record<string, Field>>> = new Map([
   ["status", {}],
@@ -90,7 +145,31 @@ const REQUESTS: ReadonlyMap<unknown, Readonly<Record<string, Field>>> = new Map(
   ["reload", { wait: FLAG, replace: FLAG }],
   ["upgrade", { wait: FLAG }],
   ["scale", { wait: FLAG, workers: count(1, MAX_WORKERS) }],
-  ["drain", { wait: FLAG, worker: count(0, MAX_WORKERS - 1) }],
+  ["drain", { wait: FLAG, worker: WORKER }],
+  [
+    "connections",
+    {
+      sort: optional(oneOf(CONNECTION_SORTS), "buffered"),
+      order: optional(oneOf(SORT_ORDERS), "desc"),
+      limit: optional(count(1, CONNECTIONS_PAGE_MAX), CONNECTIONS_PAGE),
+      offset: optional(count(0, CONNECTIONS_OFFSET_MAX), 0),
+      address: optional(TEXT),
+      listener: optional(TEXT),
+      worker: optional(WORKER),
+    },
+  ],
+  ["kill", { id: TEXT }],
+  ["closed", { limit: optional(count(1, CLOSED_MAX), CLOSED_PAGE) }],
+  [
+    "profile",
+    {
+      kind: oneOf(["cpu", "heap"]),
+      target: optional(TARGET, 0),
+      seconds: optional(count(0, PROFILE_SECONDS_MAX), PROFILE_SECONDS),
+    },
+  ],
+  ["log-level", { level: optional(oneOf(LOG_LEVELS)) }],
+  ["metrics", {}],
 ] satisfies [ControlRequest["type"], Record<string, Field>][]);
 
 function quoted(names: Iterable<unknown>): string {
@@ -114,7 +193,7 @@ export function parseRequest(line: string): ControlRequest | ControlFault {
   for (const [name, { allowed, fits, absent }] of Object.entries(fields)) {
     const value = Object.hasOwn(given, name) ? given[name] : absent;
     if (!fits(value)) return fault("malformed", `"${name}" is ${allowed}`);
-    request[name] = value;
+    if (value !== undefined) request[name] = value;
   }
   return request as unknown as ControlRequest;
 }

@@ -7,7 +7,9 @@
  * has bound, never takes the path from a successor. Who makes and unlinks it is src/primary/control-claim.ts.
  */
 import { createServer, type Server, type Socket } from "node:net";
+import { pipeline } from "node:stream/promises";
 import { HeadraceError, messageOf } from "../base/errors.ts";
+import type { Inspector } from "./inspection.ts";
 import { LineCutter } from "./lines.ts";
 import { type PeerLookup, trusted } from "./peer.ts";
 import {
@@ -17,6 +19,7 @@ import {
   type ControlRequest,
   fault,
   formatLine,
+  type InspectionRequest,
   MAX_REQUEST_BYTES,
   parseRequest,
 } from "./protocol.ts";
@@ -38,6 +41,8 @@ export interface ControlHandlers {
    * `change-refused` when the request makes no sense here, with anything else when it failed at once.
    */
   change(request: ChangeRequest): Promise<BegunChange>;
+  /** Looks at connections and profiles. */
+  readonly inspect?: Inspector;
 }
 
 export interface ControlServerOptions {
@@ -54,6 +59,8 @@ export interface ControlServerOptions {
 const MAX_CLIENTS = 16;
 const DEADLINE_MS = 10_000;
 const HANG_UP_MS = 1_000;
+/** Without progress in sending a profile. */
+const SEND_MS = 30_000;
 export class ControlServer {
   /** The listening socket, to be handed to a successor; closed by `stopAccepting` and `close`. */
   readonly descriptor: number;
@@ -145,13 +152,72 @@ function serve(socket: Socket, handlers: ControlHandlers, deadlineMs: number): v
 function faultOf(error: unknown): ControlFault {
   const code = error instanceof HeadraceError ? error.code : undefined;
   if (code === "busy") return fault("busy", messageOf(error));
-  return fault(code === "change-refused" ? "refused" : "failed", messageOf(error));
+  const refused = code === "change-refused" || code === "not-found";
+  return fault(refused ? "refused" : "failed", messageOf(error));
 }
 
 async function answer(socket: Socket, request: ControlRequest, handlers: ControlHandlers): Promise<void> {
   if (request.type === "status") hangUp(socket, { type: "status", status: await handlers.status() });
   else if (request.type === "stop") await stop(socket, request, handlers);
+  else if (isInspection(request)) await inspect(socket, request, handlers.inspect);
   else hangUp(socket, await changed(request, handlers));
+}
+
+const INSPECTIONS: ReadonlySet<ControlRequest["type"]> = new Set([
+  "connections",
+  "kill",
+  "closed",
+  "profile",
+  "log-level",
+  "metrics",
+]);
+
+function isInspection(request: ControlRequest): request is InspectionRequest {
+  return INSPECTIONS.has(request.type);
+}
+
+async function inspect(socket: Socket, request: InspectionRequest, inspector: Inspector | undefined): Promise<void> {
+  if (!inspector) throw new HeadraceError("change-refused", `${request.type} is not to be had here`);
+  if (request.type === "profile") await sendProfile(socket, request, inspector);
+  else hangUp(socket, await inspected(request, inspector));
+}
+
+async function inspected(
+  request: Exclude<InspectionRequest, { type: "profile" }>,
+  inspector: Inspector,
+): Promise<ControlReply> {
+  switch (request.type) {
+    case "connections":
+      return { type: "connections", page: await inspector.connections(request) };
+    case "kill":
+      await inspector.kill(request.id);
+      return { type: "done", message: `connection ${request.id} was reset` };
+    case "closed":
+      return { type: "closed", rows: await inspector.closed(request.limit) };
+    case "log-level":
+      if (request.level !== undefined) await inspector.setLogLevel(request.level);
+      return { type: "log-level", level: inspector.logLevel() };
+    case "metrics":
+      return { type: "metrics", ...(await inspector.metrics()) };
+  }
+}
+
+/** A client that goes ends the profile; one that does not read is cut off with it. */
+async function sendProfile(
+  socket: Socket,
+  request: Extract<InspectionRequest, { type: "profile" }>,
+  inspector: Inspector,
+): Promise<void> {
+  const gone = new AbortController();
+  socket.once("close", () => gone.abort());
+  const { name, bytes, content } = await inspector.profile(request, gone.signal);
+  if (socket.destroyed) {
+    content.destroy();
+    return;
+  }
+  socket.setTimeout(SEND_MS, () => socket.destroy());
+  socket.write(formatLine({ type: "profile", name, bytes }));
+  await pipeline(content, socket).catch(() => socket.destroy());
 }
 
 async function stop(

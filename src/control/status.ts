@@ -154,6 +154,8 @@ export interface ServerStatus extends ProcessUsage {
   readonly startedAt: string;
   readonly uptimeMs: number;
   readonly control: string;
+  /** Address of the admin server. Absent while there is none. */
+  readonly admin?: string;
   /** Where the configuration came from. */
   readonly source: string;
   readonly listeners: readonly ListenerStatus[];

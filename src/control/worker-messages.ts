@@ -24,7 +24,15 @@ export const MOVE_TAG = "move";
 export const SOCKETS_PER_MESSAGE = 250;
 
 /** Where fork() puts a worker's own descriptors: 0 to 2 are the standard ones, 3 is Node's IPC. */
-export const WORKER_FDS = { channel: 4, scoreboard: 5, admission: 6, topics: 7, wake: 8, tickets: 9 } as const;
+export const WORKER_FDS = {
+  channel: 4,
+  scoreboard: 5,
+  admission: 6,
+  topics: 7,
+  wake: 8,
+  tickets: 9,
+  closes: 10,
+} as const;
 
 export interface StartOrder<Config> {
   readonly type: "start";

@@ -436,6 +436,11 @@ export class Engine {
     return this.#owners[slot];
   }
 
+  /** One more than the highest slot that was ever in use. */
+  get slots(): number {
+    return this.#owners.length;
+  }
+
   /** Everyone who owns a slot now. */
   owners(): SlotOwner[] {
     return this.#owners.filter((owner) => owner !== undefined);
@@ -452,6 +457,19 @@ export class Engine {
     const space = text.indexOf(" ");
     const host = text.slice(0, space);
     return { host: /^::ffff:\d+\./.test(host) ? host.slice(7) : host, port: Number(text.slice(space + 1)) };
+  }
+
+  /** The peer's address as `Addon.engineWritePeer` has it; zeros once the slot is closed. */
+  writePeer(slot: number, generation: number, into: Uint8Array): void {
+    addon().engineWritePeer(this.#handle, slot, generation, into);
+  }
+
+  /** What the kernel knows of the way to the peer; undefined once the socket has gone. One system call. */
+  timing(slot: number, generation: number): { readonly rttMs: number; readonly retransmits: number } | undefined {
+    const words = new Uint32Array(2);
+    const result = addon().engineTiming(this.#handle, slot, generation, new Uint8Array(words.buffer));
+    if (result < 0) return undefined;
+    return { rttMs: (words[0] as number) / 1_000, retransmits: words[1] as number };
   }
 
   /** What reading the slot would find now, as PEEKED says it, or a negative errno. One system call. */

@@ -275,6 +275,10 @@ export interface Addon {
   enginePeek(engine: EngineHandle, slot: number, generation: number): Errno;
   /** The engine does not keep the process alive any more. */
   engineUnref(engine: EngineHandle): void;
+  /** Address (IPv4 in the first four of 16 bytes), port (big-endian) and family (4, 6, 0) of a slot's peer: 20 bytes. */
+  engineWritePeer(engine: EngineHandle, slot: number, generation: number, into: Uint8Array): void;
+  /** Two 32-bit words: the kernel's smoothed round-trip time, µs, and how many segments it has sent again. */
+  engineTiming(engine: EngineHandle, slot: number, generation: number, into: Uint8Array): Errno;
   /** "address port" of a slot's peer, as accepted. */
   engineAddress(engine: EngineHandle, slot: number, generation: number): string | Errno;
 

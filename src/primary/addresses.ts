@@ -4,6 +4,7 @@
  * What the kernel says becomes one sentence with what to do. The first worker's bind asks again, for good.
  */
 import { readFileSync } from "node:fs";
+import type { Address } from "../base/address.ts";
 import { HeadraceError } from "../base/errors.ts";
 import type { ListenerConfig } from "../config/config.ts";
 import { errnoName } from "../os/errno.ts";
@@ -19,8 +20,17 @@ export function probeAddresses(listeners: readonly ListenerConfig[]): void {
   }
 }
 
-function inUse(listener: ListenerConfig): string {
-  const { host, port, protocol } = listener.address;
+/** Who wants an address. */
+interface Wanted {
+  /** Begins the sentence. */
+  readonly subject: string;
+  readonly option: string;
+  readonly address: Address;
+  readonly addressText: string;
+}
+
+function inUse({ address }: Wanted): string {
+  const { host, port, protocol } = address;
   const owner = findOwner(host, port, protocol);
   const who = owner ? `by process ${owner.pid} (${owner.command})` : "by a process that only root can see";
   return `is in use ${who}; stop it or choose another address`;
@@ -39,16 +49,22 @@ function privileged(): string {
 
 /** The error for a listener whose bind or listen failed with `errno`. */
 export function bindError(errno: string, listener: ListenerConfig): HeadraceError {
-  const fields = { address: listener.addressText, option: `listener "${listener.name}"`, errno };
-  const subject = `listener "${listener.name}": ${listener.addressText}`;
+  const option = `listener "${listener.name}"`;
+  return addressError(errno, { ...listener, subject: `${option}: ${listener.addressText}`, option });
+}
+
+/** The error for whoever could not have an address. */
+export function addressError(errno: string, wanted: Wanted): HeadraceError {
+  const { subject, option, address, addressText } = wanted;
+  const fields = { address: addressText, option, errno };
   switch (errno) {
     case "EADDRINUSE":
-      return new HeadraceError("address-in-use", `${subject} ${inUse(listener)}`, fields);
+      return new HeadraceError("address-in-use", `${subject} ${inUse(wanted)}`, fields);
     case "EACCES":
     case "EPERM":
       return new HeadraceError("permission-denied", `${subject} ${privileged()}`, fields);
     case "EADDRNOTAVAIL": {
-      const any = listener.address.host.includes(":") ? "[::]" : "0.0.0.0";
+      const any = address.host.includes(":") ? "[::]" : "0.0.0.0";
       const advice = `choose one that \`ip address\` shows, or ${any} for all`;
       return new HeadraceError(
         "address-unavailable",

@@ -15,6 +15,7 @@ import type { Config, ListenerConfig } from "../config/config.ts";
 import type { MetricsSnapshot } from "../control/metrics-snapshot.ts";
 import type { Moved, ToWorker } from "../control/worker-messages.ts";
 import { type AdmissionTable, admissionColumn, halfOf } from "../os/admission-table.ts";
+import type { CloseRings } from "../os/close-rings.ts";
 import { closeDescriptor, openChannel } from "../os/descriptors.ts";
 import { NO_SEAT, Scoreboard, SEATS } from "../os/scoreboard.ts";
 import type { TicketKeys } from "../os/ticket-keys.ts";
@@ -37,6 +38,7 @@ export interface CrewOptions {
   readonly admission: AdmissionTable;
   readonly topics: number;
   readonly tickets: TicketKeys;
+  readonly closes: CloseRings;
   readonly slots: Slots;
   readonly rows: Rows;
   /** Certificates and keys for a worker that runs by `config`. */
@@ -57,6 +59,8 @@ export class Crew {
   readonly topics: number;
   /** Of TLS sessions. */
   readonly tickets: TicketKeys;
+  /** The last connections that ended. */
+  readonly closes: CloseRings;
   readonly generation: number;
   /** Slots 0 to `wanted` - 1 have an owner of their own; more slots than that are served by siblings. */
   wanted = 0;
@@ -79,6 +83,7 @@ export class Crew {
     this.admission = options.admission;
     this.topics = options.topics;
     this.tickets = options.tickets;
+    this.closes = options.closes;
     this.generation = options.generation;
     this.figures = new Figures(this.#scoreboard, () => ({
       workers: [...this.#all].map((worker) => {
@@ -88,6 +93,9 @@ export class Crew {
       rows: this.rows.used,
     }));
   }
+
+  /** The scoreboard's clock of a worker that stands still on purpose proves nothing until then; performance.now(). */
+  readonly excused: Map<WorkerProcess, number> = new Map();
 
   /** Every living worker: owners, those that join, those that drain. */
   get all(): WorkerProcess[] {
@@ -173,6 +181,7 @@ export class Crew {
         topics: this.topics,
         wake: this.admission.wakeFd,
         tickets: this.tickets.fd,
+        closes: this.closes.fd,
       },
     );
     this.#all.add(worker);
@@ -379,6 +388,7 @@ export class Crew {
     this.figures.retire(worker);
     this.admission.clearColumn(admissionColumn(this.generation, worker.seat));
     this.#all.delete(worker);
+    this.excused.delete(worker);
     this.#options.onExit(worker, owned, open);
   }
 }

@@ -32,7 +32,7 @@ export function watchHangs(crew: Crew, hangMs: () => Deadline, log: Logger): () 
     for (const worker of crew.all) {
       if (worker.state !== "accepting" && worker.state !== "retired") continue;
       const still = stillFor(crew, worker);
-      if (still <= limit) continue;
+      if (still <= limit || (crew.excused.get(worker) ?? 0) > performance.now()) continue;
       log.error(
         { worker: worker.slot, workerPid: worker.pid, stillMs: Math.round(still) },
         `worker ${worker.slot} hangs: its event loop has stood still for ${(still / 1000).toFixed(1)} s; killing it`,

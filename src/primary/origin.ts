@@ -3,6 +3,7 @@
  * socket activation, and for what is still missing its own bind.
  */
 import { AdmissionTable } from "../os/admission-table.ts";
+import { CloseRings } from "../os/close-rings.ts";
 import { TicketKeys } from "../os/ticket-keys.ts";
 import { createTopicMemory } from "../os/topic-rings.ts";
 import { Rows } from "./rows.ts";
@@ -16,6 +17,7 @@ export interface Origin {
   /** Memory of the topics (src/os/topic-rings.ts). */
   readonly topics: number;
   readonly tickets: TicketKeys;
+  readonly closes: CloseRings;
   readonly rows: Rows;
   readonly slots: Slots;
 }
@@ -26,5 +28,6 @@ export function freshOrigin(): Origin {
   admission.claimHalf(FIRST_GENERATION);
   const topics = createTopicMemory();
   const tickets = TicketKeys.create(Date.now());
-  return { generation: FIRST_GENERATION, admission, topics, tickets, rows: new Rows(), slots: new Slots() };
+  const closes = CloseRings.create();
+  return { generation: FIRST_GENERATION, admission, topics, tickets, closes, rows: new Rows(), slots: new Slots() };
 }

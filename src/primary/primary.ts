@@ -20,6 +20,7 @@ import type { TlsSecrets } from "../base/tls-material.ts";
 import { within } from "../base/within.ts";
 import type { Config } from "../config/config.ts";
 import type { ChangeKind, ChangeStatus, Health, PrimaryState } from "../control/status.ts";
+import type { PreparedAdmin } from "./admin-port.ts";
 import { bindMissing } from "./binding.ts";
 import type { Certificates } from "./certificates.ts";
 import { Crew, DRAIN_GRACE_MS } from "./crew.ts";
@@ -67,6 +68,8 @@ export interface PrimaryOptions {
   readonly observer: PrimaryObserver;
   /** Reads the configuration again. Throws what is wrong with it. */
   readonly readConfig: () => Config;
+  /** Makes the admin server ready for another configuration. Throws why it cannot be. */
+  readonly prepareAdmin?: (after: Config) => PreparedAdmin | undefined;
   /** Hears of a worker that has died although it should serve. */
   readonly onCrash?: (worker: WorkerProcess) => void;
 }
@@ -231,16 +234,22 @@ export class Primary {
       const scaled = before.workers !== after.workers;
       const from = crew.wanted;
       // What may fail comes first.
-      if (scaled && after.workers > from) await this.#scaleTo(after.workers);
-      else if (scaled) checkRoom(crew, after.workers);
+      if (scaled && after.workers <= from) checkRoom(crew, after.workers);
+      const admin = this.#options.prepareAdmin?.(after);
+      const undo = (error: unknown): never => {
+        admin?.cancel();
+        throw error;
+      };
+      if (scaled && after.workers > from) await this.#scaleTo(after.workers).catch(undo);
       const reloading = reload({ crew, log: this.#log, before, after, replace, onStep });
       const { replaced, moved, kept, live } = await reloading.catch(async (error) => {
         if (crew.wanted > from && !crew.closed) await this.#scaleTo(from);
-        throw error;
+        return undo(error);
       });
       this.#config = after;
       this.#configVersion += 1;
       this.#log.level = after.logLevel;
+      await admin?.commit();
       if (scaled && after.workers < crew.wanted) await this.#scaleTo(after.workers);
       const done = replaced === 0 ? `${many(live, "option")} changed in place` : `${many(replaced, "worker")} replaced`;
       const text = `reloaded: configuration ${this.#configVersion}, ${done}, ${movedText(moved, kept)}`;

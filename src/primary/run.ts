@@ -3,6 +3,8 @@
  * the first process is started; everything that was claimed is given back in the reverse order, or handed on to the
  * next generation, whose this process then is no more.
  */
+
+import type { HandedSessions } from "../admin/auth.ts";
 import { EXIT, exitCodeOf, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { closeLog, createLogger } from "../base/log.ts";
@@ -17,6 +19,8 @@ import { halfOf } from "../os/admission-table.ts";
 import { peerOf } from "../os/descriptors.ts";
 import { openNotifier } from "../os/notify.ts";
 import { probeAddresses } from "./addresses.ts";
+import { AdminPort, type PreparedAdmin } from "./admin-port.ts";
+import { AdminDesk } from "./admin-source.ts";
 import { Aftermath } from "./aftermath.ts";
 import { Certificates } from "./certificates.ts";
 import { adoptControl, type ControlClaim, claimControl } from "./control-claim.ts";
@@ -34,7 +38,7 @@ import { defaultControlPath, openRuntimeDirectory, ownUid } from "./runtime-dire
 import { ServiceManager } from "./service-manager.ts";
 import type { SignalInbox } from "./signals.ts";
 import { socketName } from "./socket-names.ts";
-import { serverStatus } from "./status.ts";
+import { type ServerIdentity, serverStatus } from "./status.ts";
 import type { Launch } from "./successor.ts";
 import { beginTakeover, completeTakeover, serveDeparting, type Takeover } from "./takeover.ts";
 import { careForTls } from "./tls-care.ts";
@@ -49,6 +53,8 @@ export interface Ready {
   readonly workers: number;
   readonly control: string;
   readonly source: string;
+  /** The admin server's address, and where its generated token is. */
+  readonly admin?: { readonly address: string; readonly tokenFile?: string };
 }
 
 export interface RunOptions {
@@ -101,6 +107,10 @@ class ServerProcess {
   readonly #config: Config;
   readonly #certificates: Certificates;
   #claim: ControlClaim | undefined;
+  #admin: AdminPort | undefined;
+  #desk: AdminDesk | undefined;
+  /** An upgrade's: until this generation is the main one. */
+  #preparedAdmin: PreparedAdmin | undefined;
   #server: ControlServer | undefined;
   /** Before this one is the main primary: where its failures are told. */
   #trial: HandoverChannel | undefined;
@@ -128,6 +138,9 @@ class ServerProcess {
       this.#log.info({ closed, forced }, primary.departing ? "left to the next generation" : "stopped");
     } finally {
       this.#manager.end();
+      this.#desk?.end();
+      this.#preparedAdmin?.cancel();
+      await this.#admin?.end();
       // The next generation's pid is in the file by now, unless it uses another file.
       if (this.#config.pidFile !== undefined) removePidFile(this.#config.pidFile);
       if (!primary?.departing) this.#claim?.release();
@@ -151,6 +164,9 @@ class ServerProcess {
     openRuntimeDirectory(path, process.env, uid);
     this.#claim = await claimControl(path);
     const primary = this.#createPrimary(origin);
+    const admin = this.#openAdmin(primary, path, uid);
+    // Health checks see it start.
+    await admin.prepare(config.admin).commit();
     await this.#listenControl(primary, this.#claim);
     this.#manager.begin(primary.crew);
     if (!(await primary.start())) return primary;
@@ -179,8 +195,15 @@ class ServerProcess {
     this.#trial = takeover.channel;
     const primary = this.#createPrimary(takeover.origin, takeover.workers);
     const alone = !this.#manager.present;
+    let signedIn: HandedSessions | undefined;
+    const onSignedIn = (sessions: HandedSessions): void => {
+      signedIn = sessions;
+    };
     try {
-      if (!(await completeTakeover({ takeover, primary, log: this.#log, alone }))) {
+      const admin = this.#openAdmin(primary, takeover.handed.path, ownUid());
+      // What may fail; until this generation is the main one the other answers.
+      this.#preparedAdmin = admin.prepare(config.admin, takeover.handed.admin);
+      if (!(await completeTakeover({ takeover, primary, log: this.#log, alone, onSignedIn }))) {
         primary.stop(true);
         return primary;
       }
@@ -193,6 +216,8 @@ class ServerProcess {
     // From here on there is no way back: whatever fails is said, and the service goes on.
     const { path, control, lock } = takeover.handed;
     this.#claim = adoptControl(path, control, lock);
+    await this.#preparedAdmin.commit(signedIn);
+    this.#preparedAdmin = undefined;
     await this.#listenControl(primary, this.#claim);
     this.#manager.begin(primary.crew);
     for (const { key, slot } of takeover.dropped) this.#manager.forget(socketName(key, slot));
@@ -250,6 +275,7 @@ class ServerProcess {
       certificates: this.#certificates,
       observer: this.#manager,
       readConfig: () => this.#pins.pin(readConfig()),
+      prepareAdmin: (after) => this.#admin?.prepare(after.admin),
       onCrash: (worker) => this.#onCrash(worker),
     });
     this.#obeySignals(primary);
@@ -274,7 +300,9 @@ class ServerProcess {
     careForTls(primary, this.#log);
     const { generation } = crew;
     const workers = crew.owners.length;
-    const ready: Ready = { version, generation, listeners, workers, control: claim.path, source: config.source };
+    const admin = this.#readyAdmin();
+    const { source } = config;
+    const ready: Ready = { version, generation, listeners, workers, control: claim.path, source, ...admin };
     if (announce) announce(ready);
     else this.#log.info(ready, "ready");
     this.#manager.ready(`generation ${generation}: ${workers} workers`, crew);
@@ -292,12 +320,32 @@ class ServerProcess {
     }
   }
 
-  async #listenControl(primary: Primary, claim: ControlClaim): Promise<void> {
-    const identity = {
+  #readyAdmin(): Pick<Ready, "admin"> {
+    const { address, tokenFile } = this.#admin ?? {};
+    return address === undefined ? {} : { admin: { address, ...(tokenFile === undefined ? {} : { tokenFile }) } };
+  }
+
+  #identity(primary: Primary, control: string): ServerIdentity {
+    return {
       version: this.#options.version,
-      control: claim.path,
+      control,
+      admin: () => this.#admin?.address,
       predecessor: () => this.#predecessorStatus(primary),
     };
+  }
+
+  /** It serves once a configuration is committed to it. */
+  #openAdmin(primary: Primary, control: string, uid: number): AdminPort {
+    const log = this.#log;
+    this.#desk = new AdminDesk({ primary, log, identity: this.#identity(primary, control) });
+    const { successor } = this.#options;
+    this.#admin = new AdminPort({ log, source: this.#desk.source, control, uid, successor });
+    return this.#admin;
+  }
+
+  async #listenControl(primary: Primary, claim: ControlClaim): Promise<void> {
+    const identity = this.#identity(primary, claim.path);
+    const inspection = this.#desk?.inspection;
     const handlers: ControlHandlers = {
       status: () => serverStatus(primary, identity),
       stop: (fast) => {
@@ -305,6 +353,7 @@ class ServerProcess {
         primary.stop(fast);
         return primary.stopped;
       },
+      ...(inspection ? { inspect: inspection } : {}),
       change: async (request) => ({ done: this.#change(primary, request).then((message) => ({ message })) }),
     };
     this.#server = await ControlServer.listen(claim.descriptor, { uid: ownUid(), peerOf, handlers });
@@ -342,7 +391,13 @@ class ServerProcess {
         log: this.#log,
         launch: this.#launch,
         aftermath: this.#aftermath,
-        handed: { control: claim.descriptor, lock: claim.lock, path: claim.path },
+        handed: {
+          control: claim.descriptor,
+          lock: claim.lock,
+          path: claim.path,
+          ...(this.#admin?.handed ? { admin: this.#admin.handed } : {}),
+        },
+        signedIn: () => this.#admin?.sessions,
         announce: (pid, status) => this.#manager.handOn(pid, status),
         onStep: () => this.#manager.onStep(),
         onDeparted: (channel) => this.#leave(primary, channel),
@@ -353,6 +408,8 @@ class ServerProcess {
   /** The control socket is the successor's; a client that waits for the upgrade still gets its answer here. */
   #leave(primary: Primary, channel: HandoverChannel): void {
     this.#server?.stopAccepting();
+    this.#desk?.end();
+    void this.#admin?.leave();
     channel.listen(
       ({ message }) => {
         if (message.type !== "finish") return;

@@ -7,6 +7,8 @@ import { usageOf } from "./usage.ts";
 export interface ServerIdentity {
   readonly version: string;
   readonly control: string;
+  /** Address of the admin server, while there is one. */
+  readonly admin: () => string | undefined;
   /** The generation before, while it drains. */
   readonly predecessor: () => DrainingStatus | undefined;
 }
@@ -39,9 +41,10 @@ function drainingOf({ crew }: Primary, predecessor: DrainingStatus | undefined):
 
 export async function serverStatus(
   primary: Primary,
-  { version, control, predecessor }: ServerIdentity,
+  { version, control, admin, predecessor }: ServerIdentity,
 ): Promise<ServerStatus> {
   const { crew, lastChange } = primary;
+  const adminAddress = admin();
   const usage = await usageOf([process.pid, ...crew.owners.map(({ pid }) => pid)]);
   const workers = crew.owners.map(
     ({ slot, seat, pid, state }): WorkerStatus => ({
@@ -67,6 +70,7 @@ export async function serverStatus(
     startedAt: new Date(primary.startedAt).toISOString(),
     uptimeMs: Date.now() - primary.startedAt,
     control,
+    ...(adminAddress === undefined ? {} : { admin: adminAddress }),
     source: primary.config.source,
     ...usage.get(process.pid),
     listeners: listenersOf(primary),

@@ -3,12 +3,14 @@
  * is the main primary when it is told so. Until then the old one decides: when it closes the channel this process
  * ends. Afterwards the channel's end says that the old one has gone.
  */
+import type { HandedSessions } from "../admin/auth.ts";
 import { HeadraceError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
 import { listenerKey } from "../config/listener-key.ts";
 import { HANDOVER_FD, HANDOVER_PROTOCOL, type Manifest } from "../control/handover-messages.ts";
 import { AdmissionTable } from "../os/admission-table.ts";
+import { CloseRings } from "../os/close-rings.ts";
 import { closeDescriptor } from "../os/descriptors.ts";
 import { TicketKeys } from "../os/ticket-keys.ts";
 import { createTopicMemory, isTopicMemory } from "../os/topic-rings.ts";
@@ -51,7 +53,7 @@ export async function beginTakeover(config: Config, version: string): Promise<Ta
   const { message: manifest } = await channel.receive("manifest", "the manifest", ANSWER_MS);
   const { slots, dropped } = await receiveSockets(channel, manifest, config);
   const { fds } = await channel.receive("state", "the old primary's state", ANSWER_MS);
-  const [table = -1, control = -1, lock = -1, memory = -1, wake = -1, keys = -1] = fds;
+  const [table = -1, control = -1, lock = -1, memory = -1, wake = -1, keys = -1, closed = -1, admin = -1] = fds;
   const generation = manifest.generation + 1;
   const shared = AdmissionTable.attach(table, wake);
   const admission = shared ?? AdmissionTable.create();
@@ -60,10 +62,16 @@ export async function beginTakeover(config: Config, version: string): Promise<Ta
   const topics = isTopicMemory(memory) ? memory : createTopicMemory();
   // Without them clients make a new session, and nothing worse.
   const tickets = TicketKeys.attach(keys) ?? TicketKeys.create(Date.now());
+  const closes = CloseRings.attach(closed) ?? CloseRings.create();
   return {
     channel,
-    origin: { generation, admission, topics, tickets, rows: new Rows(manifest.rows), slots },
-    handed: { control, lock, path: manifest.control },
+    origin: { generation, admission, topics, tickets, closes, rows: new Rows(manifest.rows), slots },
+    handed: {
+      control,
+      lock,
+      path: manifest.control,
+      ...(manifest.admin !== undefined && admin >= 0 ? { admin: { key: manifest.admin, fd: admin } } : {}),
+    },
     dropped,
     countsApart: !shared,
     workers: config.workers === manifest.workers ? manifest.wanted : config.workers,
@@ -108,10 +116,13 @@ export interface TakeoverOptions {
   readonly log: Logger;
   /** Nobody restarts the service should both generations end. */
   readonly alone: boolean;
+  /** Who is signed in at the admin server of the generation before. */
+  readonly onSignedIn: (signedIn: HandedSessions) => void;
 }
 
 /** Resolves `true` when this is the main primary, `false` when it is to end. Throws what its own start failed on. */
-export async function completeTakeover({ takeover, primary, log, alone }: TakeoverOptions): Promise<boolean> {
+export async function completeTakeover(options: TakeoverOptions): Promise<boolean> {
+  const { takeover, primary, log, alone, onSignedIn } = options;
   const { channel } = takeover;
   if (!(await primary.arm())) return false;
   try {
@@ -128,7 +139,9 @@ export async function completeTakeover({ takeover, primary, log, alone }: Takeov
   const watch = watchTrial(channel, primary);
   try {
     await channel.send({ type: "accepting" });
-    await channel.receive("main", "the order to be the main process", UNTIL_TOLD, primary.stopSignal);
+    const order = "the order to be the main process";
+    const { message } = await channel.receive("main", order, UNTIL_TOLD, primary.stopSignal);
+    if (message.admin) onSignedIn(message.admin);
   } catch (error) {
     if (primary.state === "stopping") return false;
     if (!alone || channel.open) throw error;

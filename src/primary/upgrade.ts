@@ -6,12 +6,14 @@
  *   check ─► start ─► hello ─► sockets ─► armed ─► commit ─► accepting ─► proved ─► main ─► (drain, end)
  *      └────────┴────────┴────────┴─────────┴────────┴───────────┴──► new one ended, as before
  */
+import type { HandedSessions } from "../admin/auth.ts";
 import { HeadraceError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { HANDOVER_PROTOCOL, type Manifest } from "../control/handover-messages.ts";
 import { SOCKETS_PER_MESSAGE } from "../control/worker-messages.ts";
 import { halfOf } from "../os/admission-table.ts";
 import { closeDescriptor, openChannel } from "../os/descriptors.ts";
+import type { HandedAdmin } from "./admin-port.ts";
 import type { Aftermath } from "./aftermath.ts";
 import { HandoverChannel } from "./handover-channel.ts";
 import type { Primary } from "./primary.ts";
@@ -31,6 +33,8 @@ export interface Handed {
   readonly control: number;
   readonly lock: number;
   readonly path: string;
+  /** The admin server's socket. */
+  readonly admin?: HandedAdmin;
 }
 
 export interface UpgradeOptions {
@@ -40,6 +44,8 @@ export interface UpgradeOptions {
   /** Of the upgrade before, if it failed. */
   readonly aftermath: Aftermath;
   readonly handed: Handed;
+  /** Who is signed in at the admin server, at the end. */
+  readonly signedIn: () => HandedSessions | undefined;
   /** Tells the service manager who is the main process now. Resolves when it knows. */
   readonly announce: (pid: number, status: string) => Promise<void>;
   readonly onStep: () => void;
@@ -68,7 +74,8 @@ export async function upgrade(options: UpgradeOptions): Promise<string> {
     await channel.quiet(primary.config.proveMs, stopSignal);
     const message = `upgraded: process ${pid} serves, version ${version}, generation ${crew.generation + 1}`;
     await announce(pid, message);
-    await channel.send({ type: "main" });
+    const signedIn = options.signedIn();
+    await channel.send({ type: "main", ...(signedIn ? { admin: signedIn } : {}) });
     options.onDeparted(channel);
     primary.depart((worker) => giveAway(worker, channel, primary));
     return message;
@@ -103,14 +110,16 @@ async function handOver(channel: HandoverChannel, pid: number, options: UpgradeO
     listeners,
     rows: crew.rows.entries,
     control: handed.path,
+    ...(handed.admin ? { admin: handed.admin.key } : {}),
   };
   await channel.send(manifest);
   const sockets = crew.slots.byKey(listeners.map(({ key }) => key));
   for (let from = 0; from < sockets.length; from += SOCKETS_PER_MESSAGE) {
     await channel.send({ type: "sockets" }, sockets.slice(from, from + SOCKETS_PER_MESSAGE));
   }
-  const { admission, topics, tickets } = crew;
-  const state = [admission.fd, handed.control, handed.lock, topics, admission.wakeFd, tickets.fd];
+  const { admission, topics, tickets, closes } = crew;
+  const state = [admission.fd, handed.control, handed.lock, topics, admission.wakeFd, tickets.fd, closes.fd];
+  if (handed.admin) state.push(handed.admin.fd);
   await channel.send({ type: "state" }, state);
   onStep();
   await channel.receive("armed", "the new workers are ready", ARMED_MS, stopSignal);

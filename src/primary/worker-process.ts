@@ -28,6 +28,8 @@ import type { Slots } from "./slots.ts";
 const WORKER_MAIN = fileURLToPath(new URL("../worker/main.js", import.meta.url));
 /** For each step until it accepts. A service may open its database first, but not wait for it forever. */
 const STEP_MS = 60_000;
+/** Of src/config/environment.ts, which takes longer to load than a worker has to wait. */
+const ADMIN_TOKEN_VARIABLE = "HEADRACE_ADMIN_TOKEN";
 /** From having stopped to having ended. Exit waits for a write to a log that nobody reads. */
 const LEAVE_MS = 2_000;
 
@@ -65,9 +67,21 @@ export interface Descriptors {
   readonly topics: number;
   readonly wake: number;
   readonly tickets: number;
+  readonly closes: number;
 }
 
 const ended = (message: string): WorkerFailure => ({ type: "failed", code: "worker-failed", message, fields: {} });
+
+/** What services run with: the admin server's token is none of their business. */
+function environmentOfWorkers(): NodeJS.ProcessEnv {
+  const { [ADMIN_TOKEN_VARIABLE]: _, ...env } = process.env;
+  return env;
+}
+
+function withoutSecrets(config: Config): Config {
+  const { admin: _, ...rest } = config;
+  return rest;
+}
 
 const rankOf = (state: WorkerState): number => WORKER_STATES.indexOf(state);
 
@@ -113,9 +127,10 @@ export class WorkerProcess {
     const [own, theirs] = openChannel();
     this.#channel = own;
     try {
-      const { scoreboard, admission, topics, wake, tickets } = descriptors;
+      const { scoreboard, admission, topics, wake, tickets, closes } = descriptors;
       this.#child = fork(WORKER_MAIN, [], {
-        stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission, topics, wake, tickets],
+        env: environmentOfWorkers(),
+        stdio: ["ignore", "inherit", "inherit", "ipc", theirs, scoreboard, admission, topics, wake, tickets, closes],
       });
     } catch (error) {
       closeDescriptor(own);
@@ -166,8 +181,9 @@ export class WorkerProcess {
 
   send(message: ToWorker<Config>): void {
     if (message.type === "stop" || message.type === "abort") this.#advance("stopping");
+    const told = "config" in message ? { ...message, config: withoutSecrets(message.config) } : message;
     // Without a callback a failure would be thrown: the worker's end tells all there is to know.
-    if (this.#child.connected) this.#child.send(message, () => {});
+    if (this.#child.connected) this.#child.send(told, () => {});
   }
 
   /**

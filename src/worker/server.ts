@@ -15,7 +15,7 @@ import { BufferMemory } from "../connection/buffer-memory.ts";
 import { ServedConnection } from "../connection/connection.ts";
 import { EarlySocket } from "../connection/datagram-socket.ts";
 import { msOf } from "../connection/deadlines.ts";
-import { Endpoint } from "../connection/endpoint.ts";
+import { type CloseNotes, Endpoint } from "../connection/endpoint.ts";
 import { Gate } from "../connection/gate.ts";
 import { Handshakes } from "../connection/handshakes.ts";
 import { Preface, type PrefaceStage } from "../connection/preface.ts";
@@ -25,6 +25,7 @@ import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
 import { type Acceptor, Engine } from "../engine/engine.ts";
 import { shareEngine } from "../engine/shared.ts";
+import type { CloseRing } from "../os/close-rings.ts";
 import { errnoName } from "../os/errno.ts";
 import { LISTENER_FIELDS, ROWS, type WorkerBlock } from "../os/scoreboard.ts";
 import type { TopicRings } from "../os/topic-rings.ts";
@@ -61,6 +62,8 @@ export interface ServerOptions {
   readonly bufferMemory: number;
   /** To the topics of the other workers; without them they end here. */
   readonly rings?: TopicRings;
+  /** Where closes are noted; without, nowhere. */
+  readonly closes?: CloseRing;
   readonly log: Logger;
   readonly tasks: TaskConfig;
   /** Without it no listener may have TLS. */
@@ -155,6 +158,21 @@ function stagesOf(
   return [...(proxyProtocol ? [new ProxyStage(endpoint, proxyProtocol)] : []), ...(tls ? [tls] : [])];
 }
 
+/** With addresses as the engine knows them. */
+function closeNotes(ring: CloseRing, slot: number, engine: Engine): CloseNotes {
+  let [at, generation] = [0, 0];
+  // One function for all: a connection that ends should leave no garbage.
+  const writeAddress = (into: Uint8Array): void => engine.writePeer(at, generation, into);
+  return {
+    label: (listener, idPrefix) => ring.label(slot, listener, idPrefix),
+    note(closing, of, ofGeneration) {
+      at = of;
+      generation = ofGeneration;
+      ring.note(closing, writeAddress);
+    },
+  };
+}
+
 /** How the engine numbers what it accepts from: each listener of each slot. */
 const watchOf = (slot: number, row: number): number => slot * ROWS + row;
 
@@ -234,6 +252,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   });
   watchPools(pools, gate, log);
 
+  const closes = options.closes && closeNotes(options.closes, worker, engine);
   const poison = process.env.NODE_ENV === "development";
   /** By listener: what it is to connections, or to datagrams. */
   const places = prepared.map(({ config, settings, row: index, ...own }, place) => {
@@ -254,6 +273,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       drainMs: options.drainMs,
       coalesce: config.socket.coalesce,
       idPrefix: `${idPrefix}-${place}`,
+      ...(closes ? { closes } : {}),
     });
   });
   const endpoints = places.filter((place) => place instanceof Endpoint);

@@ -18,6 +18,7 @@ import {
 } from "../control/worker-messages.ts";
 import { addon } from "../os/addon.ts";
 import { AdmissionTable } from "../os/admission-table.ts";
+import { CloseRing } from "../os/close-rings.ts";
 import { receiveDescriptors } from "../os/descriptors.ts";
 import { check } from "../os/errno.ts";
 import { Scoreboard, type WorkerBlock } from "../os/scoreboard.ts";
@@ -163,9 +164,11 @@ class Worker {
       bufferMemory: config.bufferMemory,
       tls: { secrets: this.#tls ?? order.tls, tickets: WORKER_FDS.tickets, handshakes: config.handshakes },
       rings: new TopicRings(WORKER_FDS.topics, order.column),
+      closes: new CloseRing(WORKER_FDS.closes, order.column),
       tasks: config,
       log,
     });
+    closeSync(WORKER_FDS.closes);
     // The engine has mapped it.
     closeSync(WORKER_FDS.admission);
     const stack = watchStack(slot, config.hangMs, pretty);
@@ -281,9 +284,12 @@ class Worker {
   }
 
   /** Whatever is wrong with an answer is the asker's to say: it disturbs nobody here. */
-  async #answer({ server }: Serving, { id, question }: Extract<ToWorker<Config>, { type: "ask" }>): Promise<void> {
+  async #answer(
+    { server, order }: Serving,
+    { id, question }: Extract<ToWorker<Config>, { type: "ask" }>,
+  ): Promise<void> {
     try {
-      const value = await answer({ server, log: this.#log as Logger }, question);
+      const value = await answer({ server, worker: order.slot, log: this.#log as Logger }, question);
       await report({ type: "answer", id, value });
     } catch (error) {
       await report({ type: "answer", id, problem: messageOf(error) });

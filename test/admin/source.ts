@@ -49,12 +49,19 @@ export async function serveAdmin(
   t: TestContext,
   own: Partial<AdminSource & AdminServerOptions> = {},
 ): Promise<ServedAdmin> {
-  const { log: _, token = TOKEN, hosts = [], sessions = [], mount, ...source } = own;
+  const { log: _, token = TOKEN, hosts = [], sessions, mount, ...source } = own;
   const lines: Record<string, unknown>[] = [];
   const log = pino({}, { write: (line: string) => void lines.push(JSON.parse(line)) });
   const fd = check(addon().socketListen("127.0.0.1", 0, true, packSocketOptions(DEFAULT_SOCKET)), "listen");
   const port = boundPort(fd);
-  const options = { source: fakeSource(source), log, token, hosts, sessions, ...(mount ? { mount } : {}) };
+  const options = {
+    source: fakeSource(source),
+    log,
+    token,
+    hosts,
+    ...(sessions ? { sessions } : {}),
+    ...(mount ? { mount } : {}),
+  };
   const admin = await AdminServer.listen(fd, port, options);
   t.after(() => admin.leave(0));
   const url = `http://127.0.0.1:${port}`;

@@ -1,0 +1,76 @@
+/**
+ * The primary as the admin server and the control socket see it: every question that they answer, in one place, so that
+ * both answer alike. Ends with the process, or when the next generation answers.
+ */
+import type { AdminSource, Readiness } from "../admin/source.ts";
+import { HeadraceError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { Inspector } from "../control/inspection.ts";
+import { changeLogLevel, killConnection, lastClosed, listConnections } from "./inspection.ts";
+import type { Primary } from "./primary.ts";
+import { Profiling } from "./profiling.ts";
+import { type ServerIdentity, serverStatus } from "./status.ts";
+
+export interface AdminDeskOptions {
+  readonly primary: Primary;
+  readonly log: Logger;
+  readonly identity: ServerIdentity;
+}
+
+function readinessOf({ state, health, departing }: Primary): Readiness {
+  if (state === "starting") return { ready: false, reason: "starting" };
+  if (state === "stopping" || departing) return { ready: false, reason: "draining" };
+  if (health !== "ok") return { ready: false, reason: health };
+  return { ready: true, reason: "ready" };
+}
+
+export class AdminDesk {
+  /** For the control socket. */
+  readonly inspection: Inspector;
+  /** For the admin server. */
+  readonly source: AdminSource;
+  /** Requests to the admin server without the right token. */
+  unauthorized = 0;
+  readonly #ending: AbortController = new AbortController();
+
+  constructor({ primary, log, identity }: AdminDeskOptions) {
+    const profiling = new Profiling(primary.crew, identity.control);
+    this.inspection = {
+      connections: (query) => listConnections(primary, query),
+      kill: async (id) => {
+        await killConnection(primary, id);
+        log.info({ connection: id }, "connection reset: asked by an administrator");
+      },
+      closed: async (limit) => lastClosed(primary, limit),
+      profile: (request, signal) => {
+        log.info(request, `profile (${request.kind}) asked for`);
+        return profiling.take(request, signal);
+      },
+      logLevel: () => log.level as ReturnType<Inspector["logLevel"]>,
+      setLogLevel: async (level) => {
+        log.level = level;
+        await changeLogLevel(primary, level);
+        log.info({ level }, `log level is ${level} until the next reload`);
+      },
+      metrics: () => Promise.reject(new HeadraceError("not-found", "there are no metrics yet")),
+    };
+    this.source = {
+      ...this.inspection,
+      ending: this.#ending.signal,
+      status: () => serverStatus(primary, identity),
+      readiness: () => readinessOf(primary),
+      profile: (request, signal) => {
+        if (primary.config.admin?.profiles !== false) return this.inspection.profile(request, signal);
+        return Promise.reject(new HeadraceError("control-refused", "profiles are switched off (admin.profiles)"));
+      },
+      unauthorized: () => {
+        this.unauthorized += 1;
+      },
+    };
+  }
+
+  /** Streams end. Idempotent. */
+  end(): void {
+    this.#ending.abort();
+  }
+}
