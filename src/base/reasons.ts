@@ -30,6 +30,7 @@ export const CLOSE_REASONS = [
   "tls-error",
   "handshake-timeout",
   "admin",
+  "rejected",
 ] as const;
 
 export type CloseReason = (typeof CLOSE_REASONS)[number];

@@ -253,6 +253,7 @@ export class PooledConnection implements SlotOwner, Line {
       const used = this.#read(input, from, to);
       if (used < to) this.#held = new Held(UNCOUNTED, input, used, to);
     }
+    this.#home.engine.laps.forget();
     this.#settle();
   }
 

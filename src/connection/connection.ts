@@ -25,12 +25,14 @@ import { type Deadlines, NONE_OWN, OwnDeadlines } from "./deadlines.ts";
 import { agesAt, type Due, drawOpenedAt, nextDue } from "./due.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { type Canceller, Flight } from "./flight.ts";
+import { NO_TICKET } from "./in-flight.ts";
 import type { Arriving, Leaving } from "./move.ts";
 import { MOVED_BYTES_MAX, type MovedConnection, type PackedState, packState, unpackState } from "./moved.ts";
 import { OrderedReplies, type Place } from "./ordered.ts";
 import type { Origin } from "./origin.ts";
 import { Request } from "./request.ts";
 import { Subscriptions } from "./subscriptions.ts";
+import { observe } from "./timing.ts";
 import type { Subscriber } from "./topics.ts";
 
 const ACTIVE = LISTENER_FIELDS.indexOf("active");
@@ -136,6 +138,8 @@ export class ServedConnection<State = unknown, Out = unknown>
   #hasState = false;
   #held: Held | undefined;
   #inFlight = 0;
+  /** The tickets of those in flight; as many. */
+  #tickets = NO_TICKET;
   /** Clock (ms) since which the peer owes the rest of a frame; 0: it owes none. */
   #frameSince = 0;
   /** Clock (whole ms) until which it was this side that kept the connection from going on. */
@@ -409,6 +413,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     const held = this.#held;
     if (held) {
       held.append(input, from, to);
+      this.endpoint.timing.laps.forget();
       this.#advance();
       return;
     }
@@ -784,12 +789,14 @@ export class ServedConnection<State = unknown, Out = unknown>
 
   /** Cuts and handles messages; returns how far it came. Stops at an unfinished frame, or when blocked. */
   #consume(bytes: Buffer, from: number, to: number): number {
+    const { timing } = this.endpoint;
     const { codec } = this.endpoint.service;
     const maxFrameBytes = this.endpoint.limits.frame;
     this.#consuming = true;
     try {
       while (from < to && !this.#blocked) {
-        const used = codec.decode(bytes, from, to, this, maxFrameBytes);
+        const timed = --timing.untilSample <= 0;
+        const used = timed ? this.#decodeTimed(bytes, from, to) : codec.decode(bytes, from, to, this, maxFrameBytes);
         if (used > 0) {
           if (used > to - from) throw brokenCodec(codec.name, "decode", used, to - from);
           from += used;
@@ -811,8 +818,20 @@ export class ServedConnection<State = unknown, Out = unknown>
     return from;
   }
 
+  /** One of many: what it takes is what the others take. */
+  #decodeTimed(bytes: Buffer, from: number, to: number): number {
+    const { timing, service, limits } = this.endpoint;
+    const { laps } = timing;
+    const begun = laps.now();
+    const used = service.codec.decode(bytes, from, to, this, limits.frame);
+    const done = laps.now();
+    timing.sampled(begun, done, laps.now());
+    return used;
+  }
+
   #hold(bytes: Buffer, from: number, to: number): void {
     this.#held = new Held(this.endpoint.memory, bytes, from, to);
+    this.endpoint.timing.laps.forget();
     this.#frameBegun();
   }
 
@@ -930,18 +949,23 @@ export class ServedConnection<State = unknown, Out = unknown>
     }
     if (!context) return;
     count(endpoint.row, REQUESTS, 1);
+    const { laps } = endpoint.timing;
+    // Within another's handler, it is not where that one began.
+    const begun = handlersRunning === 0 ? laps.begin() : laps.now();
     handlersRunning += 1;
     try {
       const refused = this.#refusal(context);
       const reply = refused ? this.#refuse(refused, message) : (endpoint.handle(message, context) as Reply<Out>);
-      if (isThenable(reply)) this.#wait(reply, context);
-      else if (this.#extras?.order?.empty === false) this.#queue(reply as Out | undefined, context);
+      if (isThenable(reply)) this.#wait(reply, context, begun);
+      else if (this.#extras?.order?.empty === false) this.#queue(reply as Out | undefined, context, begun);
       else if (reply !== undefined) this.#answer(reply as Out);
     } catch (error) {
-      if (this.#extras?.order?.empty === false) this.#place("error", error, context);
+      if (this.#extras?.order?.empty === false) this.#place("error", error, context, begun);
       else this.#requestFailed(error, context);
     }
     handlersRunning -= 1;
+    const done = laps.end();
+    if (context.ticket === NO_TICKET) observe(endpoint.row, done - begun);
     if (context.flight && !context.waiting) this.#land(context);
     if (endpoint.poison) poison(message);
   }
@@ -1006,9 +1030,21 @@ export class ServedConnection<State = unknown, Out = unknown>
     return service.busy(message) as Out;
   }
 
-  #begin(): void {
+  /** It is in flight, and began at `begun` (ms, of the laps). */
+  #begin(context: Request<State, Out, unknown>, begun: number): void {
     this.#inFlight += 1;
+    this.#tickets = this.endpoint.timing.inFlight.take(begun, this.#tickets);
+    context.ticket = this.#tickets;
     if (this.#inFlight >= this.endpoint.maxInFlight) this.#block();
+  }
+
+  /** One that was in flight is over. */
+  #finish(ticket: number): void {
+    const { timing, row } = this.endpoint;
+    const { inFlight, laps } = timing;
+    this.#inFlight -= 1;
+    observe(row, laps.now() - inFlight.began(ticket));
+    this.#tickets = inFlight.give(ticket, this.#tickets);
   }
 
   /** So many more of its handlers run; a reply that only waits for its turn has none. */
@@ -1017,13 +1053,13 @@ export class ServedConnection<State = unknown, Out = unknown>
     count(this.endpoint.row, IN_FLIGHT, handlers);
   }
 
-  #wait(reply: PromiseLike<unknown>, context: Request<State, Out, unknown>): void {
+  #wait(reply: PromiseLike<unknown>, context: Request<State, Out, unknown>, begun: number): void {
     // Its handler has closed the connection, and what was in flight then is counted off already.
     if (this.closed) {
       Promise.resolve(reply).catch(() => {});
       return;
     }
-    this.#begin();
+    this.#begin(context, begun);
     this.#run(1);
     this.#await(context);
     // Promise.resolve: a native promise stays itself; anything else may throw or settle twice.
@@ -1047,12 +1083,12 @@ export class ServedConnection<State = unknown, Out = unknown>
   }
 
   /** A plain reply behind unfinished ones: encoded now, because a borrowed message is gone when its turn comes. */
-  #queue(reply: Out | undefined, context: Request<State, Out, unknown>): void {
-    this.#place("encoded", reply === undefined || this.closed ? undefined : this.#encode(reply), context);
+  #queue(reply: Out | undefined, context: Request<State, Out, unknown>, begun: number): void {
+    this.#place("encoded", reply === undefined || this.closed ? undefined : this.#encode(reply), context, begun);
   }
 
   /** A place behind unfinished replies for an outcome that is there already. */
-  #place(outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
+  #place(outcome: Outcome, value: unknown, context: Request<State, Out, unknown>, begun: number): void {
     if (this.closed) return;
     const order = this.#order();
     const place = order.add();
@@ -1064,7 +1100,7 @@ export class ServedConnection<State = unknown, Out = unknown>
       order.ready -= 1;
       this.#conclude(outcome, value, context);
     };
-    this.#begin();
+    this.#begin(context, begun);
   }
 
   /** So many bytes more wait for their turn. */
@@ -1092,7 +1128,7 @@ export class ServedConnection<State = unknown, Out = unknown>
   }
 
   #conclude(outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
-    this.#inFlight -= 1;
+    this.#finish(context.ticket);
     this.#busyUntil = Math.floor(this.endpoint.transport.now);
     try {
       if (outcome === "error") throw value;
@@ -1370,6 +1406,8 @@ export class ServedConnection<State = unknown, Out = unknown>
     const { row } = this.endpoint;
     count(row, ACTIVE, -1);
     this.#run((this.#extras?.order?.ready ?? 0) - this.#inFlight);
+    // Nobody waits for them any more.
+    while (this.#tickets !== NO_TICKET) this.#finish(this.#tickets);
     count(row, LISTENER_CLOSED + reasonIndex(reason), 1);
     this.#closeToHolders(reason);
     this.#tellClosed(reason);

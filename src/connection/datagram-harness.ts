@@ -7,12 +7,14 @@ import { pino } from "pino";
 import type { Logger } from "../base/log.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMEOUTS, type Limits, type Timeouts } from "../base/settings.ts";
 import { endWords } from "../engine/datagram-end.ts";
-import { DATAGRAM_FIELDS, type DatagramField, LISTENER_DATAGRAMS } from "../os/scoreboard.ts";
+import { Laps } from "../engine/laps.ts";
+import { DATAGRAM_FIELDS, type DatagramField, LISTENER_DATAGRAMS, ROW_CELLS } from "../os/scoreboard.ts";
 import type { UdpService, UdpSocket } from "../service/udp.ts";
 import { EarlySocket } from "./datagram-socket.ts";
 import { DatagramEndpoint } from "./datagrams.ts";
 import { FakeDatagrams, type Sent } from "./fake-datagrams.ts";
 import { Gate } from "./gate.ts";
+import { Timing } from "./timing.ts";
 
 export interface TestDatagramsOptions<Env> {
   /** What the service's `env` would have made. */
@@ -52,7 +54,7 @@ const START_MS = 1_000_000;
 /** Serves `service` without a socket. */
 export function testDatagrams<Env>(service: UdpService<Env>, options: TestDatagramsOptions<Env> = {}): TestDatagrams {
   const limits = { ...DEFAULT_LIMITS, ...service.limits, ...options.limits };
-  const row = new Float64Array(LISTENER_DATAGRAMS + DATAGRAM_FIELDS.length);
+  const row = new Float64Array(ROW_CELLS);
   const socket = new EarlySocket(LISTENER);
   let now = START_MS;
   const transport = new FakeDatagrams(limits.amplification === "off" ? 0 : limits.amplification, () => now);
@@ -70,6 +72,7 @@ export function testDatagrams<Env>(service: UdpService<Env>, options: TestDatagr
     limits,
     timeouts: { ...DEFAULT_TIMEOUTS, ...service.timeouts, ...options.timeouts },
     row,
+    timing: new Timing(new Laps(() => now)),
     gate: new Gate(),
     log: options.log ?? pino({ level: "silent" }),
     poison: true,

@@ -30,6 +30,8 @@ import { Source, type SourceOwner } from "./datagram-source.ts";
 import { msOf } from "./deadlines.ts";
 import { inFlightMarkOf, refusalOf } from "./endpoint.ts";
 import type { Gate } from "./gate.ts";
+import { NO_TICKET } from "./in-flight.ts";
+import { observe, type Timing } from "./timing.ts";
 
 /** What it asks of the engine. The harness of testDatagrams is the other implementation. */
 export interface DatagramTransport {
@@ -58,6 +60,7 @@ export interface DatagramOptions {
   readonly timeouts: Timeouts;
   /** The listener's row in the scoreboard. */
   readonly row: Float64Array;
+  readonly timing: Timing;
   readonly gate: Gate;
   readonly log: Logger;
   /** A `from` or a message that is kept too long is spoiled, so that it shows at once. */
@@ -70,6 +73,7 @@ export interface DatagramOptions {
 interface Flight {
   readonly from: Source;
   readonly due: number;
+  readonly ticket: number;
   over: boolean;
 }
 
@@ -151,14 +155,19 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
     const from = this.#from;
     from.point((at - END_BYTES) >> 2, length * this.#factor);
     this.#running = true;
+    const { laps } = this.#options.timing;
+    const begun = laps.begin();
+    let waits = false;
     try {
       const overBound = gate.alerts !== 0 || gate.inFlight >= this.#mark;
       if (overBound && refusalOf(this, message)) this.#shed(message, from);
-      else this.#handle(message, from);
+      else waits = this.#handle(message, from, begun);
     } catch (error) {
       this.#failed(error, from);
     }
     this.#running = false;
+    const done = laps.end();
+    if (!waits) observe(this.#row, done - begun);
     if (this.#options.poison && from === this.#from) this.#spoil();
   }
 
@@ -285,19 +294,29 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
 
   // ---- handlers, which may take their time, fail, or not be called ----
 
-  #handle(message: Buffer, from: Source): void {
+  /** True when its handler has returned a promise. */
+  #handle(message: Buffer, from: Source, begun: number): boolean {
     const reply = this.service.onDatagram(message, from, this.#options.env);
-    if (reply === undefined) return;
-    if (isThenable(reply)) this.#later(reply, from);
-    else this.sendTo(reply as Sendable, from);
+    if (reply === undefined) return false;
+    if (isThenable(reply)) {
+      this.#later(reply, from, begun);
+      return true;
+    }
+    this.sendTo(reply as Sendable, from);
+    return false;
   }
 
-  #later(reply: PromiseLike<unknown>, from: Source): void {
-    const { transport, now } = this.#options;
+  #later(reply: PromiseLike<unknown>, from: Source, begun: number): void {
+    const { transport, now, timing } = this.#options;
     this.#borrowed = undefined;
     from.detach();
     this.#from = new Source(this, transport.inputWords);
-    const flight: Flight = { from, due: now() + this.#requestMs, over: false };
+    const flight: Flight = {
+      from,
+      due: now() + this.#requestMs,
+      ticket: timing.inFlight.take(begun, NO_TICKET),
+      over: false,
+    };
     if (flight.due !== Number.POSITIVE_INFINITY) {
       this.#flights.add(flight);
       if (flight.due < this.#nextDue) this.#nextDue = flight.due;
@@ -322,6 +341,9 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
     } catch (error) {
       this.#failed(error, flight.from);
     }
+    const { inFlight, laps } = this.#options.timing;
+    observe(this.#row, laps.now() - inFlight.began(flight.ticket));
+    inFlight.give(flight.ticket, NO_TICKET);
     this.#count(-1);
     if (this.inFlight === 0) this.#options.onIdle?.();
   }

@@ -17,6 +17,7 @@ import { type Deadlines, flushMsOf, msOf } from "./deadlines.ts";
 import { Flight } from "./flight.ts";
 import { type Gate, IN_FLIGHT_SHARES } from "./gate.ts";
 import type { PrefaceStage } from "./preface.ts";
+import type { Timing } from "./timing.ts";
 import type { Topics } from "./topics.ts";
 import type { Transport } from "./transport.ts";
 import type { Wheel } from "./wheel.ts";
@@ -35,6 +36,7 @@ export interface EndpointOptions {
   readonly alarm: Pick<Wheel, "schedule">;
   readonly memory: BufferMemory;
   readonly topics: Topics;
+  readonly timing: Timing;
   readonly limits: Limits;
   readonly timeouts: Timeouts;
   /** `timeouts.drain`: what a connection that has reached its age has for what is in flight, ms. */
@@ -78,6 +80,7 @@ export class Endpoint implements Deadlines {
   readonly alarm: Pick<Wheel, "schedule">;
   readonly memory: BufferMemory;
   readonly topics: Topics;
+  readonly timing: Timing;
   readonly row: Float64Array;
   readonly log: Logger;
   readonly gate: Gate;
@@ -140,6 +143,7 @@ export class Endpoint implements Deadlines {
     this.alarm = options.alarm;
     this.memory = options.memory;
     this.topics = options.topics;
+    this.timing = options.timing;
     this.row = options.row;
     this.log = options.log;
     this.gate = options.gate;

@@ -1,6 +1,7 @@
 /** The engine's part in a testConnection: memory instead of a socket, and a peer that takes all or nothing. */
 import type { RejectReason } from "../base/reasons.ts";
 import type { AdoptOptions, ReleasedSlot, SlotOwner } from "../engine/engine.ts";
+import { Laps } from "../engine/laps.ts";
 import { COUNTER, ENTRY } from "../engine/layout.ts";
 import type { Transport } from "./transport.ts";
 
@@ -13,6 +14,7 @@ const OUTPUT_BYTES = 1 << 20;
 
 export class FakeTransport implements Transport {
   now: number = START_MS;
+  readonly laps: Laps = new Laps(() => this.now);
   readonly output: Buffer = Buffer.alloc(OUTPUT_BYTES);
   readonly unsent: Int32Array = new Int32Array(1);
   readonly counters: Float64Array = new Float64Array(COUNTER.words).fill(START_MS, COUNTER.receivedAt);

@@ -16,7 +16,7 @@ import {
 } from "../base/settings.ts";
 import type { ProxyInfo } from "../codec/proxy-header.ts";
 import { COUNTER } from "../engine/layout.ts";
-import { LISTENER_CLOSED, WORKER_FIELDS } from "../os/scoreboard.ts";
+import { LISTENER_CLOSED, LISTENER_DATAGRAMS, ROW_CELLS, WORKER_FIELDS } from "../os/scoreboard.ts";
 import type { Connection, ConnectionTls } from "../service/connection.ts";
 import type { Service } from "../service/define.ts";
 import { ALARM_TICK_MS } from "./alarm.ts";
@@ -26,6 +26,7 @@ import { Endpoint } from "./endpoint.ts";
 import { FakeTransport, GENERATION, SLOT } from "./fake-transport.ts";
 import { Gate } from "./gate.ts";
 import type { MovedConnection } from "./moved.ts";
+import { Timing } from "./timing.ts";
 import { Topics } from "./topics.ts";
 import { Wheel } from "./wheel.ts";
 
@@ -136,7 +137,7 @@ function open<State, In, Out, Env>(
   const remote = { ...(options.remote ?? { host: "192.0.2.1", port: 40_000 }) };
   const transport = origin?.transport.next() ?? new FakeTransport(remote);
   const pending: Pending = origin?.pending ?? { bytes: [], ending: false };
-  const row = new Float64Array(LISTENER_CLOSED + CLOSE_REASONS.length);
+  const row = new Float64Array(ROW_CELLS);
   const wheel = new Wheel(transport.now, (_slot, now) => connection.onDue(now));
   const alarm = new Wheel(transport.now, (_slot, now) => connection.onAlarm(now), ALARM_TICK_MS);
   const log = options.log ?? pino({ level: "silent" });
@@ -160,6 +161,7 @@ function open<State, In, Out, Env>(
     alarm,
     memory,
     topics,
+    timing: new Timing(transport.laps),
     limits: { ...DEFAULT_LIMITS, ...service.limits, ...options.limits },
     timeouts: { ...DEFAULT_TIMEOUTS, ...service.timeouts, ...options.timeouts },
     drainMs: DEFAULT_SERVER_TIMEOUTS.drain,
@@ -233,8 +235,8 @@ function open<State, In, Out, Env>(
   return {
     connection,
     get closed() {
-      const index = row.indexOf(1, LISTENER_CLOSED);
-      return index < 0 ? undefined : CLOSE_REASONS[index - LISTENER_CLOSED];
+      const index = row.subarray(LISTENER_CLOSED, LISTENER_DATAGRAMS).indexOf(1);
+      return index < 0 ? undefined : CLOSE_REASONS[index];
     },
     get readsPaused() {
       return transport.paused;

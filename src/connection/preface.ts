@@ -98,14 +98,13 @@ export class Preface implements SlotOwner {
   /** Ends it. RST unless `how` says otherwise: where nothing was sent, nothing can be lost. */
   end(reason: CloseReason, how: "close" | "reset" = "reset"): void {
     if (!this.#open) return;
-    const { row, log, transport } = this.endpoint;
-    row[LISTENER_CLOSED + reasonIndex(reason)] = (row[LISTENER_CLOSED + reasonIndex(reason)] as number) + 1;
+    const { log, transport } = this.endpoint;
     if (log.isLevelEnabled("debug")) {
       const remote = transport.peer(this.slot, this.generation);
       log.debug({ reason, remote }, "connection closed before it was served");
     }
     this.#note(reason);
-    this.#leave(how);
+    this.#leave(reason, how);
   }
 
   /** For the list of the last closes. */
@@ -123,9 +122,9 @@ export class Preface implements SlotOwner {
     closes?.note(closing, this.slot, this.generation);
   }
 
-  /** There is no place for it, or for the client that was named. Counted already. */
+  /** There is no place for it, or for the client that was named. Why is counted already. */
   refuse(): void {
-    if (this.#open) this.#leave(this.endpoint.limits.onLimit === "close" ? "close" : "reset");
+    if (this.#open) this.#leave("rejected", this.endpoint.limits.onLimit === "close" ? "close" : "reset");
   }
 
   // ---- what the engine says ----
@@ -137,6 +136,7 @@ export class Preface implements SlotOwner {
 
   onData(input: Buffer, from: number, to: number): void {
     this.#stages[this.#at]?.onData(this, input, from, to);
+    this.endpoint.transport.laps.forget();
   }
 
   onEnd(): void {
@@ -209,11 +209,13 @@ export class Preface implements SlotOwner {
     endpoint.onPrefaceEnd?.(connection);
   }
 
-  #leave(how: "close" | "reset"): void {
-    const { transport } = this.endpoint;
+  #leave(reason: CloseReason, how: "close" | "reset"): void {
+    const { transport, row } = this.endpoint;
     this.#open = false;
     this.#dueAt = NEVER;
     this.#count(-1);
+    const cell = LISTENER_CLOSED + reasonIndex(reason);
+    row[cell] = (row[cell] as number) + 1;
     this.held?.drop();
     this.held = undefined;
     if (how === "reset") transport.reset(this.slot, this.generation);

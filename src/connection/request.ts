@@ -5,6 +5,7 @@ import type { Context } from "../service/connection.ts";
 import type { Pool, TaskArgs, TaskName, TaskValue } from "../tasks/define.ts";
 import type { ServedConnection } from "./connection.ts";
 import type { Flight } from "./flight.ts";
+import { NO_TICKET } from "./in-flight.ts";
 import type { Place } from "./ordered.ts";
 
 export class Request<State, Out, Env> implements Context<State, Out, Env> {
@@ -20,6 +21,8 @@ export class Request<State, Out, Env> implements Context<State, Out, Env> {
   waiting: boolean;
   /** Among ordered replies. */
   place: Place | undefined;
+  /** Of the worker's requests in flight; NO_TICKET: it was never one. */
+  ticket: number;
   /** Set by the connection, when it needs one. */
   flight: Flight | undefined;
 
@@ -31,6 +34,7 @@ export class Request<State, Out, Env> implements Context<State, Out, Env> {
     this.wireId = undefined;
     this.waiting = false;
     this.place = undefined;
+    this.ticket = NO_TICKET;
     this.flight = undefined;
   }
 

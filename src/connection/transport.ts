@@ -1,11 +1,14 @@
 import type { RejectReason } from "../base/reasons.ts";
 import type { AdoptOptions, ReleasedSlot, SlotOwner } from "../engine/engine.ts";
+import type { Laps } from "../engine/laps.ts";
 
 /** What a connection asks of the engine. The harness of testConnection is the other implementation. */
 export interface Transport {
   readonly now: number;
   /** The same clock, read anew. */
   clock(): number;
+  /** By which requests are timed. */
+  readonly laps: Laps;
   readonly output: Buffer;
   readonly unsent: Int32Array;
   readonly counters: Float64Array;

@@ -167,6 +167,11 @@ export interface ServerStatus extends ProcessUsage {
   /** Replaced workers, and those of the generation before. */
   readonly draining: readonly DrainingStatus[];
   readonly totals: Traffic & { readonly restarts: number };
+  /**
+   * Connections that began, less those that ended and those that are there. Not 0 for longer than a moment: a bug in
+   * the counting, or a connection that is lost sight of.
+   */
+  readonly unaccounted: number;
   readonly closes: Readonly<Record<CloseReason, number>>;
   /** Newcomers who were turned away. */
   readonly rejections: Readonly<Record<RejectReason, number>>;

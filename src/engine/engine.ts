@@ -14,6 +14,7 @@ import { openFilesLimit } from "../os/descriptors.ts";
 import { check, errnoName } from "../os/errno.ts";
 import type { TlsContext } from "../os/tls-addon.ts";
 import { Datagrams } from "./datagrams.ts";
+import { Laps } from "./laps.ts";
 import {
   COUNTER,
   ENTRY,
@@ -156,6 +157,8 @@ export class Engine {
   /** Slots of connections that were made from here (src/client), among those that are `open`. They count them here. */
   outbound = 0;
   readonly datagrams: Datagrams;
+  /** By which requests are timed. */
+  readonly laps: Laps = new Laps();
 
   readonly #handle: EngineHandle;
   readonly #memory: EngineMemory;
@@ -630,10 +633,12 @@ export class Engine {
 
   #round(count: number): void {
     this.#reading = true;
+    this.laps.start();
     try {
       this.#read(count);
     } finally {
       this.#reading = false;
+      this.laps.stop();
     }
     for (const done of this.#rounds) done();
   }
@@ -677,8 +682,9 @@ export class Engine {
           break;
         case INPUT.datagram:
           this.datagrams.receivers[slot]?.onDatagram(a, records[index + 3] as number);
-          break;
+          continue;
       }
+      this.laps.forget();
     }
   }
 }

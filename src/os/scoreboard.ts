@@ -25,13 +25,6 @@ export const WORKER_FIELDS = [
   "receives",
   "open",
   "bytesHeldOut",
-  // Of `rejected`, in the order of REJECT_REASONS.
-  "rejectedConnections",
-  "rejectedListener",
-  "rejectedAddress",
-  "rejectedRate",
-  "rejectedDenied",
-  "rejectedDescriptors",
   // Of `acceptErrors`, in the order of ACCEPT_ERRORS.
   "acceptEmfile",
   "acceptEnfile",
@@ -43,6 +36,13 @@ export const WORKER_FIELDS = [
   "receiveSeconds",
   "scriptSeconds",
   "sendSeconds",
+  // Of `rejected`, in the order of REJECT_REASONS.
+  "rejectedConnections",
+  "rejectedListener",
+  "rejectedAddress",
+  "rejectedRate",
+  "rejectedDenied",
+  "rejectedDescriptors",
   // Ours, and not the engine's.
   "rejectedHandshakes",
   "pid",

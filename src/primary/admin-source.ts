@@ -58,6 +58,7 @@ export class AdminDesk {
       ...this.inspection,
       ending: this.#ending.signal,
       status: () => serverStatus(primary, identity),
+      snapshot: () => primary.crew.snapshot(primary.config.listeners),
       readiness: () => readinessOf(primary),
       profile: (request, signal) => {
         if (primary.config.admin?.profiles !== false) return this.inspection.profile(request, signal);

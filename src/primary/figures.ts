@@ -18,14 +18,16 @@ import {
   WORKER_REJECTED,
   type WorkerField,
 } from "../os/scoreboard.ts";
-import { Past } from "./past.ts";
+import { begunAndNotEnded, Past } from "./past.ts";
 import { type Books, type CountedWorker, type Listeners, snapshotOf } from "./snapshot.ts";
+
+const ACTIVE = LISTENER_FIELDS.indexOf("active");
+const PREFACES = LISTENER_FIELDS.indexOf("prefaces");
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** Of `Traffic`: what stands in the head of a block, and what in the rows. */
 const IN_HEAD = [
-  "accepted",
   "rejected",
   "bytesReceived",
   "bytesSent",
@@ -34,7 +36,8 @@ const IN_HEAD = [
   "bytesHeldIn",
   "bytesHeldOut",
 ] as const satisfies readonly (keyof Traffic & WorkerField)[];
-const IN_ROWS = ["requests", "shed", "late", "cancelled"] as const satisfies readonly (keyof Traffic & ListenerField)[];
+const IN_ROWS = ["accepted", "requests", "shed", "late", "cancelled"] as const satisfies readonly (keyof Traffic &
+  ListenerField)[];
 
 /** Who and what is counted at the moment. */
 export interface Counted {
@@ -124,13 +127,30 @@ export class Figures {
     return Object.fromEntries(counts) as Record<RejectReason, number>;
   }
 
+  /** Connections that have begun, less those that ended and those that there are: 0, but for the moment between two stores. */
+  unaccounted(): number {
+    const { workers, rows } = this.#counted();
+    let unaccounted = 0;
+    for (const { gone, rows: dead } of this.#past.values()) {
+      for (const row of [gone, ...dead.values()]) unaccounted += begunAndNotEnded(row);
+    }
+    for (const { seat } of workers) {
+      for (const index of rows) {
+        // A copy: the worker goes on while this is added up.
+        const row = this.#scoreboard.block(seat).row(index).slice();
+        unaccounted += begunAndNotEnded(row) - (row[ACTIVE] ?? 0) - (row[PREFACES] ?? 0);
+      }
+    }
+    return unaccounted;
+  }
+
   /** Everything, at this moment. */
   snapshot({ generation, slots, listeners, restartsOf }: Described): MetricsSnapshot {
     const { workers, rows } = this.#counted();
     for (const row of listeners.keys()) this.#named.add(row);
     const removed = rows.filter((row) => this.#named.has(row) && !listeners.has(row));
     const books: Books = { workers, rows, removed, past: this.#past, block: (seat) => this.#scoreboard.block(seat) };
-    return snapshotOf(books, { generation, slots, listeners, restartsOf });
+    return snapshotOf(books, { generation, slots, listeners, restartsOf }, this.unaccounted());
   }
 
   /** Takes a dead worker's counts over for its slot and clears its block. Its connections are gone with it. */

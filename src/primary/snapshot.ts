@@ -29,10 +29,7 @@ import {
   type WorkerField,
 } from "../os/scoreboard.ts";
 import type { Described } from "./figures.ts";
-import { addCells, begunAndNotEnded, type Past } from "./past.ts";
-
-const ACTIVE = LISTENER_FIELDS.indexOf("active");
-const PREFACES = LISTENER_FIELDS.indexOf("prefaces");
+import { addCells, type Past } from "./past.ts";
 
 /** A living worker process. */
 export interface CountedWorker {
@@ -189,28 +186,13 @@ function listenersOf(slot: Slot, books: Books, described: Described): ListenerMe
   return [...known, listenerMetrics(slot.slot, REMOVED_LISTENERS, false, removed)];
 }
 
-/** Connections that have begun, less those that ended and those that there are. */
-function unaccountedOf(slot: Slot, books: Books): number {
-  let unaccounted = slot.past ? begunAndNotEnded(slot.past.gone) : 0;
-  for (const row of slot.past?.rows.values() ?? []) unaccounted += begunAndNotEnded(row);
-  for (const { seat } of slot.living) {
-    const block = books.block(seat);
-    for (const index of books.rows) {
-      // A copy: the worker goes on while this is added up.
-      const row = block.row(index).slice();
-      unaccounted += begunAndNotEnded(row) - (row[ACTIVE] ?? 0) - (row[PREFACES] ?? 0);
-    }
-  }
-  return unaccounted;
-}
-
 function processesOf({ workers }: Books): Record<string, number> {
   const processes: Record<string, number> = {};
   for (const { state } of workers) processes[state] = (processes[state] ?? 0) + 1;
   return processes;
 }
 
-export function snapshotOf(books: Books, described: Described): MetricsSnapshot {
+export function snapshotOf(books: Books, described: Described, unaccounted: number): MetricsSnapshot {
   const slots = slotsOf(books, described.slots);
   return {
     workers: slots.map((slot) => workerMetrics(slot, books, described)),
@@ -219,7 +201,7 @@ export function snapshotOf(books: Books, described: Described): MetricsSnapshot 
       generation: described.generation,
       slots: described.slots,
       processes: processesOf(books),
-      unaccounted: slots.reduce((total, slot) => total + unaccountedOf(slot, books), 0),
+      unaccounted,
     },
   };
 }

@@ -82,6 +82,7 @@ export async function serverStatus(
       ...crew.figures.totals(),
       restarts: workers.reduce((total, { restarts }) => total + restarts, 0),
     },
+    unaccounted: crew.figures.unaccounted(),
     closes: crew.figures.closes(),
     rejections: crew.figures.rejections(),
   };

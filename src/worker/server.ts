@@ -20,6 +20,7 @@ import { Gate } from "../connection/gate.ts";
 import { Handshakes } from "../connection/handshakes.ts";
 import { Preface, type PrefaceStage } from "../connection/preface.ts";
 import { ProxyStage } from "../connection/proxy-stage.ts";
+import { Timing } from "../connection/timing.ts";
 import { TlsStage } from "../connection/tls-stage.ts";
 import { Topics } from "../connection/topics.ts";
 import { Wheel } from "../connection/wheel.ts";
@@ -27,6 +28,7 @@ import { type Acceptor, Engine } from "../engine/engine.ts";
 import { shareEngine } from "../engine/shared.ts";
 import type { CloseRing } from "../os/close-rings.ts";
 import { errnoName } from "../os/errno.ts";
+import { OpenDescriptors } from "../os/open-descriptors.ts";
 import { LISTENER_FIELDS, ROWS, type WorkerBlock } from "../os/scoreboard.ts";
 import type { TopicRings } from "../os/topic-rings.ts";
 import { isUdpService, type ListenerService } from "../service/udp.ts";
@@ -37,6 +39,7 @@ import { closePools, configurePools, poolsOf, startPools, watchPools } from "./p
 import { RejectionLog } from "./rejections.ts";
 import { Shedding } from "./shedding.ts";
 import { TlsContexts } from "./tls.ts";
+import { Vitals } from "./vitals.ts";
 
 export interface ServedListener {
   readonly config: ListenerConfig;
@@ -239,6 +242,7 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
   engine.onRound(() => memory.review());
   engine.onTick(() => memory.review());
 
+  const timing = new Timing(engine.laps);
   const gate = new Gate();
   const shedding = new Shedding({ gate, log, memory: () => process.memoryUsage.rss() });
   shedding.configure(options.tasks.shed);
@@ -251,12 +255,16 @@ export async function openServer(options: ServerOptions): Promise<WorkerServer> 
       );
   });
   watchPools(pools, gate, log);
+  const descriptors = new OpenDescriptors();
+  const vitals = new Vitals({ block, timing, descriptors, connections: () => engine.open });
+  engine.onTick(() => vitals.look(engine.now));
+  engine.onShutdown(() => vitals.end());
 
   const closes = options.closes && closeNotes(options.closes, worker, engine);
   const poison = process.env.NODE_ENV === "development";
   /** By listener: what it is to connections, or to datagrams. */
   const places = prepared.map(({ config, settings, row: index, ...own }, place) => {
-    const shared = { ...settings, listener: config.name, index, row: block.row(index), gate, poison };
+    const shared = { ...settings, listener: config.name, index, row: block.row(index), timing, gate, poison };
     if ("socket" in own) {
       const watchOfSlot = (slot: number): number => watchOf(slot, index);
       return new DatagramListener({ ...own, ...shared, engine, slot: worker, watchOf: watchOfSlot });

@@ -61,6 +61,7 @@ const STATUS: ServerStatus = {
   workers: [worker(0), worker(1)],
   draining: [],
   totals: { ...TRAFFIC, restarts: 2 },
+  unaccounted: 0,
   closes: Object.fromEntries(CLOSE_REASONS.map((reason) => [reason, 0])) as Record<CloseReason, number>,
   rejections: Object.fromEntries(REJECT_REASONS.map((reason) => [reason, 0])) as Record<RejectReason, number>,
 };

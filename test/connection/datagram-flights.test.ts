@@ -9,8 +9,9 @@ import { EarlySocket } from "#src/connection/datagram-socket.js";
 import { DatagramEndpoint } from "#src/connection/datagrams.js";
 import { FakeDatagrams } from "#src/connection/fake-datagrams.js";
 import { Gate } from "#src/connection/gate.js";
+import { Timing } from "#src/connection/timing.js";
 import { endWords } from "#src/engine/datagram-end.js";
-import { DATAGRAM_FIELDS, LISTENER_DATAGRAMS } from "#src/os/scoreboard.js";
+import { ROW_CELLS } from "#src/os/scoreboard.js";
 import { type AnyUdpService, type DatagramSource, defineUdpService } from "#src/service/udp.js";
 import { until } from "../support/until.js";
 
@@ -31,7 +32,8 @@ class Tested {
       now: () => this.now,
       limits: DEFAULT_LIMITS,
       timeouts: { ...DEFAULT_TIMEOUTS, request: requestMs },
-      row: new Float64Array(LISTENER_DATAGRAMS + DATAGRAM_FIELDS.length),
+      row: new Float64Array(ROW_CELLS),
+      timing: new Timing(),
       gate: new Gate(),
       log: pino({ level: "silent" }),
       poison: false,

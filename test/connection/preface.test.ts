@@ -16,11 +16,12 @@ import { Gate } from "#src/connection/gate.js";
 import { Handshakes } from "#src/connection/handshakes.js";
 import { Preface, type PrefaceStage } from "#src/connection/preface.js";
 import { ProxyStage } from "#src/connection/proxy-stage.js";
+import { Timing } from "#src/connection/timing.js";
 import { TlsStage } from "#src/connection/tls-stage.js";
 import { Topics } from "#src/connection/topics.js";
 import { Wheel } from "#src/connection/wheel.js";
 import { COUNTER } from "#src/engine/layout.js";
-import { LISTENER_CLOSED, WORKER_FIELDS, type WorkerBlock } from "#src/os/scoreboard.js";
+import { LISTENER_CLOSED, LISTENER_DATAGRAMS, ROW_CELLS, WORKER_FIELDS, type WorkerBlock } from "#src/os/scoreboard.js";
 import type { TlsContext } from "#src/os/tls-addon.js";
 import { defineService } from "#src/service/define.js";
 import { ENDS, v1, v2, v2Local } from "../support/proxy-headers.js";
@@ -49,7 +50,7 @@ interface Bench {
 /** One connection, whose owner is told what happens as by the engine. */
 function bench(stages: (endpoint: Endpoint) => PrefaceStage[], timeouts: Partial<Timeouts> = {}): Bench {
   const transport = new FakeTransport({ ...PROXY });
-  const row = new Float64Array(LISTENER_CLOSED + CLOSE_REASONS.length);
+  const row = new Float64Array(ROW_CELLS);
   const head = new Float64Array(WORKER_FIELDS.length);
   const log = pino({ level: "silent" });
   const memory = new BufferMemory({ transport, budget: 1 << 20, head, log, holders: () => [] });
@@ -69,6 +70,7 @@ function bench(stages: (endpoint: Endpoint) => PrefaceStage[], timeouts: Partial
       alarm: wheel,
       memory,
       topics,
+      timing: new Timing(transport.laps),
     },
     limits: { ...DEFAULT_LIMITS, proxyHeader: 600 },
     timeouts: { ...DEFAULT_TIMEOUTS, ...timeouts },
@@ -113,8 +115,8 @@ function bench(stages: (endpoint: Endpoint) => PrefaceStage[], timeouts: Partial
       look();
     },
     closed() {
-      const index = row.indexOf(1, LISTENER_CLOSED);
-      return index < 0 ? undefined : CLOSE_REASONS[index - LISTENER_CLOSED];
+      const index = row.subarray(LISTENER_CLOSED, LISTENER_DATAGRAMS).indexOf(1);
+      return index < 0 ? undefined : CLOSE_REASONS[index];
     },
   };
 }
@@ -217,11 +219,11 @@ test("timeouts.proxyHeader: off waits for ever", () => {
   assert.equal(it.opened.length, 1);
 });
 
-test("who may not come is no connection: neither opened nor closed, only gone", () => {
+test("who may not come is not opened, and closed as rejected", () => {
   const it = proxied();
   it.transport.rejects = "per-address" satisfies RejectReason;
   it.push(v1());
-  assert.deepEqual([it.preface.open, it.closed(), it.opened.length, it.endpoint.prefaces], [false, undefined, 0, 0]);
+  assert.deepEqual([it.preface.open, it.closed(), it.opened.length, it.endpoint.prefaces], [false, "rejected", 0, 0]);
 });
 
 test("a socket that fails has its reason", () => {

@@ -2,17 +2,18 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { pino } from "pino";
-import { CLOSE_REASONS, type CloseReason } from "#src/base/reasons.js";
+import type { CloseReason } from "#src/base/reasons.js";
 import { DEFAULT_LIMITS, DEFAULT_TIMEOUTS } from "#src/base/settings.js";
 import { line } from "#src/codec/line.js";
 import { BufferMemory } from "#src/connection/buffer-memory.js";
 import { ServedConnection } from "#src/connection/connection.js";
 import { Endpoint } from "#src/connection/endpoint.js";
 import { Gate } from "#src/connection/gate.js";
+import { Timing } from "#src/connection/timing.js";
 import { Topics } from "#src/connection/topics.js";
 import { Wheel } from "#src/connection/wheel.js";
 import { boundPort } from "#src/os/descriptors.js";
-import { LISTENER_CLOSED } from "#src/os/scoreboard.js";
+import { HEAD_CELLS, ROW_CELLS } from "#src/os/scoreboard.js";
 import { defineService } from "#src/service/define.js";
 import { openEngine, openListener } from "../support/loopback.js";
 import { openPeer } from "../support/peer.js";
@@ -46,11 +47,12 @@ test("a message sent after a silence by a timer of the same turn in which the de
     transport: engine,
     wheel,
     alarm: wheel,
-    topics: new Topics({ flush() {}, hold() {}, head: new Float64Array(32), log }),
+    timing: new Timing(engine.laps),
+    topics: new Topics({ flush() {}, hold() {}, head: new Float64Array(HEAD_CELLS), log }),
     memory: new BufferMemory({
       transport: engine,
       budget: 1 << 20,
-      head: new Float64Array(32),
+      head: new Float64Array(HEAD_CELLS),
       log,
       holders: () => [],
     }),
@@ -58,7 +60,7 @@ test("a message sent after a silence by a timer of the same turn in which the de
     timeouts: { ...DEFAULT_TIMEOUTS, firstByte: "off", frame: "off", idle: 100, writeStall },
     drainMs: 1_000,
     coalesce: true,
-    row: new Float64Array(LISTENER_CLOSED + CLOSE_REASONS.length),
+    row: new Float64Array(ROW_CELLS),
     log,
     idPrefix: "test",
     gate: new Gate(),
