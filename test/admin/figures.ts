@@ -33,6 +33,7 @@ export function serverStatus(own: Partial<ServerStatus> = {}): ServerStatus {
     ],
     ...{ tls: [], slots: 2, workers: [workerStatus(0), workerStatus(1)], draining: [] },
     totals: { ...NO_TRAFFIC, restarts: 0 },
+    unaccounted: 0,
     ...{ closes: zeros(CLOSE_REASONS), rejections: zeros(REJECT_REASONS) },
     ...own,
   };
