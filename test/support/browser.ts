@@ -26,7 +26,7 @@ export interface WatchedPage {
   readonly faults: string[];
 }
 
-/** A page of a visitor of its own: no cookie of another's. What it cannot load because nobody answers is no fault. */
+/** A page of a visitor of its own: no cookie of another's. That nobody answers, or says that it leaves, is no fault. */
 export async function openPage(
   browser: Browser,
   origin: string,
@@ -37,7 +37,7 @@ export async function openPage(
   const faults: string[] = [];
   page.on("pageerror", (error) => faults.push(`error: ${error.message}`));
   page.on("console", (message) => {
-    const expected = /Failed to load resource: (net::ERR_|the server responded with a status of 401)/;
+    const expected = /Failed to load resource: (net::ERR_|the server responded with a status of (401|503))/;
     if (["error", "warning"].includes(message.type()) && !expected.test(message.text())) faults.push(message.text());
   });
   page.on("request", (request) => {

@@ -34,7 +34,9 @@ async function open(t: TestContext, timeouts: object = {}): Promise<Shown> {
     load: false,
     config: { listeners: [CURRENT_LISTENER, ECHO_LISTENER], admin: { address: "127.0.0.1:0", token: TOKEN }, timeouts },
     prepare(folder) {
-      writeRelease(folder, "1");
+      // A request that takes its time keeps its connection from moving.
+      const first = 'if (text.startsWith("slow")) return new Promise((done) => setTimeout(done, 12_000, "done"));';
+      writeRelease(folder, "1", { first });
       activate(folder, "1");
     },
   });
@@ -178,7 +180,7 @@ describe("the live page", () => {
     await within("the client is cut off", lost);
     await page.locator("#connections-summary", { hasText: "was killed" }).waitFor();
     assert.equal(other.destroyed, false);
-    await page.getByRole("row", { name: /^admin  }).waitFor();
+    await page.getByRole("row", { name: /^admin / }).waitFor();
     await page.getByRole("button", { name: "Refresh" }).click();
     await until("one is left", async () => (await page.locator("#connections tbody tr").count()) === 1);
     assert.deepEqual(faults, []);
@@ -197,19 +199,27 @@ describe("the live page", () => {
     await page.locator("#changes .process", { hasText: /worker 0: process \d+ → \d+/ }).waitFor();
     writeRelease(rig.folder, "2");
     activate(rig.folder, "2");
+    const slow = connect(rig.port, "127.0.0.1").on("error", () => {});
+    t.after(() => slow.destroy());
+    slow.write("slow\n");
+    const answered = once(slow, "data");
     const upgraded = rig.command("upgrade", "--wait");
     await page.locator("#state", { hasText: "upgrading" }).waitFor();
     await page.locator("#notice", { hasText: "upgrade" }).waitFor();
     await screenshot(page, "page-upgrade-begins", false);
     await page.locator("#changes", { hasText: "generation 2 serves" }).waitFor();
+    const draining = page.locator("#crew .share", { hasText: /generation 1, process \d+, draining/ });
+    await draining.waitFor();
+    await until("rates are shown again", async () => (await figure(page, "Requests")) > 300);
     await screenshot(page, "page-upgrade");
     await upgraded;
+    await within("the slow request has its answer", answered);
+    await draining.waitFor({ state: "detached" });
     await page.locator("#generation", { hasText: "2" }).waitFor();
     await page.getByRole("row", { name: /^0 accepting 2 / }).waitFor();
     await until("the state is calm", async () => (await page.locator("#state").innerText()) === "running");
     assert.equal(await page.locator("#gone").isVisible(), false);
     assert.equal(await page.locator("#sign-in").isVisible(), false, "still signed in");
-    await until("rates are shown again", async () => (await figure(page, "Requests")) > 300);
     assert.deepEqual(faults, []);
   });
 

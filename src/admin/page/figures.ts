@@ -20,25 +20,31 @@ interface Tile {
 const LOOP_DELAY_MS = 100;
 
 function rate(value: number | null): string {
-  return `${short(value)}/s`;
+  return value === null ? NOTHING : `${short(value)}/s`;
+}
+
+/** New ones and those that ended, per second. */
+function flow({ accepted, closed }: Sample): string {
+  return accepted === null || closed === null ? NOTHING : `+${short(accepted)} −${short(closed)} per second`;
 }
 
 const TILES: readonly Tile[] = [
   {
     title: "Connections",
-    tell: ({ open, accepted, closed, rejected }, { totals }) => ({
-      value: count(open),
-      detail:
-        (rejected ?? 0) > 0
-          ? `${rate(rejected)} rejected`
-          : `+${rate(accepted)}  −${rate(closed)}${totals.prefaces > 0 ? `, ${short(totals.prefaces)} opening` : ""}`,
-      warn: (rejected ?? 0) > 0,
-    }),
+    tell: (sample, { totals }) => {
+      const rejecting = (sample.rejected ?? 0) > 0;
+      const opening = totals.prefaces > 0 ? `, ${short(totals.prefaces)} opening` : "";
+      return {
+        value: count(sample.open),
+        detail: rejecting ? `${rate(sample.rejected)} rejected` : `${flow(sample)}${opening}`,
+        warn: rejecting,
+      };
+    },
   },
   {
     title: "Requests",
     tell: ({ requests, shed, failed }) => ({
-      value: requests === null ? NOTHING : rate(requests),
+      value: rate(requests),
       detail: `${rate(shed)} shed, ${rate(failed)} late`,
       warn: (shed ?? 0) > 0 || (failed ?? 0) > 0,
     }),

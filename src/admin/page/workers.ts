@@ -16,20 +16,28 @@ interface Column {
   /** Left out where there is little room. */
   readonly minor?: boolean;
   readonly tell: (row: Row) => string;
+  /** The largest first, when somebody sorts by it. */
+  readonly value?: (row: Row) => number;
+}
+
+type Figure = number | null | undefined;
+
+function figure(title: string, format: (value: Figure) => string, value: (row: Row) => Figure): Column {
+  return { title, number: true, tell: (row) => format(value(row)), value: (row) => value(row) ?? 0 };
 }
 
 const COLUMNS: readonly Column[] = [
-  { title: "Worker", tell: ({ worker }) => String(worker.slot) },
+  { title: "Worker", value: ({ worker }) => -worker.slot, tell: ({ worker }) => String(worker.slot) },
   { title: "State", tell: ({ worker }) => worker.state },
   { title: "Generation", number: true, tell: ({ worker }) => String(worker.generation) },
-  { title: "Connections", number: true, tell: ({ worker }) => count(worker.open) },
-  { title: "Requests/s", number: true, tell: ({ requests }) => short(requests) },
-  { title: "CPU", number: true, tell: ({ worker }) => percent(worker.cpuPercent) },
-  { title: "Memory", number: true, tell: ({ worker }) => bytes(worker.memoryBytes) },
-  { title: "Loop p99", number: true, tell: ({ worker }) => milliseconds(worker.loopDelayMs) },
-  { title: "In flight", number: true, minor: true, tell: ({ worker }) => count(worker.inFlight) },
-  { title: "Queued", number: true, minor: true, tell: ({ worker }) => count(worker.waiting) },
-  { title: "Restarts", number: true, minor: true, tell: ({ worker }) => count(worker.restarts) },
+  figure("Connections", count, ({ worker }) => worker.open),
+  figure("Requests/s", short, ({ requests }) => requests),
+  figure("CPU", percent, ({ worker }) => worker.cpuPercent),
+  figure("Memory", bytes, ({ worker }) => worker.memoryBytes),
+  figure("Loop p99", milliseconds, ({ worker }) => worker.loopDelayMs),
+  { ...figure("In flight", count, ({ worker }) => worker.inFlight), minor: true },
+  { ...figure("Queued", count, ({ worker }) => worker.waiting), minor: true },
+  { ...figure("Restarts", count, ({ worker }) => worker.restarts), minor: true },
   { title: "Process", number: true, minor: true, tell: ({ worker }) => String(worker.pid) },
 ];
 
@@ -56,10 +64,12 @@ function makeRow(): { element: Element; update(row: Row): void } {
 export class Workers {
   readonly #rows: KeyedList<Row>;
   readonly #summary: HTMLElement = byId("workers-summary", HTMLElement);
+  #sorted: Column | undefined = COLUMNS[0];
+  #shown: readonly Row[] = [];
 
   constructor() {
     const table = byId("workers", HTMLTableElement);
-    const heads = COLUMNS.map((column) => make("th", { scope: "col", class: classOf(column) }, column.title));
+    const heads = COLUMNS.map((column) => this.#head(column));
     table.tHead?.rows[0]?.append(...heads);
     const [body] = table.tBodies;
     this.#rows = new KeyedList(body ?? table, ({ worker }) => String(worker.slot), makeRow);
@@ -73,9 +83,33 @@ export class Workers {
       );
       return { worker, requests };
     });
-    this.#rows.show(rows);
+    this.#shown = rows;
+    this.#sort();
     const serving = event.workers.filter(({ state }) => state === "accepting").length;
     const restarts = event.totals.restarts > 0 ? `, ${count(event.totals.restarts)} replaced so far` : "";
     setText(this.#summary, `${serving} of ${event.workers.length} accept${restarts}`);
+  }
+
+  #head(column: Column): HTMLElement {
+    const head = make("th", { scope: "col", class: classOf(column) });
+    if (!column.value) {
+      head.append(column.title);
+      return head;
+    }
+    const button = make("button", { type: "button", class: "sort" }, column.title);
+    const sorted = (): string => (column === COLUMNS[0] ? "ascending" : "descending");
+    button.addEventListener("click", () => {
+      this.#sorted = column;
+      for (const other of head.parentElement?.children ?? []) other.ariaSort = other === head ? sorted() : null;
+      this.#sort();
+    });
+    if (column === this.#sorted) head.ariaSort = sorted();
+    head.append(button);
+    return head;
+  }
+
+  #sort(): void {
+    const { value = () => 0 } = this.#sorted ?? {};
+    this.#rows.show(this.#shown.toSorted((a, b) => value(b) - value(a)));
   }
 }
