@@ -19,7 +19,7 @@ const CSS = "text/css; charset=utf-8";
 const SCRIPT = "text/javascript; charset=utf-8";
 
 /** Modules of the page; built by a tsconfig.json of its own, since they run in a browser. */
-export const PAGE_SCRIPTS = [
+const PAGE_SCRIPTS = [
   "changes",
   "connections",
   "elements",

@@ -1,4 +1,7 @@
-/** The table of workers; 256 of them are as many rows, of which only cells that changed are touched. */
+/**
+ * The table of workers. 256 of them are more than is worth painting each second: rows that are scrolled into view always
+ * are, the others in turns.
+ */
 import type { PageEvent, PageWorker } from "#src/admin/page-events.js";
 import { byId, KeyedList, make, setData, setText } from "./elements.js";
 import { bytes, count, milliseconds, percent, short } from "./format.js";
@@ -45,24 +48,73 @@ function classOf({ number = false, minor = false }: Column): string {
   return [number ? "number" : "", minor ? "minor" : ""].join(" ").trim();
 }
 
-function makeRow(): { element: Element; update(row: Row): void } {
+/** Rows out of view are painted every so many seconds. */
+const TURNS = 8;
+
+/** Notices which rows are in view, and paints those that come into it. */
+class View {
+  readonly #paints = new Map<Element, () => void>();
+  readonly #seen = new Set<Element>();
+  readonly #observer: IntersectionObserver;
+  turn = 0;
+
+  constructor(root: Element | null) {
+    this.#observer = new IntersectionObserver(
+      (entries) => {
+        for (const { target, isIntersecting } of entries) {
+          if (!isIntersecting) this.#seen.delete(target);
+          else this.#paints.get(target)?.();
+          if (isIntersecting) this.#seen.add(target);
+          if (!target.isConnected) this.#forget(target);
+        }
+      },
+      { root, rootMargin: "60px" },
+    );
+  }
+
+  add(row: Element, paint: () => void): void {
+    this.#paints.set(row, paint);
+    this.#observer.observe(row);
+  }
+
+  isDue(row: Element, slot: number): boolean {
+    return this.#seen.has(row) || slot % TURNS === this.turn % TURNS;
+  }
+
+  #forget(row: Element): void {
+    this.#paints.delete(row);
+    this.#seen.delete(row);
+    this.#observer.unobserve(row);
+  }
+}
+
+function makeRow(view: View, first: Row): { element: Element; update(row: Row): void } {
   const cells = COLUMNS.map((column, index) =>
     make(index === 0 ? "th" : "td", { class: classOf(column), ...(index === 0 ? { scope: "row" } : {}) }),
   );
   const badge = make("span", { class: "badge small" });
   cells[1]?.append(badge);
-  const update = (row: Row): void => {
-    setData(badge, "state", row.worker.state);
+  const element = make("tr", {}, ...cells);
+  let latest = first;
+  const paint = (): void => {
+    setData(badge, "state", latest.worker.state);
     for (const [index, { tell }] of COLUMNS.entries()) {
       const cell = index === 1 ? badge : cells[index];
-      if (cell) setText(cell, tell(row));
+      if (cell) setText(cell, tell(latest));
     }
   };
-  return { element: make("tr", {}, ...cells), update };
+  paint();
+  view.add(element, paint);
+  const update = (row: Row): void => {
+    latest = row;
+    if (view.isDue(element, row.worker.slot)) paint();
+  };
+  return { element, update };
 }
 
 export class Workers {
   readonly #rows: KeyedList<Row>;
+  readonly #view: View;
   readonly #summary: HTMLElement = byId("workers-summary", HTMLElement);
   #sorted: Column | undefined = COLUMNS[0];
   #shown: readonly Row[] = [];
@@ -72,7 +124,9 @@ export class Workers {
     const heads = COLUMNS.map((column) => this.#head(column));
     table.tHead?.rows[0]?.append(...heads);
     const [body] = table.tBodies;
-    this.#rows = new KeyedList(body ?? table, ({ worker }) => String(worker.slot), makeRow);
+    this.#view = new View(table.parentElement);
+    const keyOf = ({ worker }: Row): string => String(worker.slot);
+    this.#rows = new KeyedList(body ?? table, keyOf, (row) => makeRow(this.#view, row));
   }
 
   show(event: PageEvent, previous: PageEvent | undefined): void {
@@ -84,6 +138,7 @@ export class Workers {
       return { worker, requests };
     });
     this.#shown = rows;
+    this.#view.turn += 1;
     this.#sort();
     const serving = event.workers.filter(({ state }) => state === "accepting").length;
     const restarts = event.totals.restarts > 0 ? `, ${count(event.totals.restarts)} replaced so far` : "";
