@@ -3,6 +3,7 @@
  * effects.ts whether running workers are told, new ones are needed, or only a restart will do.
  * Pure: src/primary carries the plan out.
  */
+import { DEFAULT_PROFILES } from "./admin.ts";
 import type { CertificateFiles, Config, ListenerConfig, ServiceRef, TlsConfig } from "./config.ts";
 import { overlap } from "./conflicts.ts";
 import { EFFECTS, type Effect } from "./effects.ts";
@@ -61,8 +62,8 @@ function serverOptions(config: Config): Readonly<Record<string, unknown>> {
     "log.level": config.logLevel,
     "admin.address": config.admin?.addressText,
     "admin.token": config.admin?.token,
-    "admin.hosts": config.admin?.hosts.join(),
-    "admin.profiles": config.admin?.profiles,
+    "admin.hosts": (config.admin?.hosts ?? []).join(),
+    "admin.profiles": config.admin?.profiles ?? DEFAULT_PROFILES,
   };
 }
 

@@ -37,6 +37,9 @@ const OTHER: Readonly<Record<string, string>> = {
   "limits.bufferMemory": "8MiB",
   "shed.memory": "1GiB",
   "log.level": "debug",
+  "admin.address": '"127.0.0.1:9901"',
+  "admin.token": "another-0123456789",
+  "admin.hosts": "[box.example]",
   control: "/run/other.sock",
   pidFile: "/run/other.pid",
 };
@@ -52,11 +55,19 @@ function written(option: string, value: string): string {
   return name === undefined ? `${group}: ${value}` : `${group}: { ${name}: ${value} }`;
 }
 
+/** Without an address the others of `admin` say nothing. */
+const ADMIN = 'address: "127.0.0.1:9900"';
+
 for (const row of options.filter(({ path }) => path[0] !== "listeners")) {
   const option = optionOf(row.path);
   test(`a change of ${option} is found, and is what the table says`, (t) => {
-    const after = `${LISTENERS}${written(option, otherValue(option, row))}\n`;
-    const { live, workers, restart, scale, added, removed } = plan(t, LISTENERS, after);
+    const inAdmin = option.startsWith("admin.") && option !== "admin.address";
+    const changed = written(option, otherValue(option, row)).replace(
+      "admin: {",
+      inAdmin ? `admin: { ${ADMIN},` : "admin: {",
+    );
+    const before = inAdmin ? `${LISTENERS}admin: { ${ADMIN} }\n` : LISTENERS;
+    const { live, workers, restart, scale, added, removed } = plan(t, before, `${LISTENERS}${changed}\n`);
     assert.deepEqual([added, removed], [[], []]);
     assert.deepEqual(live, EFFECTS[option] === "live" ? [option] : []);
     assert.deepEqual(workers, EFFECTS[option] === "workers" ? [option] : []);

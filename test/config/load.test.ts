@@ -43,9 +43,17 @@ test("without a file, variables and flags there are two echo listeners and the d
     clients: { connectionsPerAddress: "off", connectRate: "off", connectBurst: 100, ipv6Prefix: 64 },
     admission: DEFAULT_ADMISSION,
     logLevel: "info",
+    admin: {
+      address: { protocol: "tcp", host: "127.0.0.1", port: 9900 },
+      addressText: "127.0.0.1:9900",
+      hosts: [],
+      profiles: true,
+    },
     source: "built-in defaults",
   });
-  assert.deepEqual({ ...load(t, { yaml: "# nothing\n" }), source: config.source }, config);
+  const { admin: _, ...rest } = config;
+  assert.deepEqual({ ...load(t, { yaml: "# nothing\n" }), source: config.source }, rest, "a file: no admin server");
+  assert.equal(load(t, { flags: { service: "echo-line" } }).admin, undefined, "a service: none either");
 });
 
 test("a whole file is read, as YAML and as JSON", (t) => {

@@ -40,7 +40,7 @@ for (const [yaml, message] of [
   ],
   [
     "proxyProtocol: { trust: [10.0.0.1] }\n",
-    "1: proxyProtocol: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile",
+    "1: proxyProtocol: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, admin, control, pidFile",
   ],
   ["limits: { proxyHeader: 231 }\n", "1: limits.proxyHeader: 231 is out of range; allowed: 232 to 65551"],
   [

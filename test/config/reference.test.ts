@@ -40,13 +40,19 @@ test("every default is what one may write, through its variable, and changes not
     const row = options.find((option) => option.path.join() === path.join());
     if (row?.default !== undefined) env[name] = String(row.default);
   }
+  // With nothing at all configured there is an admin server, with anything there is none.
+  env.HEADRACE_ADMIN_ADDRESS = unset.admin?.addressText;
   const written = load(t, { env });
   const listeners = written.listeners.map((listener) => ({ ...listener, limits: {}, timeouts: {} }));
   assert.deepEqual({ ...written, listeners, tasks: {} }, unset);
   assert.deepEqual(written.tasks, DEFAULT_TASKS);
   assert.deepEqual(written.listeners[0]?.limits, DEFAULT_LIMITS);
   assert.deepEqual(written.listeners[0]?.timeouts, DEFAULT_TIMEOUTS);
-  assert.equal(Object.keys(env).length, VARIABLES.size - 2, "all but `control` and `pidFile` have a default");
+  assert.equal(
+    Object.keys(env).length,
+    VARIABLES.size - 3,
+    "all but `control`, `pidFile` and the token have a default",
+  );
 });
 
 test("variables are named after the path", () => {

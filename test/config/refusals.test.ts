@@ -67,20 +67,20 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   ["timeouts: { wrietStall: 1s }", "headrace.yaml:1: timeouts.wrietStall: unknown option; did you mean writeStall?"],
   [
     "colour: red",
-    "headrace.yaml:1: colour: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile",
+    "headrace.yaml:1: colour: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, admin, control, pidFile",
   ],
   [
     "tls: {}",
-    "headrace.yaml:1: tls: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile",
+    "headrace.yaml:1: tls: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, admin, control, pidFile",
   ],
   [
     "__proto__: { x: 1 }",
-    "headrace.yaml:1: __proto__: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile",
+    "headrace.yaml:1: __proto__: unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, admin, control, pidFile",
   ],
   ["log: { constructor: 1 }", "headrace.yaml:1: log.constructor: unknown option; allowed: level"],
   [
     '"\\e[31m": 1',
-    'headrace.yaml:1: "\\u001b[31m": unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile',
+    'headrace.yaml:1: "\\u001b[31m": unknown option; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, admin, control, pidFile',
   ],
   [
     one(", timeouts: { drain: 1s }"),
@@ -97,7 +97,7 @@ const table: readonly (readonly [yaml: string, message: string])[] = [
   ],
   [
     "- 1",
-    "headrace.yaml:1: a list is not a group of options; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, control, pidFile",
+    "headrace.yaml:1: a list is not a group of options; allowed: workers, listeners, limits, timeouts, socket, drain, migration, admission, tasks, shed, log, admin, control, pidFile",
   ],
   ["listeners: []", "headrace.yaml:1: listeners: the list is empty; allowed: 1 to 64 listeners"],
   ["listeners:\n", "headrace.yaml:1: listeners: nothing is not a list; allowed: 1 to 64 listeners"],
