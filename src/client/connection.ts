@@ -240,6 +240,7 @@ export class PooledConnection implements SlotOwner, Line {
   }
 
   onData(input: Buffer, from: number, to: number): void {
+    this.#home.engine.laps.forget();
     this.#received += to - from;
     this.#strikes = 0;
     this.#silence += 1;

@@ -413,7 +413,7 @@ export class ServedConnection<State = unknown, Out = unknown>
     const held = this.#held;
     if (held) {
       held.append(input, from, to);
-      this.endpoint.timing.laps.forget();
+      this.#noLap();
       this.#advance();
       return;
     }
@@ -829,9 +829,14 @@ export class ServedConnection<State = unknown, Out = unknown>
     return used;
   }
 
+  /** What has just been done was no request's work, unless it was. */
+  #noLap(): void {
+    if (handlersRunning === 0) this.endpoint.timing.laps.forget();
+  }
+
   #hold(bytes: Buffer, from: number, to: number): void {
     this.#held = new Held(this.endpoint.memory, bytes, from, to);
-    this.endpoint.timing.laps.forget();
+    this.#noLap();
     this.#frameBegun();
   }
 
@@ -949,23 +954,26 @@ export class ServedConnection<State = unknown, Out = unknown>
     }
     if (!context) return;
     count(endpoint.row, REQUESTS, 1);
-    const { laps } = endpoint.timing;
-    // Within another's handler, it is not where that one began.
-    const begun = handlersRunning === 0 ? laps.begin() : laps.now();
+    const { timing } = endpoint;
+    const exact = endpoint.waits;
+    let outer = 0;
+    if (handlersRunning > 0) outer = timing.laps.nest();
+    else timing.begin(exact);
     handlersRunning += 1;
     try {
       const refused = this.#refusal(context);
       const reply = refused ? this.#refuse(refused, message) : (endpoint.handle(message, context) as Reply<Out>);
-      if (isThenable(reply)) this.#wait(reply, context, begun);
-      else if (this.#extras?.order?.empty === false) this.#queue(reply as Out | undefined, context, begun);
+      if (isThenable(reply)) this.#wait(reply, context);
+      else if (this.#extras?.order?.empty === false) this.#queue(reply as Out | undefined, context);
       else if (reply !== undefined) this.#answer(reply as Out);
     } catch (error) {
-      if (this.#extras?.order?.empty === false) this.#place("error", error, context, begun);
+      if (this.#extras?.order?.empty === false) this.#place("error", error, context);
       else this.#requestFailed(error, context);
     }
     handlersRunning -= 1;
-    const done = laps.end();
-    if (context.ticket === NO_TICKET) observe(endpoint.row, done - begun);
+    if (outer !== 0) timing.finishNested(context.ticket === NO_TICKET ? endpoint.row : undefined, outer);
+    else if (context.ticket === NO_TICKET) timing.finish(endpoint.row, exact);
+    else timing.leave();
     if (context.flight && !context.waiting) this.#land(context);
     if (endpoint.poison) poison(message);
   }
@@ -1030,10 +1038,12 @@ export class ServedConnection<State = unknown, Out = unknown>
     return service.busy(message) as Out;
   }
 
-  /** It is in flight, and began at `begun` (ms, of the laps). */
-  #begin(context: Request<State, Out, unknown>, begun: number): void {
+  /** It is in flight, since its lap began. */
+  #begin(context: Request<State, Out, unknown>): void {
+    const { inFlight, laps } = this.endpoint.timing;
+    this.endpoint.waits = true;
     this.#inFlight += 1;
-    this.#tickets = this.endpoint.timing.inFlight.take(begun, this.#tickets);
+    this.#tickets = inFlight.take(laps.begun, this.#tickets);
     context.ticket = this.#tickets;
     if (this.#inFlight >= this.endpoint.maxInFlight) this.#block();
   }
@@ -1053,13 +1063,13 @@ export class ServedConnection<State = unknown, Out = unknown>
     count(this.endpoint.row, IN_FLIGHT, handlers);
   }
 
-  #wait(reply: PromiseLike<unknown>, context: Request<State, Out, unknown>, begun: number): void {
+  #wait(reply: PromiseLike<unknown>, context: Request<State, Out, unknown>): void {
     // Its handler has closed the connection, and what was in flight then is counted off already.
     if (this.closed) {
       Promise.resolve(reply).catch(() => {});
       return;
     }
-    this.#begin(context, begun);
+    this.#begin(context);
     this.#run(1);
     this.#await(context);
     // Promise.resolve: a native promise stays itself; anything else may throw or settle twice.
@@ -1083,12 +1093,12 @@ export class ServedConnection<State = unknown, Out = unknown>
   }
 
   /** A plain reply behind unfinished ones: encoded now, because a borrowed message is gone when its turn comes. */
-  #queue(reply: Out | undefined, context: Request<State, Out, unknown>, begun: number): void {
-    this.#place("encoded", reply === undefined || this.closed ? undefined : this.#encode(reply), context, begun);
+  #queue(reply: Out | undefined, context: Request<State, Out, unknown>): void {
+    this.#place("encoded", reply === undefined || this.closed ? undefined : this.#encode(reply), context);
   }
 
   /** A place behind unfinished replies for an outcome that is there already. */
-  #place(outcome: Outcome, value: unknown, context: Request<State, Out, unknown>, begun: number): void {
+  #place(outcome: Outcome, value: unknown, context: Request<State, Out, unknown>): void {
     if (this.closed) return;
     const order = this.#order();
     const place = order.add();
@@ -1100,7 +1110,7 @@ export class ServedConnection<State = unknown, Out = unknown>
       order.ready -= 1;
       this.#conclude(outcome, value, context);
     };
-    this.#begin(context, begun);
+    this.#begin(context);
   }
 
   /** So many bytes more wait for their turn. */

@@ -111,6 +111,8 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
   /** None of them falls due before. */
   #nextDue = Number.POSITIVE_INFINITY;
   #borrowed: BorrowedMessage | undefined;
+  /** A datagram has waited for its reply: all are timed one by one from then on. */
+  #waits = false;
   #from: Source;
   /** The handler of `#from` is running. */
   #running = false;
@@ -155,19 +157,20 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
     const from = this.#from;
     from.point((at - END_BYTES) >> 2, length * this.#factor);
     this.#running = true;
-    const { laps } = this.#options.timing;
-    const begun = laps.begin();
+    const { timing } = this.#options;
+    const exact = this.#waits;
+    timing.begin(exact);
     let waits = false;
     try {
       const overBound = gate.alerts !== 0 || gate.inFlight >= this.#mark;
       if (overBound && refusalOf(this, message)) this.#shed(message, from);
-      else waits = this.#handle(message, from, begun);
+      else waits = this.#handle(message, from);
     } catch (error) {
       this.#failed(error, from);
     }
     this.#running = false;
-    const done = laps.end();
-    if (!waits) observe(this.#row, done - begun);
+    if (waits) timing.leave();
+    else timing.finish(this.#row, exact);
     if (this.#options.poison && from === this.#from) this.#spoil();
   }
 
@@ -295,26 +298,27 @@ export class DatagramEndpoint implements Receiver, SourceOwner {
   // ---- handlers, which may take their time, fail, or not be called ----
 
   /** True when its handler has returned a promise. */
-  #handle(message: Buffer, from: Source, begun: number): boolean {
+  #handle(message: Buffer, from: Source): boolean {
     const reply = this.service.onDatagram(message, from, this.#options.env);
     if (reply === undefined) return false;
     if (isThenable(reply)) {
-      this.#later(reply, from, begun);
+      this.#later(reply, from);
       return true;
     }
     this.sendTo(reply as Sendable, from);
     return false;
   }
 
-  #later(reply: PromiseLike<unknown>, from: Source, begun: number): void {
+  #later(reply: PromiseLike<unknown>, from: Source): void {
     const { transport, now, timing } = this.#options;
+    this.#waits = true;
     this.#borrowed = undefined;
     from.detach();
     this.#from = new Source(this, transport.inputWords);
     const flight: Flight = {
       from,
       due: now() + this.#requestMs,
-      ticket: timing.inFlight.take(begun, NO_TICKET),
+      ticket: timing.inFlight.take(timing.laps.begun, NO_TICKET),
       over: false,
     };
     if (flight.due !== Number.POSITIVE_INFINITY) {

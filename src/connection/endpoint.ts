@@ -126,6 +126,8 @@ export class Endpoint implements Deadlines {
   stages: readonly PrefaceStage[] = [];
   /** Told of each that has come through them, or has not. */
   onPrefaceEnd: ((connection: ServedConnection | undefined) => void) | undefined;
+  /** A request has waited for its reply: all are timed one by one from then on. */
+  waits = false;
   /** Connections and requests so far, for ids. */
   opened = 0;
   requests = 0;

@@ -135,8 +135,10 @@ export class Preface implements SlotOwner {
   }
 
   onData(input: Buffer, from: number, to: number): void {
+    const { laps } = this.endpoint.transport;
+    laps.forget();
     this.#stages[this.#at]?.onData(this, input, from, to);
-    this.endpoint.transport.laps.forget();
+    laps.forget();
   }
 
   onEnd(): void {

@@ -655,6 +655,12 @@ export class Engine {
         owners[slot]?.onData(input, a, a + (records[index + 3] as number));
         continue;
       }
+      if (records[index] === INPUT.datagram) {
+        this.datagrams.receivers[slot]?.onDatagram(a, records[index + 3] as number);
+        continue;
+      }
+      // What is done now is no request's work.
+      this.laps.forget();
       switch (records[index]) {
         case INPUT.accept:
           this.#accept(a, slot);
@@ -680,9 +686,6 @@ export class Engine {
         case INPUT.acceptError:
           this.#acceptors.get(slot)?.onAcceptError(a);
           break;
-        case INPUT.datagram:
-          this.datagrams.receivers[slot]?.onDatagram(a, records[index + 3] as number);
-          continue;
       }
       this.laps.forget();
     }

@@ -13,6 +13,7 @@ import { Gate } from "#src/connection/gate.js";
 import { observe, Timing } from "#src/connection/timing.js";
 import { Topics } from "#src/connection/topics.js";
 import { Wheel } from "#src/connection/wheel.js";
+import { Laps } from "#src/engine/laps.js";
 import { HEAD_CELLS, LISTENER_DURATIONS, LISTENER_FIELDS, ROW_CELLS } from "#src/os/scoreboard.js";
 import { type AnyService, defineService } from "#src/service/define.js";
 
@@ -27,14 +28,26 @@ const bucket = (row: Float64Array, seconds: number): number => {
 const observed = (row: Float64Array): number =>
   row.subarray(LISTENER_DURATIONS, LISTENER_DURATIONS + DURATION_BUCKETS).reduce((sum, count) => sum + count, 0);
 
+class CountingTransport extends FakeTransport {
+  /** Of the clock by which requests are timed. */
+  readings = 0;
+  override readonly laps: Laps = new Laps(() => {
+    this.readings += 1;
+    return this.now;
+  });
+}
+
 /** One connection of `service`, with a clock that handlers and the test move. */
 class Tested {
-  readonly transport: FakeTransport = new FakeTransport({ host: "192.0.2.1", port: 40_000 });
-  readonly timing: Timing = new Timing(this.transport.laps);
+  readonly transport: CountingTransport;
+  readonly timing: Timing;
   readonly row: Float64Array = new Float64Array(ROW_CELLS);
   readonly connection: ServedConnection;
 
-  constructor(service: AnyService, limits: Partial<typeof DEFAULT_LIMITS> = {}) {
+  /** `beside`: of the same worker. */
+  constructor(service: AnyService, limits: Partial<typeof DEFAULT_LIMITS> = {}, beside?: Tested) {
+    this.transport = beside?.transport ?? new CountingTransport({ host: "192.0.2.1", port: 40_000 });
+    this.timing = beside?.timing ?? new Timing(this.transport.laps);
     const { transport, row, timing } = this;
     const log = pino({ level: "silent" });
     const head = new Float64Array(HEAD_CELLS);
@@ -51,10 +64,11 @@ class Tested {
     this.connection.onOpen();
   }
 
-  push(text: string): void {
+  /** In a round, what is observed may lag behind: then it is not to be checked. */
+  push(text: string, check = true): void {
     const bytes = Buffer.from(text);
     this.connection.onData(bytes, 0, bytes.length);
-    this.check();
+    if (check) this.check();
   }
 
   /** Every request waits or was observed. */
@@ -115,6 +129,67 @@ test("what comes between two requests of a round is neither's", () => {
   it.transport.now += 20;
   it.push("ee\n");
   assert.deepEqual([observed(it.row), bucket(it.row, 0.00005)], [3, 3]);
+});
+
+/** So many requests that take nothing, in a round of their own. */
+function calmDown(it: Tested, requests: number): void {
+  it.transport.laps.start();
+  for (let nth = 0; nth < requests; nth++) it.push("0\n", false);
+  it.transport.laps.stop();
+  it.check();
+}
+
+test("when all were quick for long, they are timed in groups: the clock is read less, and a slow one still shows", () => {
+  const service = defineService({
+    codec: line(),
+    onMessage: (text) => {
+      it.transport.now += Number(text);
+      return text;
+    },
+  });
+  const it = new Tested(service);
+  const { laps } = it.transport;
+  calmDown(it, 2_000);
+  it.transport.readings = 0;
+  calmDown(it, 800);
+  // One of eight, and what the samples of decoding need.
+  assert.ok(it.transport.readings <= 1 + 100 + 3 * 14, `${it.transport.readings}`);
+  laps.start();
+  for (const ms of ["0", "0", "0", "50", "0", "0"]) it.push(`${ms}\n`, false);
+  // It was found by the end of the group; from now on each is timed again.
+  laps.forget();
+  it.check();
+  for (const ms of ["0.2", "0.7", "0"]) it.push(`${ms}\n`);
+  laps.stop();
+  assert.equal(observed(it.row), 2_809);
+  assert.deepEqual(
+    [0.05, 0.00025, 0.001].map((seconds) => bucket(it.row, seconds)),
+    [1, 1, 1],
+  );
+  assert.ok(Math.abs((it.row[SUM] as number) - 0.0509) < 1e-9, `${it.row[SUM]}`);
+});
+
+test("in the midst of a group one waits, and another makes a connection go on within its handler", async () => {
+  let resolve: (text: string) => void = () => {};
+  const service = defineService({
+    codec: line(),
+    concurrency: "unordered",
+    onMessage: (text) => {
+      if (text === "wait") return new Promise<string>((done) => (resolve = done));
+      if (text === "nest") other.push("0\n", false);
+      return text;
+    },
+  });
+  const it = new Tested(service, { inFlight: 8 });
+  const other = new Tested(service, { inFlight: 8 }, it);
+  calmDown(it, 600);
+  it.transport.laps.start();
+  for (const text of ["a", "b", "nest", "c", "wait", "d", "nest"]) it.push(`${text}\n`, false);
+  it.transport.laps.stop();
+  it.transport.now += 7;
+  resolve("done");
+  await settle();
+  assert.deepEqual([observed(it.row), bucket(it.row, 0.01), observed(other.row)], [607, 1, 2]);
 });
 
 for (const concurrency of ["serial", "ordered", "unordered"] as const) {

@@ -10,17 +10,20 @@ test("in a round a lap begins where the last one ended, and the clock is read on
     return now;
   });
   laps.start();
-  assert.equal(laps.begin(), 100);
+  laps.begin();
   now = 107;
-  assert.equal(laps.end(), 107);
+  assert.equal(laps.end(), 7);
   now = 108;
-  assert.equal(laps.begin(), 107);
+  laps.begin();
+  assert.equal(laps.begun, 107);
   now = 110;
-  assert.equal(laps.end(), 110);
+  assert.equal(laps.end(), 3);
   assert.equal(reads, 3);
   now = 200;
   laps.forget();
-  assert.equal(laps.begin(), 200);
+  laps.begin();
+  now = 201;
+  assert.equal(laps.end(), 1);
 });
 
 test("between rounds no lap is kept", () => {
@@ -28,9 +31,23 @@ test("between rounds no lap is kept", () => {
   const laps = new Laps(() => now);
   laps.start();
   laps.stop();
-  now = 150;
-  assert.equal(laps.begin(), 150);
-  assert.equal(laps.end(), 150);
-  now = 180;
-  assert.equal(laps.begin(), 180);
+  for (let nth = 0; nth < 2; nth++) {
+    now += 50;
+    laps.begin();
+    now += 2;
+    assert.equal(laps.end(), 2);
+  }
+});
+
+test("a lap within a lap is part of it", () => {
+  let now = 100;
+  const laps = new Laps(() => now);
+  laps.begin();
+  now += 3;
+  const outer = laps.nest();
+  now += 4;
+  assert.equal(laps.end(), 4);
+  laps.resume(outer);
+  now += 5;
+  assert.equal(laps.end(), 12);
 });
