@@ -16,6 +16,8 @@ interface Tile {
   tell(sample: Sample, event: PageEvent): Told;
 }
 
+/** Before a unit a line does not end. */
+const UNIT = /(\d) (?=\S)/g;
 /** A loop that is held up for so long makes everybody on it wait. */
 const LOOP_DELAY_MS = 100;
 
@@ -112,7 +114,7 @@ export class Figures {
     for (const { tell, value, detail, tile } of this.#shown) {
       const told = tell(sample, event);
       setText(value, told.value);
-      setText(detail, told.detail);
+      setText(detail, told.detail.replaceAll(UNIT, "$1\u00a0"));
       setData(tile, "warn", String(told.warn ?? false));
     }
   }
