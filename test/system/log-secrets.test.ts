@@ -1,6 +1,6 @@
 /**
  * Secrets never get into the log, at whatever level, over a server's whole life: private keys of TLS, the secrets of its
- * sessions that a key log holds, and what connections say.
+ * sessions that a key log holds, the token of the admin server, and what connections say.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -32,12 +32,14 @@ test("keys, session secrets and what is said are in no line, from the start to t
       at("headrace.yaml"),
       `workers: 1
 log: { level: trace }
+admin: { address: "127.0.0.1:0" }
 listeners:
   - { name: s, address: "127.0.0.1:0", service: echo-line, tls: { certificate: c.pem, key: k.pem, keyLog: keys.log } }
 ${more}`,
     );
   write();
-  const server = startServer(t, ["--config", at("headrace.yaml")]);
+  const token = "a-token-that-nobody-may-read";
+  const server = startServer(t, ["--config", at("headrace.yaml")], { env: { HEADRACE_ADMIN_TOKEN: token } });
   const [port = 0] = await server.ready();
   const said = "the-word-that-nobody-may-read";
   const speak = async (): Promise<void> => {
@@ -50,6 +52,12 @@ ${more}`,
   };
   await speak();
   await server.logged("its end", ({ msg }) => msg === "connection closed");
+
+  const { admin = "" } = await server.status();
+  const asAdmin = (authorization: string): Promise<Response> =>
+    fetch(`http://${admin}/status`, { headers: { authorization } });
+  assert.equal((await asAdmin(`Bearer ${token}`)).status, 200);
+  assert.equal((await asAdmin(`Bearer ${token}x`)).status, 401);
 
   // Another certificate; then one that does not fit its key; then a file that is no configuration.
   install(other);
@@ -82,6 +90,7 @@ ${more}`,
     ...[one, other].flatMap(({ key }) => bodyOf(key)),
     ...sessions.split("\n").flatMap((line) => line.split(" ")[2] ?? []),
     said,
+    token,
   ];
   assert.ok(secrets.length > 6);
   for (const secret of secrets) assert.ok(!log.includes(secret), `${secret.slice(0, 12)}… is in the log`);
