@@ -53,7 +53,8 @@ export async function beginTakeover(config: Config, version: string): Promise<Ta
   const { message: manifest } = await channel.receive("manifest", "the manifest", ANSWER_MS);
   const { slots, dropped } = await receiveSockets(channel, manifest, config);
   const { fds } = await channel.receive("state", "the old primary's state", ANSWER_MS);
-  const [table = -1, control = -1, lock = -1, memory = -1, wake = -1, keys = -1, closed = -1, admin = -1, ...later] = fds;
+  const [table = -1, control = -1, lock = -1, memory = -1, wake = -1, keys = -1, closed = -1, admin = -1, ...later] =
+    fds;
   // What a later version gives over, and this one does not know, must not be held open: its clients would wait for ever.
   for (const fd of later) closeDescriptor(fd);
   const generation = manifest.generation + 1;
