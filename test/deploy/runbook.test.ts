@@ -21,7 +21,7 @@ const ALERTS = [
 const PROCEDURES = ["Deploy", "Roll back", "Scale", "Drain a host", "Certificates", "Log level", "A leak"];
 /** Programs of a Debian machine that the runbook asks for. */
 const TOOLS =
-  "awk cat cd cp df dmesg export grep head journalctl node openssl ps pgrep sort ss sudo systemctl tail uniq".split(
+  "awk cat cd cp df dmesg export grep head install journalctl node openssl ps pgrep sort ss sudo systemctl tail uniq".split(
     " ",
   );
 
