@@ -1,6 +1,6 @@
 /** The runbook's scripts against real servers: each does what its help says, and is harmless where it cannot. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
@@ -16,7 +16,7 @@ import { nothingHappened, type Rig, startRig } from "../support/under-load.js";
 import { until } from "../support/until.js";
 
 const SCRIPTS = readdirSync(RUNBOOK).filter((name) => name.endsWith(".sh") && name !== "lib.sh");
-const [DONE, FAILED, USAGE, UNREACHABLE] = [0, 1, 2, 3];
+const [DONE, FAILED, USAGE, UNREACHABLE, BUSY] = [0, 1, 2, 3, 75];
 
 /** What a server needs that `current` names the release of. */
 function startReleased(t: TestContext, load: object | false = false): Promise<Rig> {
@@ -209,6 +209,11 @@ describe("changes", { concurrency: 2 }, () => {
       assert.match(outcome.stderr, why);
       assert.equal(readlinkSync(current), join("releases", "1"));
     }
+    const restart = [release, "--link", current, "--restart", "headrace", "--dry-run"];
+    const env = { PATH: process.env.PATH, HEADRACE_CONTROL: control };
+    const second = spawnSync("flock", [folder, join(RUNBOOK, "rollback.sh"), ...restart], { env, encoding: "utf8" });
+    assert.equal(second.status, BUSY, second.stderr);
+    assert.match(second.stderr, /another upgrade\.sh or rollback\.sh is at work/);
     assert.deepEqual(readdirSync(folder).sort(), ["current", "releases"]);
   });
 
