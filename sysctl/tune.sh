@@ -12,7 +12,7 @@ readonly NAME=90-headrace.conf
 readonly MARK="# Written by headrace's tune.sh persist; tune.sh rollback removes it."
 readonly PROC=/proc/sys
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 command=""
 conf="$here/$NAME"
 # Not /var/lib/headrace, which systemd gives to the service's user: what root restores must be root's.
@@ -424,20 +424,22 @@ read_state() {
 
 # Replaces the state file as one; removes it when nothing is left to restore.
 write_state() {
-  local key folder new
+  local key folder new="" text
   folder=$(dirname "$state")
   if [ ${#saved_keys[@]} -eq 0 ]; then
     rm -f "$state"
     return
   fi
+  text="# What was there before headrace's tune.sh apply. tune.sh rollback restores it."
+  for key in "${saved_keys[@]}"; do
+    text+=$'\n'"$key = ${saved_of[$key]}"
+  done
   (
     umask 077
-    mkdir -p "$folder" && new=$(mktemp "$state.XXXXXX") && {
-      echo "# What was there before headrace's tune.sh apply. tune.sh rollback restores it."
-      for key in "${saved_keys[@]}"; do
-        echo "$key = ${saved_of[$key]}"
-      done
-    } >"$new" && mv -f "$new" "$state"
+    mkdir -p "$folder" && new=$(mktemp "$state.XXXXXX") && printf '%s\n' "$text" >"$new" && mv -f "$new" "$state" && exit
+    # Where the disk is full, say.
+    [ -z "$new" ] || rm -f "$new"
+    exit 1
   ) 2>/dev/null
 }
 
@@ -589,9 +591,9 @@ rollback() {
 }
 
 read_conf
-# Two at a time would remember each other's values as those that were there before.
+# Two at a time would remember each other's values as those that were there before, whatever files they were given.
 if [ "$command" != check ] && ! $dry && command -v flock >/dev/null; then
-  exec {lock}<"$conf"
+  exec {lock}<"$PROC"
   flock -w 10 "$lock" || fail "another tune.sh is at work"
 fi
 [ "$command" = rollback ] || compare

@@ -1,4 +1,4 @@
-/** DESIGN.md section 3: import only from a lower rank or your own folder. */
+/** The rank table of src/README.md: import only from a lower rank or your own folder. */
 import assert from "node:assert/strict";
 import { appendFileSync, cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

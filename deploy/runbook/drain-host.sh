@@ -15,7 +15,8 @@
 # First the balancer, then the server: newcomers go elsewhere from the first second, and who is here stays until they
 # leave. Without --haproxy newcomers are refused from the moment of the stop: HAProxy, nginx and Kubernetes try another
 # server then, so use it where one of these stands in front.
-# Exit codes: 0 done, 1 failed or clients are still there (nothing was stopped), 2 usage, 3 no server answers.
+# Exit codes: 0 done, 1 failed or clients are still there (nothing was stopped), 2 usage, 3 no server answers
+# (with --haproxy the host is taken out nevertheless; its clients cannot be counted then).
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib.sh"
@@ -71,11 +72,20 @@ if [ "$back" = 1 ]; then
   exit
 fi
 
-need_status
-say "now: $(summary)"
+# A server that does not answer is a reason to take its host out, not one against it.
+answers=1
+if read_status; then
+  say "now: $(summary)"
+elif [ -n "$socket" ]; then
+  answers=0
+  warn "no server answers: $STATUS"
+else
+  die "$EXIT_UNREACHABLE" "no server answers; nothing was changed: $STATUS"
+fi
 if [ -n "$socket" ]; then
   act tell_haproxy "set server $server state drain"
-  say "$server takes no newcomers any more"
+  [ "$DRY" = 1 ] || say "$server takes no newcomers any more"
+  [ "$answers" = 1 ] || die "$EXIT_UNREACHABLE" "its clients cannot be counted, and nothing was stopped: the server does not answer"
   if [ "$DRY" = 1 ]; then
     say "would wait up to $within s until its clients have left"
   else

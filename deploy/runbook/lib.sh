@@ -56,7 +56,9 @@ headrace_within() {
 }
 
 # read_status: sets STATUS to what `headrace status --json` says. Fails, with its reason in STATUS, when nobody answers.
-read_status() { STATUS=$(headrace_within 10 status --json 2>&1); }
+# Longer than the 10 s after which headrace itself says that a server which is there gave no answer: it hangs.
+readonly ASK_S=15
+read_status() { STATUS=$(headrace_within "$ASK_S" status --json 2>&1); }
 
 need_status() { read_status || die "$EXIT_UNREACHABLE" "no server answers; nothing was changed: $STATUS"; }
 
@@ -67,6 +69,20 @@ of_status() {
     const s = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
     const found = new Function("s", `return ${process.argv[1]}`)(s);
     console.log([found].flat().map((each) => each ?? "").join("\n"));' "$1" <<<"$STATUS"
+}
+
+# source_of: the absolute path of the configuration file that the server of STATUS was started with; nothing when it has
+# none. A relative one is looked up where the server's process is, not here.
+source_of() {
+  local source
+  source=$(of_status s.source)
+  [[ $source = /* ]] || source=$(readlink "/proc/$(of_status s.pid)/cwd")/$source
+  [ ! -f "$source" ] || printf '%s' "$source"
+}
+
+# token_beside CONTROL: where the server with this control socket keeps its generated admin token.
+token_beside() {
+  if [ "${1##*/}" = control.sock ]; then printf '%s' "${1%control.sock}admin-token"; else printf '%s' "$1.admin-token"; fi
 }
 
 # Waits until the server's last change is over, at most SECONDS; STATUS is then what it was last.

@@ -44,6 +44,9 @@ if read_status || [ -z "$unit" ]; then
 fi
 
 warn "no server answers ($STATUS)"
+# As upgrade.sh: two of these at once would take each other's link.
+exec 9<"$(dirname "$LINK")"
+flock -n 9 || die "$EXIT_BUSY" "another upgrade.sh or rollback.sh is at work on $LINK"
 old=$(readlink "$LINK")
 trap 'rm -f "$LINK.new.$$" "$LINK.previous.new.$$"' EXIT
 act ln -sfn "$(readlink -f "$release")" "$LINK.new.$$"

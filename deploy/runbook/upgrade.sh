@@ -35,6 +35,11 @@ done
 [ -n "$release" ] || misused "which release?"
 [ -d "$release" ] || misused "the release '$release' is no folder"
 [ -L "$LINK" ] || misused "$LINK is no symbolic link; --link names the one through which the server was started"
+# Where releases bring their headrace (and are not only the service's files), this one has to.
+has_headrace() { [ -f "$1/dist/cli/main.js" ] || [ -f "$1/node_modules/headrace/dist/cli/main.js" ]; }
+if has_headrace "$LINK" && ! has_headrace "$release"; then
+  misused "the release '$release' has neither dist/cli/main.js nor node_modules/headrace/dist/cli/main.js: is it built and installed?"
+fi
 [ -w "$(dirname "$LINK")" ] || die "$EXIT_FAILED" "$(dirname "$LINK") cannot be written by this user"
 find_headrace
 

@@ -155,7 +155,7 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** Exit codes of every command (DESIGN.md section 6). */
+/** Exit codes of every command. */
 export const EXIT = { done: 0, failed: 1, usage: 2, busy: 75 } as const;
 
 const USAGE_CODES: ReadonlySet<ErrorCode> = new Set(["config-invalid", "usage", "service-invalid"]);

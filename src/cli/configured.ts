@@ -1,6 +1,6 @@
 /** The options that say what to serve, the same for `run` and `check`. */
 import type { Command } from "commander";
-import type { Config } from "../config/config.ts";
+import { BUILTIN_SERVICES, type Config } from "../config/config.ts";
 
 export interface ConfiguredOptions {
   readonly config?: string;
@@ -11,7 +11,7 @@ export interface ConfiguredOptions {
 }
 
 const SERVICE =
-  "what to serve: a built-in (echo-line, echo-frame, echo-raw, echo-rpc, hash-line, hash-frame) or the path of a module (.js, .mjs, .ts) " +
+  `what to serve: a built-in (${BUILTIN_SERVICES.join(", ")}) or the path of a module (.js, .mjs, .ts) ` +
   "whose default export is defineService({ … })";
 
 export function addConfigured(command: Command): Command {

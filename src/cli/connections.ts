@@ -1,7 +1,14 @@
 /** `headrace connections`: who is connected, who was, and an end to one of them. */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { HeadraceError } from "../base/errors.ts";
-import type { ClosedConnection, ConnectionPage, ConnectionSort, SortOrder } from "../control/inspection.ts";
+import {
+  type ClosedConnection,
+  CONNECTION_SORTS,
+  type ConnectionPage,
+  type ConnectionSort,
+  SORT_ORDERS,
+  type SortOrder,
+} from "../control/inspection.ts";
 import type { ControlReply, ControlRequest } from "../control/protocol.ts";
 import { addControlOption, askServer, type ControlOptions } from "./control.ts";
 import { showBytes, showDuration, table } from "./table.ts";
@@ -125,8 +132,8 @@ const asJson = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
 
 export function addConnections(program: Command): void {
   addControlOption(program.command("connections").description("list the connections, or the last that ended; end one"))
-    .option("--sort <by>", "buffered, idle, age or bytes (default: buffered)")
-    .option("--order <order>", "desc or asc (default: desc)")
+    .addOption(new Option("--sort <by>", "what they are sorted by (default: buffered)").choices(CONNECTION_SORTS))
+    .addOption(new Option("--order <order>", "largest or smallest first (default: desc)").choices(SORT_ORDERS))
     .option("--address <address>", "only clients from there: a network (10.0.0.0/8), or how an address begins")
     .option("--listener <name>", "only of this listener")
     .option("--worker <n>", "only of this worker")

@@ -5,8 +5,8 @@ import { readCount } from "./count.ts";
 
 const HELP = `
 New workers receive a fair share of the long connections (unless migration.rebalance is false). Those that go hand
-theirs to the ones that stay; what would not fit there is refused before anything happens. Holds until an upgrade, a
-restart, or a configuration with another number of workers.
+theirs to the ones that stay; what would not fit there is refused before anything happens. Holds through upgrades, until a
+restart or a configuration with another number of workers.
 The signals TTIN and TTOU add and remove one.
 
 Examples:

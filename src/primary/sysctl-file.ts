@@ -62,7 +62,7 @@ export function parseSettings(text: string, memoryBytes: number, pageBytes: numb
   return settings;
 }
 
-/** What comes with this package; nothing where that part of it is missing. */
+/** What comes with this package; nothing where that part of it is missing, which `headrace doctor` says. */
 export function packagedSettings(memoryBytes: number, pageBytes: number): SysctlSetting[] {
   try {
     const text = readFileSync(join(packageRoot(), "sysctl", "90-headrace.conf"), "utf8");

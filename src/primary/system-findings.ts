@@ -341,9 +341,16 @@ function swap({ system: { swapUsed: bytes, sysctl } }: Asked): Outcome {
   };
 }
 
-function surroundings({ machine, system }: Asked): Outcome[] {
+function surroundings({ machine, system, settings: wanted }: Asked): Outcome[] {
   const settings = system.sysctlsReadOnly ? ", settings are read-only" : "";
-  return [ok("kernel", machine.kernel), ok("container", `${system.container ?? "none"}${settings}`)];
+  const missing: Fact = {
+    ...{ severity: "unknown", check: "kernel settings", wanted: "" },
+    found: "(sysctl/90-headrace.conf is missing)",
+  };
+  return [
+    ...[ok("kernel", machine.kernel), ok("container", `${system.container ?? "none"}${settings}`)],
+    ...(wanted.length === 0 ? [missing] : []),
+  ];
 }
 
 /** Each check's outcome, of what diagnosis.ts does not look at. */

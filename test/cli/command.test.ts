@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { BUILTIN_SERVICES } from "#src/config/config.js";
 import { packageRoot } from "#src/os/addon.js";
 import { headrace } from "../support/command.js";
 import { makeFolder, writeService } from "../support/folder.js";
@@ -111,4 +112,13 @@ test("check prints the schema and the table of options", async () => {
   const schema = JSON.parse((await headrace(["check", "--json-schema"])).stdout);
   assert.equal(schema.type, "object");
   assert.match((await headrace(["check", "--reference"])).stdout, /^\| Option \|/);
+});
+
+test("every built-in service is in the help of what takes one, and in the README", async () => {
+  const readme = readFileSync(join(packageRoot(), "README.md"), "utf8");
+  const helps = await Promise.all(["run", "check", "doctor"].map((command) => headrace([command, "--help"])));
+  for (const name of BUILTIN_SERVICES) {
+    for (const { stdout } of helps) assert.ok(stdout.includes(name), `${name}: ${stdout}`);
+    assert.ok(/`service` is [\s\S]*?Exit codes/.exec(readme)?.[0].includes(`\`${name}\``), name);
+  }
 });

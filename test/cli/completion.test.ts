@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Argument, Command, Option } from "commander";
 import { completionModel } from "#src/cli/completion-model.js";
+import { addConnections } from "#src/cli/connections.js";
 import { headrace } from "../support/command.js";
 
 test("the model is the definition: commands below commands, options with their values, places", () => {
@@ -45,4 +46,14 @@ test("a shell that is not known is one line and exit code 2", async () => {
   const { code, stdout, stderr } = await headrace(["completion", "tcsh"]);
   assert.deepEqual([code, stdout], [2, ""]);
   assert.match(stderr, /^headrace: .*'tcsh'.* Allowed choices are bash, zsh, fish.*\n$/);
+});
+
+test("what connections are sorted by is offered", () => {
+  const program = new Command("headrace");
+  addConnections(program);
+  const options = completionModel(program).find(({ path }) => path === "connections")?.options ?? [];
+  const offered = (name: string): readonly string[] =>
+    options.find(({ names }) => names.includes(name))?.value?.words ?? [];
+  assert.deepEqual(offered("--sort"), ["buffered", "idle", "age", "bytes"]);
+  assert.deepEqual(offered("--order"), ["desc", "asc"]);
 });

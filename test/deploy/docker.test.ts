@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { validate } from "dockerfile-utils";
 import { packageRoot } from "#src/os/addon.js";
+import { packagedSettings } from "#src/primary/sysctl-file.js";
 import { DOCKERFILE, lastOf, readStages } from "../support/dockerfile.js";
 
 test("the linter finds nothing; in a broken one it does", () => {
@@ -46,4 +47,14 @@ test("every path that it copies from the repository is there, and let in by .doc
       }
     }
   }
+});
+
+test("what doctor compares with is in the image, and its README sets the same values", () => {
+  const final = readStages().at(-1);
+  assert.ok(final?.steps.some(({ keyword, text }) => keyword === "COPY" && text === "sysctl ./sysctl"));
+  const readme = readFileSync(join(packageRoot(), "deploy", "docker", "README.md"), "utf8");
+  const packaged = new Map(packagedSettings(2 ** 33, 4096).map(({ key, wanted }) => [key, wanted]));
+  const set = [...readme.matchAll(/--sysctl ([\w.]+)=(?:"([^"]*)"|(\S+))/g)];
+  assert.ok(set.length >= 3);
+  for (const [, key = "", quoted, plain] of set) assert.equal(quoted ?? plain, packaged.get(key), key);
 });

@@ -11,6 +11,7 @@ import { ConfigMap } from "kubernetes-models/v1/ConfigMap";
 import { Service } from "kubernetes-models/v1/Service";
 import { parse, parseAllDocuments } from "yaml";
 import { packageRoot } from "#src/os/addon.js";
+import { packagedSettings } from "#src/primary/sysctl-file.js";
 import { headrace } from "../support/command.js";
 import { makeFolder } from "../support/folder.js";
 
@@ -160,8 +161,10 @@ test("the sysctls are safe ones, which every node allows", () => {
     "net.ipv4.tcp_keepalive_time",
     "net.ipv4.tcp_syncookies",
   ];
-  for (const { name } of the("Deployment").spec?.template.spec?.securityContext?.sysctls ?? []) {
+  const packaged = new Map(packagedSettings(2 ** 33, 4096).map(({ key, wanted }) => [key, wanted]));
+  for (const { name, value } of the("Deployment").spec?.template.spec?.securityContext?.sysctls ?? []) {
     assert.ok(SAFE.includes(name), name);
+    assert.equal(value, packaged.get(name), `${name} is that of sysctl/90-headrace.conf`);
   }
 });
 

@@ -184,3 +184,12 @@ test("in a container the command is that of whoever starts it", () => {
   assert.match(worse("fargate", "net.core.netdev_max_backlog"), /Fargate fixes it/);
   assert.match(worse("docker", "net.core.netdev_max_backlog"), /tune\.sh apply {3}\(on the host\)$/);
 });
+
+test("without the file of settings they are unknown, not fine", () => {
+  const unknown = (settings: readonly SysctlSetting[]): string[] =>
+    inspect(config, MACHINE, SOUND, settings).flatMap(({ severity, check, found }) =>
+      severity === "unknown" && check === "kernel settings" ? [found] : [],
+    );
+  assert.deepEqual(unknown([]), ["(sysctl/90-headrace.conf is missing)"]);
+  assert.deepEqual(unknown(SETTINGS), []);
+});

@@ -83,4 +83,11 @@ test("one instance is upgraded while the other drains and stops: no client notic
   );
   assert.equal(wrong.code, 1);
   assert.match(wrong.stderr, /HAProxy: No such server/);
+
+  // A server that does not answer is taken out nevertheless.
+  const mute = ["--haproxy", balancer.socket, "--server", "headrace/one", "--stop"];
+  const uncounted = await runScript("drain-host.sh", mute, { control: join(one.folder, "none.sock") });
+  assert.equal(uncounted.code, 3, uncounted.stderr);
+  assert.match(uncounted.stderr, /its clients cannot be counted, and nothing was stopped/);
+  assert.equal((await stat("one")).status, "DRAIN");
 });

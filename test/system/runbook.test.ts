@@ -1,11 +1,12 @@
 /** The runbook's scripts against real servers: each does what its help says, and is harmless where it cannot. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
+import { packageRoot } from "#src/os/addon.js";
 import { openClient } from "../support/client.js";
 import { makeFolder, writeService } from "../support/folder.js";
 import { activate, CURRENT_LISTENER, writeRelease } from "../support/releases.js";
@@ -15,7 +16,7 @@ import { nothingHappened, type Rig, startRig } from "../support/under-load.js";
 import { until } from "../support/until.js";
 
 const SCRIPTS = readdirSync(RUNBOOK).filter((name) => name.endsWith(".sh") && name !== "lib.sh");
-const [DONE, FAILED, USAGE, UNREACHABLE] = [0, 1, 2, 3];
+const [DONE, FAILED, USAGE, UNREACHABLE, BUSY] = [0, 1, 2, 3, 75];
 
 /** What a server needs that `current` names the release of. */
 function startReleased(t: TestContext, load: object | false = false): Promise<Rig> {
@@ -76,9 +77,30 @@ describe("changes", { concurrency: 2 }, () => {
     assert.match(good.stdout, /now: .* configuration 1,[\s\S]*then: .* configuration 2, running, health ok/);
     rig.configure({ listeners: [CURRENT_LISTENER], limits: { frame: "much" } });
     const bad = await runScript("reload.sh", ["--replace"], { control });
-    assert.equal(bad.code, USAGE);
-    assert.match(bad.stderr, /headrace\.yaml:\d+.*limits\.frame[\s\S]*has a fault; nothing was changed/);
+    assert.equal(bad.code, USAGE, bad.stderr);
+    assert.match(bad.stderr, /headrace\.yaml:\d+.*limits\.frame[\s\S]*the reload failed; configuration 2 serves on/);
+    const tried = await runScript("reload.sh", ["--dry-run"], { control });
+    assert.equal(tried.code, DONE, "what is seen from here is a warning");
+    assert.match(tried.stderr, /headrace\.yaml:\d+.*limits\.frame[\s\S]*seems to have a fault/);
     assert.equal((await rig.status()).configVersion, 2);
+  });
+
+  test("reload.sh: the server's own folder and variables count, not those of whoever runs it", async (t) => {
+    const folder = makeFolder(t);
+    const file = 'admin: { address: "0.0.0.0:0" }\nlisteners: [{ address: "127.0.0.1:0", service: echo-line }]\n';
+    writeFileSync(join(folder, "headrace.yaml"), file);
+    const env = { HEADRACE_ADMIN_TOKEN: "0123456789abcdef-of-the-server-alone" };
+    const server = startServer(t, ["--config", "headrace.yaml"], { cwd: folder, env });
+    await server.ready();
+    const other = makeFolder(t);
+    writeFileSync(join(other, "headrace.yaml"), "limits: { frame: much }\n");
+    const done = await runScript("reload.sh", [], { ...server, cwd: other });
+    assert.equal(done.code, DONE, done.stderr);
+    assert.match(done.stdout, /then: .* configuration 2,/);
+    const dry = await runScript("reload.sh", ["--dry-run"], { ...server, cwd: other });
+    assert.equal(dry.code, DONE, dry.stderr);
+    assert.ok(!dry.stderr.includes("limits.frame"), dry.stderr);
+    assert.match(dry.stderr, new RegExp(`${folder}/headrace\\.yaml seems to have a fault`));
   });
 
   test("scale.sh: so many workers serve, or as many as before", async (t) => {
@@ -166,10 +188,15 @@ describe("changes", { concurrency: 2 }, () => {
     writeRelease(folder, "1");
     activate(folder, "1");
     const [current, release] = [join(folder, "current"), join(folder, "releases", "1")];
+    // One that brings headrace itself, as a checkout does, and one that was not built.
+    const [whole, unbuilt] = [join(folder, "releases", "whole"), makeFolder(t)];
+    symlinkSync(packageRoot(), whole);
     const cases: readonly (readonly [string, readonly string[], number, RegExp])[] = [
       ["upgrade.sh", ["--link", current], USAGE, /which release/],
       ["upgrade.sh", [join(folder, "none"), "--link", current], USAGE, /is no folder/],
       ["upgrade.sh", [release, "--link", release], USAGE, /is no symbolic link/],
+      ["upgrade.sh", [unbuilt, "--link", whole], USAGE, /has neither dist\/cli\/main\.js nor node_modules/],
+      ["upgrade.sh", [unbuilt, "--link", whole, "--dry-run"], USAGE, /has neither dist\/cli\/main\.js nor/],
       ["upgrade.sh", [release, "--link"], USAGE, /--link needs a value/],
       ["upgrade.sh", [release, "--link", current], UNREACHABLE, /no server answers/],
       ["rollback.sh", ["--link", current], FAILED, /no .*current\.previous: name the release/],
@@ -182,6 +209,11 @@ describe("changes", { concurrency: 2 }, () => {
       assert.match(outcome.stderr, why);
       assert.equal(readlinkSync(current), join("releases", "1"));
     }
+    const restart = [release, "--link", current, "--restart", "headrace", "--dry-run"];
+    const env = { PATH: process.env.PATH, HEADRACE_CONTROL: control };
+    const second = spawnSync("flock", [folder, join(RUNBOOK, "rollback.sh"), ...restart], { env, encoding: "utf8" });
+    assert.equal(second.status, BUSY, second.stderr);
+    assert.match(second.stderr, /another upgrade\.sh or rollback\.sh is at work/);
     assert.deepEqual(readdirSync(folder).sort(), ["current", "releases"]);
   });
 
@@ -197,14 +229,96 @@ describe("changes", { concurrency: 2 }, () => {
   });
 });
 
+/** A folder with a configuration. */
+function prepared(t: TestContext, text: string): string {
+  const folder = makeFolder(t);
+  writeFileSync(join(folder, "headrace.yaml"), text);
+  return folder;
+}
+
+/** Lines of a log, each with a secret in another form; what is `kept` has to stay. */
+const SECRETS = [
+  "kept: connect postgres://app:hunter2@db/x failed",
+  '{"credentials":"hunter2","msg":"kept"}',
+  '{"tokens":["hunter2","x]hunter2"],"msg":"kept"}',
+  "run --token hunter2 --kept",
+  'kept Cookie: a="x"; b=hunter2',
+  'kept Set-Cookie: a="x"; b=hunter2',
+  "password: 'hunter2 hunter2' kept",
+  "'password': 'it''s hunter2', kept",
+  '{"token":"a\\"hunter2","msg":"kept"}',
+  '{"token":"a\\\\","msg":"kept"}',
+  '{"body":"{\\"token\\":\\"hunter2\\"}","kept":1}',
+  '{"cookie":["a=1","b=hunter2"],"msg":"kept"}',
+  '["Cookie","a=hunter2"],"kept"',
+  "{ credentials: { user: 'x', pass: 'hunter2' }, msg: 'kept' }",
+  "AWS_SECRET_ACCESS_KEY=hunter2 kept",
+  'Authorization: Digest u="x", r="hunter2"',
+  "password hun,ter;hunter2 kept",
+  // Cut off before its end; looking through it does not take for ever either.
+  `{"long":"kept","all":[${'{"token":"hunter2"},'.repeat(20_000)}]}`,
+];
+
 describe("looking", { concurrency: 2 }, () => {
+  test("diagnose.sh: a server that hangs is told as such, after what the machine knows", async (t) => {
+    const folder = makeFolder(t);
+    const server = startServer(t, ["echo-line", "--listen", "127.0.0.1:0", "--workers", "1"]);
+    await server.ready();
+    process.kill(server.pid, "SIGSTOP");
+    const outcome = await runScript("diagnose.sh", ["--output", folder, "--within", "20"], server);
+    process.kill(server.pid, "SIGCONT");
+    assert.equal(outcome.code, DONE, outcome.stderr);
+    assert.match(outcome.stderr, /no server answers; .* gave no answer/);
+    const archive = outcome.stdout.trim().split("\n").at(-1) ?? "";
+    const manifest = execFileSync("tar", ["-xzOf", archive, "--wildcards", "*/MANIFEST"], { encoding: "utf8" });
+    assert.match(manifest, /^net\/tcp-info +exit 0,/m);
+    assert.match(manifest, new RegExp(`^process-${server.pid}/limits +exit 0,`, "m"));
+  });
+
+  test("diagnose.sh: profiles do not use up the time of what is left", async (t) => {
+    const folder = makeFolder(t);
+    const server = startServer(t, ["echo-line", "--listen", "127.0.0.1:0", "--workers", "2"]);
+    await server.ready();
+    const dry = await runScript("diagnose.sh", ["--output", folder, "--profile", "60", "--dry-run"], server);
+    const places = dry.stdout.split("\n").map((line) => line.split(":")[0] ?? "");
+    assert.deepEqual(places.slice(-3), ["profile/worker-0.txt", "profile/worker-1.txt", ""], dry.stdout);
+  });
+
+  test("admin.sh: the token is that of the server it asks, and no guessed address gets one", async (t) => {
+    const folder = makeFolder(t);
+    const control = join(folder, "other.sock");
+    writeFileSync(join(folder, "headrace.yaml"), 'admin: { address: "127.0.0.1:0" }\n');
+    const args = ["echo-line", "--listen", "127.0.0.1:0", "--workers", "1"];
+    const server = startServer(t, [...args, "--control", control], { cwd: folder });
+    await server.ready();
+    // What another server beside it would have left.
+    writeFileSync(join(folder, "admin-token"), "the-token-of-another-server-altogether\n");
+    const found = await runScript("admin.sh", ["--control", control, "/status"]);
+    assert.equal(found.code, DONE, found.stderr);
+    assert.equal(JSON.parse(found.stdout).control, control);
+    const none = join(folder, "none.sock");
+    const env = { HEADRACE_ADMIN_TOKEN: "0123456789abcdef", RUNTIME_DIRECTORY: folder };
+    const guessed = await runScript("admin.sh", ["--control", none, "--dry-run", "/readyz"], { env });
+    assert.equal(guessed.stdout, "would ask: GET http://127.0.0.1:9900/readyz\n");
+    assert.match(guessed.stderr, /is a guess, and is asked without a token/);
+    const named = await runScript("admin.sh", ["--control", control, "--admin", "127.0.0.1:1", "--dry-run", "/status"]);
+    assert.match(named.stdout, /with the token of .*other\.sock\.admin-token$/m);
+  });
+
   test("diagnose.sh: one file for its owner alone, with what is asked for, without secrets, and nothing else left", async (t) => {
     const [folder, scratch] = [makeFolder(t), makeFolder(t)];
     const secrets = { DATABASE_PASSWORD: "hunter2-in-environment", SESSION: "hunter2-by-another-name" };
     const body = "export default defineService({ codec: line(), onMessage: (text) => text });";
-    const server = startServer(t, [writeService(folder, body), "--listen", "127.0.0.1:0"], {
-      env: { NODE_ENV: "production", ...secrets },
-    });
+    const cwd = prepared(t, "workers: 1\n");
+    // A file that the server knows by a relative path: it has to be found from elsewhere.
+    const server = startServer(
+      t,
+      [writeService(folder, body), "--listen", "127.0.0.1:0", "--config", "headrace.yaml"],
+      {
+        cwd,
+        env: { NODE_ENV: "production", ...secrets },
+      },
+    );
     const [port = 0] = await server.ready();
     const client = await openClient(t, port);
     await client.ask("hello");
@@ -214,10 +328,11 @@ describe("looking", { concurrency: 2 }, () => {
     const key = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\n-----END PRIVATE KEY-----";
     writeFileSync(
       log,
-      `{"msg":"a line"}\nAuthorization: Bearer abcdef0123\n{"token":"in-json","msg":"kept"}\nas it is: ${token}.\n${key}\nlast line\n`,
+      `{"msg":"a line"}\nAuthorization: Bearer abcdef0123\n{"token":"in-json","msg":"kept"}\nas it is: ${token}.\n${key}\n${SECRETS.join("\n")}\nlast line\n`,
     );
     const dry = await runScript("diagnose.sh", ["--output", folder, "--dry-run"], server);
     assert.match(dry.stdout, /net\/tcp-info: ss -tinmo sport = :\d+/);
+    assert.match(dry.stdout, new RegExp(`^headrace/doctor: .* doctor --config ${cwd}/headrace\\.yaml$`, "m"));
     const outcome = await runScript("diagnose.sh", ["--output", folder, "--log", log], {
       ...server,
       env: { TMPDIR: scratch },
@@ -244,7 +359,9 @@ describe("looking", { concurrency: 2 }, () => {
       assert.match(file(`process-${pid}/environment`), /^DATABASE_PASSWORD \(not shown\)$/m);
     }
     const everything = execFileSync("tar", ["-xzOf", archive], { maxBuffer: 1 << 28 }).toString("latin1");
-    for (const secret of [...Object.values(secrets), token, "abcdef0123", "in-json", "MIGHAgEAMBMG"]) {
+    assert.equal(file("log").match(/kept/g)?.length, 1 + SECRETS.filter((line) => line.includes("kept")).length);
+    assert.match(file("MANIFEST"), /^server: headrace .*, generation 1,/m);
+    for (const secret of [...Object.values(secrets), token, "hunter2", "abcdef0123", "in-json", "MIGHAgEAMBMG"]) {
       assert.ok(!everything.includes(secret), secret);
     }
   });

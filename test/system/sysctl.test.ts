@@ -256,6 +256,29 @@ test("without a state file nothing is changed; one of somebody else's is not tru
   assert.equal(read("net.ipv4.tcp_fin_timeout"), "20");
 });
 
+test("it is found through a link, leaves nothing on a full disk, and runs one at a time whatever its files are", async (t) => {
+  const { namespace, script, tune, read, set, file, state } = await makeRig(t);
+  namespace.shell(`ln -s ${script} ${script}.link`);
+  assert.notEqual(namespace.run(`${script}.link`, "check").code, 2, "its settings are beside the script");
+
+  set("net.ipv4.tcp_fin_timeout", "60");
+  const own = ["--file", file("net.ipv4.tcp_fin_timeout = 20\n")];
+  const folder = join(state, "..");
+  namespace.shell(
+    `mkdir ${folder} && mount -t tmpfs -o size=4k full ${folder} && head -c 4096 /dev/zero >${folder}/filler`,
+  );
+  const full = tune("apply", ...own);
+  assert.deepEqual([full.code, /cannot be remembered/.test(full.stderr)], [1, true], full.stderr);
+  assert.equal(namespace.shell(`ls ${folder}`), "filler\n");
+  assert.equal(read("net.ipv4.tcp_fin_timeout"), "60");
+  namespace.shell(`umount ${folder}`);
+
+  // Whoever is at work holds this, by whatever files it goes.
+  const second = namespace.run("flock", "/proc/sys", script, "apply", ...own, "--state", state);
+  assert.deepEqual([second.code, second.stderr], [1, "tune.sh: another tune.sh is at work\n"]);
+  assert.equal(tune("apply", ...own).code, 0);
+});
+
 test("persist and rollback leave a file of somebody else's alone", async (t) => {
   const { tune, file, installed, namespace } = await makeRig(t);
   const own = ["--file", file(OWN)];
