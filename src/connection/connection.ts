@@ -979,11 +979,12 @@ export class ServedConnection<State = unknown, Out = unknown>
       trace?.fail(error);
       if (this.#extras?.order?.empty === false) this.#place("error", error, context);
       else this.#requestFailed(error, context);
+    } finally {
+      handlersRunning -= 1;
+      if (outer !== 0) timing.finishNested(context.ticket === NO_TICKET ? endpoint.row : undefined, outer);
+      else if (context.ticket === NO_TICKET) timing.finish(endpoint.row, exact);
+      else timing.leave();
     }
-    handlersRunning -= 1;
-    if (outer !== 0) timing.finishNested(context.ticket === NO_TICKET ? endpoint.row : undefined, outer);
-    else if (context.ticket === NO_TICKET) timing.finish(endpoint.row, exact);
-    else timing.leave();
     if (context.flight && !context.waiting) {
       trace?.end();
       this.#land(context);

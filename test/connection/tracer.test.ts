@@ -6,8 +6,10 @@ import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-ho
 import { pino } from "pino";
 import { ServerBusy } from "#src/base/errors.js";
 import { line } from "#src/codec/line.js";
+import type { ServedConnection } from "#src/connection/connection.js";
 import { testConnection } from "#src/connection/harness.js";
 import { NO_SPAN } from "#src/connection/no-span.js";
+import { LISTENER_DURATIONS } from "#src/os/scoreboard.js";
 import { type Concurrency, defineService, type ErrorReply } from "#src/service/define.js";
 import { CALLER, callerOf, Spans } from "../support/spans.js";
 
@@ -165,6 +167,73 @@ test("the share of requests that is traced is the one that was asked for", () =>
     assert.ok(Math.abs(spans.all.length - mean) < tolerance, `${spans.all.length} of ${REQUESTS} at ${share}`);
   }
 });
+
+test("an SDK that throws fails no request, and the log says so once", async () => {
+  const lines: { readonly msg: string; readonly err: { readonly message: string } }[] = [];
+  const log = pino({}, { write: (text: string) => lines.push(JSON.parse(text)) });
+  for (const when of ["onStart", "onEnd"] as const) {
+    const processor = {
+      onStart() {},
+      onEnd() {},
+      forceFlush: () => Promise.resolve(),
+      shutdown: () => Promise.resolve(),
+      [when]() {
+        throw new Error(`broken ${when}`);
+      },
+    };
+    const answers: (() => void)[] = [];
+    const service = defineService({
+      codec: line(),
+      concurrency: "unordered",
+      onMessage(text) {
+        if (text === "fail") throw new Error("no such word");
+        return text === "wait" ? new Promise<string>((resolve) => answers.push(() => resolve(text))) : text;
+      },
+      onError: () => ({ reply: "sorry" }),
+    });
+    const harness = testConnection(service, { log });
+    new Spans({ processor }).trace(harness.connection);
+    harness.push("hello\nfail\nwait\nwait\n");
+    answers[0]?.();
+    await harness.settle();
+    assert.equal(harness.sent().toString(), "hello\nsorry\nwait\n");
+    // One is in flight, and cut.
+    harness.peerReset();
+    answers[1]?.();
+    await harness.settle();
+  }
+  assert.deepEqual(
+    lines.map(({ err }) => err.message),
+    ["broken onStart", "broken onEnd"],
+  );
+});
+
+for (const how of ["thrown", "rejected"] as const) {
+  test(`an error that has no text, ${how} by a traced handler, fails its request and nothing else`, async () => {
+    const spans = new Spans();
+    const service = defineService({
+      codec: line(),
+      onMessage(): string | Promise<string> {
+        const error: unknown = Object.create(null);
+        if (how === "rejected") return Promise.reject(error);
+        throw error;
+      },
+      onError: () => ({ reply: "sorry" }),
+    });
+    const harness = testConnection(service);
+    spans.trace(harness.connection);
+    harness.push("one\n");
+    await harness.settle();
+    assert.equal(harness.sent().toString(), "sorry\n");
+    assert.deepEqual(spans.take(), ["test/line message: error"]);
+    const { timing, row } = (harness.connection as unknown as ServedConnection).endpoint;
+    assert.equal(timing.oldestSeconds(), 0);
+    assert.equal(
+      row.subarray(LISTENER_DURATIONS).reduce((sum, count) => sum + count, 0),
+      1,
+    );
+  });
+}
 
 test("context.span takes everything, traced or not, and the span of a traced request is the active one", async (t) => {
   active.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
