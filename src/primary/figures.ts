@@ -16,8 +16,10 @@ import {
   type Scoreboard,
   WORKER_FIELDS,
   WORKER_REJECTED,
+  type WorkerBlock,
   type WorkerField,
 } from "../os/scoreboard.ts";
+import { monotonicMs } from "./monotonic.ts";
 import { begunAndNotEnded, Past } from "./past.ts";
 import { type Books, type CountedWorker, type Listeners, snapshotOf } from "./snapshot.ts";
 
@@ -60,13 +62,16 @@ export interface Described {
 export class Figures {
   readonly #scoreboard: Scoreboard;
   readonly #counted: () => Counted;
+  readonly #clock: () => number;
   /** What dead workers counted, by slot. */
   readonly #past = new Map<number, Past>();
   /** Rows that have had a name in a snapshot: without one now, they are removed listeners', and not new ones'. */
   readonly #named = new Set<number>();
 
-  constructor(scoreboard: Scoreboard, counted: () => Counted) {
+  /** `clock`: that of the workers, ms. */
+  constructor(scoreboard: Scoreboard, counted: () => Counted, clock: () => number = monotonicMs) {
     this.#scoreboard = scoreboard;
+    this.#clock = clock;
     this.#counted = counted;
   }
 
@@ -150,7 +155,8 @@ export class Figures {
     const { workers, rows } = this.#counted();
     for (const row of listeners.keys()) this.#named.add(row);
     const removed = rows.filter((row) => this.#named.has(row) && !listeners.has(row));
-    const books: Books = { workers, rows, removed, past: this.#past, block: (seat) => this.#scoreboard.block(seat) };
+    const block = (seat: number): WorkerBlock => this.#scoreboard.block(seat);
+    const books: Books = { workers, rows, removed, past: this.#past, block, now: this.#clock() };
     return snapshotOf(books, { generation, slots, listeners, restartsOf }, this.unaccounted());
   }
 

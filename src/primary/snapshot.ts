@@ -11,6 +11,7 @@ import {
   REMOVED_LISTENERS,
   type WorkerMetrics,
 } from "../control/metrics-snapshot.ts";
+import { TICK_MS } from "../engine/layout.ts";
 import {
   DATAGRAM_FIELDS,
   HEAD_CELLS,
@@ -30,6 +31,9 @@ import {
 } from "../os/scoreboard.ts";
 import type { Described } from "./figures.ts";
 import { addCells, type Past } from "./past.ts";
+
+/** In which a worker's clock ticks. */
+const TICKING: ReadonlySet<string> = new Set(["accepting", "retired"]);
 
 /** A living worker process. */
 export interface CountedWorker {
@@ -51,6 +55,8 @@ export interface Books {
   readonly removed: readonly number[];
   readonly past: ReadonlyMap<number, Past>;
   block(seat: number): WorkerBlock;
+  /** Clock of the workers, ms. */
+  readonly now: number;
 }
 
 /** One slot's part of the books. */
@@ -81,11 +87,23 @@ function headOf({ living, past }: Slot, { block }: Books): Float64Array {
   return head;
 }
 
+/** Since when a worker's event loop has not come round, s: one that stands still cannot say so itself. */
+function ageOf({ seat, state }: CountedWorker, { block, now }: Books): number {
+  const clock = block(seat).get("clock");
+  return clock > 0 && TICKING.has(state) ? Math.max(0, now - clock) / 1_000 : 0;
+}
+
+function oldestOf(worker: CountedWorker, books: Books): number {
+  const oldest = books.block(worker.seat).get("oldestSeconds");
+  return oldest > 0 ? oldest + ageOf(worker, books) : 0;
+}
+
 function workerMetrics(slot: Slot, books: Books, { generation, slots, restartsOf }: Described): WorkerMetrics {
   const head = headOf(slot, books);
   const owner = slot.living.find((worker) => worker.owner) ?? slot.living[0];
   const all = (field: WorkerField): number => head[WORKER_FIELDS.indexOf(field)] ?? 0;
   const own = (field: WorkerField): number => (owner ? books.block(owner.seat).get(field) : 0);
+  const late = owner ? ageOf(owner, books) - TICK_MS / 1_000 : 0;
   const inRows = (field: ListenerField): number => sumOf(slot, books, field);
   return {
     slot: slot.slot,
@@ -108,7 +126,7 @@ function workerMetrics(slot: Slot, books: Books, { generation, slots, restartsOf
     acceptErrors: byName(ACCEPT_ERRORS, (index) => head[WORKER_ACCEPT_ERRORS + index] ?? 0),
     openFds: own("openFds"),
     heapBytes: own("heapBytes"),
-    loopDelay: { mean: own("loopDelayMean"), p99: own("loopDelayP99"), max: own("loopDelayMax") },
+    loopDelay: { mean: own("loopDelayMean"), p99: own("loopDelayP99"), max: Math.max(own("loopDelayMax"), late) },
     gc: Object.fromEntries(
       GC_KINDS.map((kind, index) => {
         return [kind, { count: head[WORKER_GC + index] ?? 0, seconds: head[WORKER_GC_SECONDS + index] ?? 0 }];
@@ -116,7 +134,7 @@ function workerMetrics(slot: Slot, books: Books, { generation, slots, restartsOf
     ) as WorkerMetrics["gc"],
     phases: byName(PHASES, (index) => all(`${PHASES[index] as Phase}Seconds`)),
     inFlight: inRows("inFlight"),
-    oldestSeconds: Math.max(0, ...slot.living.map(({ seat }) => books.block(seat).get("oldestSeconds"))),
+    oldestSeconds: Math.max(0, ...slot.living.map((worker) => oldestOf(worker, books))),
   };
 }
 

@@ -162,3 +162,34 @@ test("what removed listeners counted goes on under one name, and a listener that
     ["(removed)", 10],
   ]);
 });
+
+test("a worker whose event loop stands still looks so, though it cannot say it", () => {
+  const scoreboard = Scoreboard.create();
+  const clock = { ms: 10_000 };
+  let workers = [worker(0), { ...worker(1), state: "starting" }];
+  const figures = new Figures(
+    scoreboard,
+    () => ({ workers, rows: [] }),
+    () => clock.ms,
+  );
+  const said = (): unknown[] =>
+    figures.snapshot(DESCRIBED).workers.map(({ loopDelay, oldestSeconds }) => [loopDelay.max, oldestSeconds]);
+  for (const seat of [0, 1]) {
+    const block = scoreboard.block(seat);
+    block.set("clock", 9_980);
+    block.set("loopDelayMax", 0.25);
+  }
+  assert.deepEqual(said(), [
+    [0.25, 0],
+    [0.25, 0],
+  ]);
+  clock.ms = 13_030;
+  assert.deepEqual(said()[0], [3, 0]);
+  scoreboard.block(0).set("oldestSeconds", 1);
+  assert.deepEqual(said()[0], [3, 4.05]);
+  // Its clock does not run yet, or does not any more.
+  assert.deepEqual(said()[1], [0.25, 0]);
+  workers = [worker(0)];
+  scoreboard.block(0).set("clock", 0);
+  assert.deepEqual(said()[0], [0.25, 1]);
+});
