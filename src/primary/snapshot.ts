@@ -51,8 +51,8 @@ export type Listeners = ReadonlyMap<number, { readonly name: string; readonly da
 export interface Books {
   readonly workers: readonly CountedWorker[];
   readonly rows: readonly number[];
-  /** Of `rows`, those of listeners that are no more, while somebody still serves them. */
-  readonly removed: readonly number[];
+  /** Of `rows`, those that are no listener's now, while somebody still serves them: whose name they count for. */
+  readonly former: ReadonlyMap<number, string>;
   readonly past: ReadonlyMap<number, Past>;
   block(seat: number): WorkerBlock;
   /** Clock of the workers, ms. */
@@ -141,7 +141,8 @@ function workerMetrics(slot: Slot, books: Books, { generation, slots, restartsOf
 /** Over all rows that ever were. */
 function sumOf({ living, past }: Slot, { rows, block }: Books, field: ListenerField): number {
   const cell = LISTENER_FIELDS.indexOf(field);
-  let total = past?.gone[cell] ?? 0;
+  let total = 0;
+  for (const row of past?.gone.values() ?? []) total += row[cell] ?? 0;
   for (const row of past?.rows.values() ?? []) total += row[cell] ?? 0;
   for (const { seat } of living) total += block(seat).sum(field, rows);
   return total;
@@ -182,19 +183,22 @@ function listenerMetrics(slot: number, listener: string, datagrams: boolean, row
   };
 }
 
-/** Everything of a slot that belongs to listeners which are no more. */
-function removedOf(slot: Slot, books: Books): Float64Array {
-  const removed = new Float64Array(ROW_CELLS);
-  if (slot.past) addCells(removed, slot.past.gone);
-  for (const row of books.removed) addCells(removed, rowOf(slot, books, row));
-  return removed;
+/** What a slot counted for a name in rows that are no listener's now: before its address changed, say. */
+function formerOf(slot: Slot, books: Books, name: string): Float64Array {
+  const row = new Float64Array(ROW_CELLS);
+  const gone = slot.past?.gone.get(name);
+  if (gone) addCells(row, gone);
+  for (const [index, former] of books.former) if (former === name) addCells(row, rowOf(slot, books, index));
+  return row;
 }
 
 function listenersOf(slot: Slot, books: Books, described: Described): ListenerMetrics[] {
-  const known = [...described.listeners].map(([row, { name, datagrams }]) =>
-    listenerMetrics(slot.slot, name, datagrams, rowOf(slot, books, row)),
-  );
-  const removed = removedOf(slot, books);
+  const known = [...described.listeners].map(([index, { name, datagrams }]) => {
+    const row = formerOf(slot, books, name);
+    addCells(row, rowOf(slot, books, index));
+    return listenerMetrics(slot.slot, name, datagrams, row);
+  });
+  const removed = formerOf(slot, books, REMOVED_LISTENERS);
   if (removed.every((cell) => cell === 0)) return known;
   return [...known, listenerMetrics(slot.slot, REMOVED_LISTENERS, false, removed)];
 }

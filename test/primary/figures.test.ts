@@ -193,3 +193,43 @@ test("a worker whose event loop stands still looks so, though it cannot say it",
   scoreboard.block(0).set("clock", 0);
   assert.deepEqual(said()[0], [0.25, 1]);
 });
+
+test("a listener whose address changes goes on counting, and one that is removed stays so", () => {
+  const scoreboard = Scoreboard.create();
+  let rows = [0];
+  let workers = [worker(0)];
+  const figures = new Figures(scoreboard, () => ({ workers, rows }));
+  const said = (...named: [number, string][]): unknown[] => {
+    const listeners = new Map(named.map(([row, name]) => [row, { name, datagrams: false }]));
+    const snapshot = figures.snapshot({ ...DESCRIBED, slots: 1, listeners });
+    return snapshot.listeners.map(({ listener, requests }) => [listener, requests]);
+  };
+  const requests = (row: number, count: number): void => {
+    scoreboard.block(0).row(row)[LISTENER_FIELDS.indexOf("requests")] = count;
+  };
+  requests(0, 10);
+  assert.deepEqual(said([0, "web"]), [["web", 10]]);
+  // Its address changes; what served the old one drains, ends, and its row is free.
+  rows = [0, 1];
+  requests(1, 5);
+  assert.deepEqual(said([1, "web"]), [["web", 15]]);
+  figures.retire(worker(0));
+  workers = [];
+  assert.deepEqual(said([1, "web"]), [["web", 15]]);
+  rows = [1];
+  figures.forget(0);
+  assert.deepEqual(said([1, "web"]), [["web", 15]]);
+  assert.equal(figures.totals().requests, 15);
+  // It is removed, and later there is another with its name.
+  assert.deepEqual(said([2, "api"]), [
+    ["api", 0],
+    ["(removed)", 15],
+  ]);
+  rows = [2, 3];
+  figures.forget(1);
+  assert.deepEqual(said([2, "api"], [3, "web"]), [
+    ["api", 0],
+    ["web", 0],
+    ["(removed)", 15],
+  ]);
+});
