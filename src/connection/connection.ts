@@ -926,8 +926,10 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (this.closed) return;
     if (this.#blocked) this.#busyUntil = Math.floor(this.endpoint.transport.now);
     this.#blocked = this.#mustWait();
-    if (!this.#blocked) this.#advance();
-    else this.#tellIfQuiet();
+    if (this.#blocked) this.#tellIfQuiet();
+    else if (this.#held === undefined || this.endpoint.tracer === undefined) this.#advance();
+    // Whose handler has let it go on is not whose request comes next.
+    else this.endpoint.tracer.outside(() => this.#advance());
     if (this.#phase === "draining") this.#settle();
   }
 

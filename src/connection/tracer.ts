@@ -34,6 +34,11 @@ function isSampled(traceparent: string): boolean {
   return (Number.parseInt(traceparent.charAt(FLAGS_AT), HEXADECIMAL) & 1) === 1;
 }
 
+/** A wrong trace context decides nothing and is not passed on: it counts as absent. */
+function soundOf(traceparent: string | undefined): string | undefined {
+  return traceparent !== undefined && digitsOf(traceparent) !== undefined ? traceparent : undefined;
+}
+
 export class RequestTracer {
   readonly #endpoint: Traced;
   readonly #api: TraceApi;
@@ -57,7 +62,7 @@ export class RequestTracer {
 
   /** Gives the request a trace, if it is to have one. Throws what the service's `traceparent` throws. */
   begin(request: TracedRequest): void {
-    const caller = request.traceparent;
+    const caller = soundOf(request.traceparent);
     if (caller === undefined || !this.#trustCallers) {
       if (this.#next() >= this.#mark) return;
     } else if (!isSampled(caller)) {
@@ -69,9 +74,16 @@ export class RequestTracer {
     request.flight.trace = trace;
   }
 
+  /** Calls `act` in the context of no request. */
+  outside(act: () => void): void {
+    const { context, ROOT_CONTEXT } = this.#api;
+    context.with(ROOT_CONTEXT, act);
+  }
+
   /** What a call for a request that is not traced says to its server: the caller's trace, or not to trace it either. */
-  passedOn(caller: string | undefined): string {
-    if (caller !== undefined && this.#trustCallers) return caller;
+  passedOn(given: string | undefined): string {
+    const caller = this.#trustCallers ? soundOf(given) : undefined;
+    if (caller !== undefined) return caller;
     return `00-${this.#digits(TRACE_WORDS)}-${this.#digits(SPAN_WORDS)}-00`;
   }
 

@@ -263,6 +263,42 @@ test("context.span takes everything, traced or not, and the span of a traced req
   );
 });
 
+test("a request that is not traced is not in the trace of the one whose handler has let it come", async (t) => {
+  active.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
+  t.after(() => active.disable());
+  const seen: unknown[] = [];
+  const service = defineService({
+    codec: line(),
+    concurrency: "unordered",
+    traceparent: (text) => (text.startsWith("00-") ? text : undefined),
+    async onMessage(text, { connection }) {
+      seen.push(trace.getActiveSpan()?.spanContext().traceId);
+      if (text !== callerOf("01")) return;
+      connection.pauseReads();
+      await Promise.resolve();
+      connection.resumeReads();
+      seen.push(trace.getActiveSpan()?.spanContext().traceId);
+    },
+  });
+  const harness = testConnection(service);
+  new Spans().trace(harness.connection);
+  harness.push(`${callerOf("01")}\n${callerOf("00")}\n`);
+  await harness.settle();
+  assert.deepEqual(seen, [CALLER.traceId, undefined, CALLER.traceId]);
+});
+
+test("a trace context that is not valid counts as none, and is not passed on", () => {
+  for (const wrong of ["00-xyz", `00-${"0".repeat(32)}-${CALLER.spanId}-00`, `${callerOf("00")}-more`]) {
+    const { harness, spans } = open();
+    harness.push(`${wrong}\n`);
+    assert.equal(spans.all.length, 1, wrong);
+    assert.equal(spans.all[0]?.parentSpanContext, undefined);
+    const tracer = spans.tracerFor((harness.connection as unknown as ServedConnection).endpoint);
+    assert.match(tracer.passedOn(wrong), /^00-(?!0{32})[0-9a-f]{32}-[0-9a-f]{16}-00$/);
+    assert.equal(tracer.passedOn(callerOf("00")), callerOf("00"));
+  }
+});
+
 test("the log of a traced request names its trace", () => {
   const lines: { readonly request: string; readonly trace?: string }[] = [];
   const service = defineService({ codec: line(), onMessage: (text, { log }) => log.info(text) });
