@@ -1084,6 +1084,7 @@ export class ServedConnection<State = unknown, Out = unknown>
   #wait(reply: PromiseLike<unknown>, context: Request<State, Out, unknown>): void {
     // Its handler has closed the connection, and what was in flight then is counted off already.
     if (this.closed) {
+      context.flight?.trace?.cut(closedError(this.#endedBy));
       Promise.resolve(reply).catch(() => {});
       return;
     }

@@ -299,6 +299,23 @@ test("a trace context that is not valid counts as none, and is not passed on", (
   }
 });
 
+test("a handler that closes its own connection and answers later has a span that is closed", async () => {
+  const service = defineService({
+    codec: line(),
+    async onMessage(text, { connection }) {
+      connection.close();
+      await Promise.resolve();
+      return text;
+    },
+  });
+  const harness = testConnection(service);
+  const spans = new Spans();
+  spans.trace(harness.connection);
+  harness.push("hello\n");
+  await harness.settle();
+  assert.deepEqual(spans.take(), ["test/line message: closed"]);
+});
+
 test("the log of a traced request names its trace", () => {
   const lines: { readonly request: string; readonly trace?: string }[] = [];
   const service = defineService({ codec: line(), onMessage: (text, { log }) => log.info(text) });
