@@ -5,6 +5,7 @@
  * worker that does not answer is left out, and its counts are those of before) and in series.
  */
 import { AggregatorRegistry, type Registry } from "prom-client";
+import { messageOf } from "../base/errors.ts";
 import type { UserMetric, UserMetricsAnswer, UserSample } from "../control/user-metrics.ts";
 import type { UserFigures } from "./metrics-reading.ts";
 
@@ -14,6 +15,9 @@ const SAMPLES_MAX = 10_000;
 const RETIRED_MAX = 5_000;
 /** Names that were warned of. */
 const WARNED_MAX = 100;
+
+/** Between two warnings of why one process does not say its metrics. */
+const SILENCE_MS = 60_000;
 
 /** One worker process. */
 export interface AskedWorker {
@@ -44,6 +48,13 @@ function countsOf(metric: UserMetric): UserMetric | undefined {
   return { ...metric, values: metric.values.filter(({ metricName }) => metricName !== undefined) };
 }
 
+const isNumber = ({ value }: UserSample): boolean => Number.isFinite(Number(value));
+
+/** A quantile of all workers cannot be had from those of each, least of all as their sum. */
+function withoutQuantiles(metric: UserMetric): UserMetric {
+  return metric.type === "summary" && metric.aggregator === "sum" ? (countsOf(metric) ?? metric) : metric;
+}
+
 const onlyCounts = (metrics: readonly UserMetric[]): UserMetric[] =>
   metrics.flatMap((metric) => countsOf(metric) ?? []);
 
@@ -55,6 +66,8 @@ export class UserMetrics {
   readonly #retired = new Map<string, Retired>();
   #retiredSamples = 0;
   readonly #warned = new Set<string>();
+  /** When it was said last why a process does not answer; performance.now(). */
+  readonly #complained = new WeakMap<object, number>();
 
   constructor(warn: (message: string) => void) {
     this.#warn = warn;
@@ -68,13 +81,15 @@ export class UserMetrics {
     for (const [index, { process }] of workers.entries()) {
       const answer = answers[index];
       if (answer?.status === "fulfilled") {
-        const { metrics, refused, leftOut: tooMany } = answer.value;
+        const { refused, leftOut: tooMany } = answer.value;
+        const metrics = this.#withoutNonsense(answer.value.metrics, this.#last.get(process) ?? []);
         this.#last.set(process, metrics);
-        lists.push(metrics);
+        lists.push(workers.length > 1 ? metrics.map(withoutQuantiles) : metrics);
         for (const name of refused) this.#leaveOut(leftOut, name, "names that begin with headrace_ are its own");
         for (const name of tooMany) this.#leaveOut(leftOut, name, "a worker has too many series");
       } else {
         lists.push(onlyCounts(this.#last.get(process) ?? []));
+        this.#complain(process, answer?.reason);
       }
     }
     this.#retireAllBut(new Set(workers.map(({ process }) => process)));
@@ -83,6 +98,30 @@ export class UserMetrics {
     const any = registry.getMetricsAsArray().length > 0;
     const unanswered = answers.filter(({ status }) => status === "rejected").length;
     return { text: any ? await registry.metrics() : "", unanswered, leftOut: leftOut.size };
+  }
+
+  /** NaN in one count would be that of all workers, and for good: what the process counted before holds. */
+  #withoutNonsense(metrics: readonly UserMetric[], before: readonly UserMetric[]): UserMetric[] {
+    return metrics.map((metric) => {
+      const counts = countsOf(metric)?.values ?? [];
+      const wrong = new Set(counts.filter((sample) => !isNumber(sample)));
+      if (wrong.size === 0) return metric;
+      this.#warnOnce(metric.name, "has a count that is no finite number: it is left as it was before");
+      const known = before.find(({ name, type }) => name === metric.name && type === metric.type)?.values ?? [];
+      const values = metric.values.flatMap((sample) => {
+        if (!wrong.has(sample)) return [sample];
+        const key = keyOf(sample);
+        return known.find((each) => keyOf(each) === key) ?? [];
+      });
+      return { ...metric, values };
+    });
+  }
+
+  #complain(process: object, reason: unknown): void {
+    const now = performance.now();
+    if (now - (this.#complained.get(process) ?? Number.NEGATIVE_INFINITY) < SILENCE_MS) return;
+    this.#complained.set(process, now);
+    this.#warn(`a scrape lacks what a service counts itself: ${messageOf(reason)}`);
   }
 
   #aggregate(lists: readonly (readonly UserMetric[])[]): Registry {

@@ -97,7 +97,7 @@ export const WORKER_FAMILIES: readonly Family[] = [
   ),
   gauge(
     "event_loop_delay_seconds",
-    "Delay of the event loop in the last second",
+    "Delay of the event loop: mean and p99 of the last second, max of the last minute",
     ["worker", "stat"],
     ofWorkersBy(({ loopDelay: { mean, p99, max } }) => ({ mean, p99, max })),
   ),

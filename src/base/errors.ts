@@ -150,9 +150,14 @@ export class RpcError extends HeadraceError {
   }
 }
 
-/** The message of anything that was thrown. */
+/** The message of anything that was thrown, what has no text included. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (error instanceof Error) return error.message;
+  try {
+    return String(error);
+  } catch {
+    return "an error that cannot be shown as text";
+  }
 }
 
 /** Exit codes of every command. */

@@ -39,9 +39,14 @@ interface Shortage {
 export interface LogStreamOptions {
   /** Put the priority in front of each line, for the journal. */
   readonly journal?: boolean;
+  /** Makes of each line what is written instead, with its end; not with `journal`. */
+  readonly format?: (line: string) => string;
   /** The descriptor is closed when another takes its place. */
   readonly owned?: boolean;
 }
+
+/** In front of a line, which is one JSON object without a line break in it. */
+const PREFIX = /^<\d>/gm;
 
 /** pino begins each line with its level. */
 const levelOf = (line: string): number => Number(line.slice('{"level":'.length, line.indexOf(",")));
@@ -49,7 +54,8 @@ const levelOf = (line: string): number => Number(line.slice('{"level":'.length, 
 export class LogStream {
   #fd: number;
   #owned: boolean;
-  readonly #journal: boolean;
+  #journal: boolean;
+  readonly #format: ((line: string) => string) | undefined;
   /** Takes over between two lines. */
   #successor: number | undefined;
   #state: "idle" | "writing" | "retrying" | "closed" = "idle";
@@ -70,9 +76,10 @@ export class LogStream {
   #progressAt = 0;
   #onIdle: () => void = () => {};
 
-  constructor(fd: number, { journal = false, owned = false }: LogStreamOptions = {}) {
+  constructor(fd: number, { journal = false, format, owned = false }: LogStreamOptions = {}) {
     this.#fd = fd;
     this.#journal = journal;
+    this.#format = format;
     this.#owned = owned;
   }
 
@@ -83,7 +90,7 @@ export class LogStream {
 
   /** Takes one line, with its end. Called by pino. */
   write(given: string): void {
-    const line = this.#journal ? journalPrefix(levelOf(given)) + given : given;
+    const line = this.#lineOf(given);
     const bytes = Buffer.byteLength(line);
     if (this.#state === "closed" || this.#waitingBytes + bytes > WAITING_BYTES) {
       this.#dropped++;
@@ -133,6 +140,11 @@ export class LogStream {
     });
   }
 
+  #lineOf(given: string): string {
+    if (this.#journal) return journalPrefix(levelOf(given)) + given;
+    return this.#format ? this.#format(given) : given;
+  }
+
   /** Makes a chunk of the lines in the tail. */
   #cut(): void {
     if (this.#tail === "") return;
@@ -149,6 +161,18 @@ export class LogStream {
     this.#successor = undefined;
     // Nothing of ours is in it yet.
     this.#mends = false;
+    if (this.#journal) this.#leaveJournal();
+  }
+
+  /** A file keeps the priorities that the journal would take off. */
+  #leaveJournal(): void {
+    this.#journal = false;
+    this.#cut();
+    for (const [index, chunk] of this.#chunks.entries()) {
+      const plain = Buffer.from(chunk.toString().replace(PREFIX, ""));
+      this.#waitingBytes -= chunk.length - plain.length;
+      this.#chunks[index] = plain;
+    }
   }
 
   #next(): void {

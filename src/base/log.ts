@@ -30,24 +30,23 @@ export interface LogOptions {
   readonly env?: NodeJS.ProcessEnv;
 }
 
-/** Readable lines, written at once: a terminal is fast, and nothing can be lost when the process dies. */
-function prettyDestination(fd: number, worker: number | undefined): DestinationStream {
+/** Makes a readable line of one of pino's. */
+function readable(worker: number | undefined): (line: string) => string {
   const require = createRequire(import.meta.url);
   const { prettyFactory } = require("pino-pretty") as typeof import("pino-pretty");
-  const format = prettyFactory({
+  return prettyFactory({
     colorize: !process.env.NO_COLOR,
     ignore: "pid,worker",
     translateTime: "SYS:HH:MM:ss.l",
     singleLine: true,
     messageFormat: (line, key) => `${worker === undefined ? "" : `worker ${worker}: `}${line[key]}`,
   });
-  const terminal = pino.destination({ fd, sync: true });
-  return { write: (line) => terminal.write(format(line)) };
 }
 
 function destinationOf({ fd = STDOUT, file, pretty, worker, env = process.env }: LogOptions): DestinationStream {
   if (file !== undefined) return new LogStream(openLogFile(file), { owned: true });
-  if (pretty) return prettyDestination(fd, worker);
+  // A terminal stops reading, too: Ctrl-S, or a connection to it that hangs.
+  if (pretty) return new LogStream(fd, { format: readable(worker) });
   return new LogStream(fd, { journal: isJournal(fd, env) });
 }
 

@@ -926,8 +926,10 @@ export class ServedConnection<State = unknown, Out = unknown>
     if (this.closed) return;
     if (this.#blocked) this.#busyUntil = Math.floor(this.endpoint.transport.now);
     this.#blocked = this.#mustWait();
-    if (!this.#blocked) this.#advance();
-    else this.#tellIfQuiet();
+    if (this.#blocked) this.#tellIfQuiet();
+    else if (this.#held === undefined || this.endpoint.tracer === undefined) this.#advance();
+    // Whose handler has let it go on is not whose request comes next.
+    else this.endpoint.tracer.outside(() => this.#advance());
     if (this.#phase === "draining") this.#settle();
   }
 
@@ -979,11 +981,12 @@ export class ServedConnection<State = unknown, Out = unknown>
       trace?.fail(error);
       if (this.#extras?.order?.empty === false) this.#place("error", error, context);
       else this.#requestFailed(error, context);
+    } finally {
+      handlersRunning -= 1;
+      if (outer !== 0) timing.finishNested(context.ticket === NO_TICKET ? endpoint.row : undefined, outer);
+      else if (context.ticket === NO_TICKET) timing.finish(endpoint.row, exact);
+      else timing.leave();
     }
-    handlersRunning -= 1;
-    if (outer !== 0) timing.finishNested(context.ticket === NO_TICKET ? endpoint.row : undefined, outer);
-    else if (context.ticket === NO_TICKET) timing.finish(endpoint.row, exact);
-    else timing.leave();
     if (context.flight && !context.waiting) {
       trace?.end();
       this.#land(context);
@@ -1081,6 +1084,7 @@ export class ServedConnection<State = unknown, Out = unknown>
   #wait(reply: PromiseLike<unknown>, context: Request<State, Out, unknown>): void {
     // Its handler has closed the connection, and what was in flight then is counted off already.
     if (this.closed) {
+      context.flight?.trace?.cut(closedError(this.#endedBy));
       Promise.resolve(reply).catch(() => {});
       return;
     }

@@ -1,10 +1,12 @@
 /**
  * The trace of one request, where it has one (tracer.ts decides): its span, and the spans of what it asks of others.
  * The span ends once, whoever is first: the connection when the reply is given, or the request's flight when it is over
- * before that. Only sampled requests get here, so nothing in this file has to be fast.
+ * before that. Only sampled requests get here, so nothing in this file has to be fast. Whoever takes the spans is the
+ * user's code: nothing that it throws leaves this file, or a request would be counted wrong, or the worker die of it.
  */
 import type { Attributes, Context, Span, SpanContext, Tracer } from "@opentelemetry/api";
 import { messageOf } from "../base/errors.ts";
+import type { TraceFaults } from "./trace-faults.ts";
 
 /** The module, which is loaded where requests may be traced, and nowhere else. */
 export type TraceApi = typeof import("@opentelemetry/api");
@@ -29,7 +31,7 @@ function codeOf(error: unknown): string {
 }
 
 function blame(api: TraceApi, span: Span, error: unknown): void {
-  span.recordException(error instanceof Error ? error : String(error));
+  span.recordException(error instanceof Error ? error : messageOf(error));
   span.setAttribute("error.type", codeOf(error));
   span.setStatus({ code: api.SpanStatusCode.ERROR, message: messageOf(error) });
 }
@@ -43,14 +45,16 @@ export class RequestTrace {
   readonly span: Span;
   readonly #api: TraceApi;
   readonly #tracer: Tracer;
+  readonly #faults: TraceFaults;
   /** With the span in it. */
   readonly #context: Context;
   #outcome: RequestOutcome = "ok";
   #ended = false;
 
-  constructor(api: TraceApi, tracer: Tracer, span: Span) {
+  constructor(api: TraceApi, tracer: Tracer, span: Span, faults: TraceFaults) {
     this.#api = api;
     this.#tracer = tracer;
+    this.#faults = faults;
     this.span = span;
     this.#context = api.trace.setSpan(api.ROOT_CONTEXT, span);
   }
@@ -63,15 +67,21 @@ export class RequestTrace {
   /** Its handler failed, or it is not begun at all; its end comes yet, after `onError`. */
   fail(error: unknown): void {
     if (this.#ended || this.#outcome !== "ok") return;
-    this.#outcome = FAILED[codeOf(error)] ?? "error";
-    blame(this.#api, this.span, error);
+    this.#outcome = "error";
+    this.#guard(() => {
+      this.#outcome = FAILED[codeOf(error)] ?? "error";
+      blame(this.#api, this.span, error);
+    });
   }
 
   /** It is over before its handler is. */
   cut(error: unknown): void {
     if (this.#ended) return;
-    this.#outcome = CUT[codeOf(error)] ?? "closed";
-    if (!QUIET.has(this.#outcome)) blame(this.#api, this.span, error);
+    this.#outcome = "closed";
+    this.#guard(() => {
+      this.#outcome = CUT[codeOf(error)] ?? "closed";
+      if (!QUIET.has(this.#outcome)) blame(this.#api, this.span, error);
+    });
     this.end();
   }
 
@@ -79,8 +89,8 @@ export class RequestTrace {
   end(): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.span.setAttribute("headrace.outcome", this.#outcome);
-    this.span.end();
+    this.#guard(() => this.span.setAttribute("headrace.outcome", this.#outcome));
+    this.#guard(() => this.span.end());
   }
 
   /** A call of a client. `ask` gets the trace context for the wire, unless the caller gave another one. */
@@ -91,7 +101,7 @@ export class RequestTrace {
   ): Promise<Answered> {
     const attributes = { "peer.service": client };
     const span = this.#child(`${client} call`, this.#api.SpanKind.CLIENT, attributes);
-    return this.#follow(span, ask(traceparent ?? traceparentFor(span.spanContext())));
+    return this.#follow(span, ask(traceparent ?? traceparentFor((span ?? this.span).spanContext())));
   }
 
   /** A task of a pool: from where it is asked for, so that its wait for a thread is part of it. */
@@ -100,18 +110,30 @@ export class RequestTrace {
     return this.#follow(this.#child(`${pool}/${name}`, this.#api.SpanKind.INTERNAL, attributes), run());
   }
 
-  #child(name: string, kind: number, attributes: Attributes): Span {
-    return this.#tracer.startSpan(name, { kind, attributes }, this.#context);
+  /** None where that fails. */
+  #child(name: string, kind: number, attributes: Attributes): Span | undefined {
+    let span: Span | undefined;
+    this.#guard(() => {
+      span = this.#tracer.startSpan(name, { kind, attributes }, this.#context);
+    });
+    return span;
   }
 
-  #follow<Value>(span: Span, promise: Promise<Value>): Promise<Value> {
-    promise.then(
-      () => span.end(),
-      (error: unknown) => {
-        blame(this.#api, span, error);
-        span.end();
-      },
-    );
+  #follow<Value>(span: Span | undefined, promise: Promise<Value>): Promise<Value> {
+    if (!span) return promise;
+    const end = (): void => this.#guard(() => span.end());
+    promise.then(end, (error: unknown) => {
+      this.#guard(() => blame(this.#api, span, error));
+      end();
+    });
     return promise;
+  }
+
+  #guard(act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      this.#faults.note(error);
+    }
   }
 }

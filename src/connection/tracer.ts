@@ -9,11 +9,12 @@ import { digitsOf } from "../codec/trace-context.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { Request } from "./request.ts";
 import { RequestTrace, type TraceApi } from "./request-trace.ts";
+import { TraceFaults } from "./trace-faults.ts";
 
 type TracedRequest = Request<unknown, unknown, unknown>;
 
 /** Where a listener is, as traces say it. */
-type Traced = Pick<Endpoint, "listener" | "service" | "host" | "port">;
+type Traced = Pick<Endpoint, "listener" | "service" | "host" | "port" | "log">;
 
 export interface TracerOptions extends Pick<Tracing, "trustCallers"> {
   readonly api: TraceApi;
@@ -33,6 +34,11 @@ function isSampled(traceparent: string): boolean {
   return (Number.parseInt(traceparent.charAt(FLAGS_AT), HEXADECIMAL) & 1) === 1;
 }
 
+/** A wrong trace context decides nothing and is not passed on: it counts as absent. */
+function soundOf(traceparent: string | undefined): string | undefined {
+  return traceparent !== undefined && digitsOf(traceparent) !== undefined ? traceparent : undefined;
+}
+
 export class RequestTracer {
   readonly #endpoint: Traced;
   readonly #api: TraceApi;
@@ -41,6 +47,7 @@ export class RequestTracer {
   readonly #mark: number;
   readonly #trustCallers: boolean;
   readonly #rpc: boolean;
+  readonly #faults: TraceFaults;
   #random: number = Math.floor(Math.random() * (NUMBERS - 1)) + 1;
 
   constructor(endpoint: Traced, { api, tracer, share, trustCallers }: TracerOptions) {
@@ -50,23 +57,33 @@ export class RequestTracer {
     this.#mark = share * NUMBERS;
     this.#trustCallers = trustCallers;
     this.#rpc = endpoint.service.codec.name === "rpc";
+    this.#faults = new TraceFaults(endpoint.log);
   }
 
   /** Gives the request a trace, if it is to have one. Throws what the service's `traceparent` throws. */
   begin(request: TracedRequest): void {
-    const caller = request.traceparent;
+    const caller = soundOf(request.traceparent);
     if (caller === undefined || !this.#trustCallers) {
       if (this.#next() >= this.#mark) return;
     } else if (!isSampled(caller)) {
       return;
     }
+    const trace = this.#trace(request, caller);
+    if (!trace) return;
     request.flight ??= request.connection.endpoint.flight(request.message);
-    request.flight.trace = this.#trace(request, caller);
+    request.flight.trace = trace;
+  }
+
+  /** Calls `act` in the context of no request. */
+  outside(act: () => void): void {
+    const { context, ROOT_CONTEXT } = this.#api;
+    context.with(ROOT_CONTEXT, act);
   }
 
   /** What a call for a request that is not traced says to its server: the caller's trace, or not to trace it either. */
-  passedOn(caller: string | undefined): string {
-    if (caller !== undefined && this.#trustCallers) return caller;
+  passedOn(given: string | undefined): string {
+    const caller = this.#trustCallers ? soundOf(given) : undefined;
+    if (caller !== undefined) return caller;
     return `00-${this.#digits(TRACE_WORDS)}-${this.#digits(SPAN_WORDS)}-00`;
   }
 
@@ -86,7 +103,8 @@ export class RequestTracer {
     return digits;
   }
 
-  #trace(request: TracedRequest, caller: string | undefined): RequestTrace {
+  /** None where the user's SDK fails: the request is served all the same. */
+  #trace(request: TracedRequest, caller: string | undefined): RequestTrace | undefined {
     const { listener, service } = this.#endpoint;
     const parent = caller === undefined ? undefined : this.#remote(caller);
     const links: Link[] = [];
@@ -96,7 +114,13 @@ export class RequestTracer {
     else if (parent) links.push({ context: parent });
     const name = this.#rpc ? `${service.name}/request` : `${listener}/${service.name} message`;
     const options = { kind: SpanKind.SERVER, attributes: this.#attributes(request), links };
-    return new RequestTrace(this.#api, this.#tracer, this.#tracer.startSpan(name, options, context));
+    try {
+      const span = this.#tracer.startSpan(name, options, context);
+      return new RequestTrace(this.#api, this.#tracer, span, this.#faults);
+    } catch (error) {
+      this.#faults.note(error);
+      return undefined;
+    }
   }
 
   #remote(traceparent: string): Link["context"] | undefined {

@@ -47,7 +47,7 @@ export interface WorkerMetrics {
   readonly acceptErrors: Readonly<Record<AcceptError, number>>;
   readonly openFds: number;
   readonly heapBytes: number;
-  /** Of about the last second. */
+  /** Of about the last second; `max` of the last minute, and of a loop that stands still since when. */
   readonly loopDelay: LoopDelay;
   readonly gc: Readonly<Record<GcKind, GcFigures>>;
   readonly phases: Readonly<Record<Phase, number>>;

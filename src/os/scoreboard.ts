@@ -55,7 +55,7 @@ export const WORKER_FIELDS = [
   // Once a second (src/worker/vitals.ts). Of `scriptSeconds`: the two parts of it.
   "decodeSeconds",
   "serviceSeconds",
-  // Seconds, of the last second.
+  // Seconds, of the last second; the longest of the last minute.
   "loopDelayMean",
   "loopDelayP99",
   "loopDelayMax",

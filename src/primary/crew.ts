@@ -231,6 +231,7 @@ export class Crew {
 
   /** Has it accept. Both it and whoever owns the slot do so from now on. */
   async open(worker: WorkerProcess): Promise<void> {
+    this.#level(worker);
     const accepting = worker.answered("accepting");
     worker.send({ type: "accept" });
     await accepting;
@@ -375,6 +376,13 @@ export class Crew {
     } finally {
       onTime();
     }
+  }
+
+  /** The log's level may have been changed while the worker loaded its services, and could not be told. */
+  #level(worker: WorkerProcess): void {
+    const level = this.logLevel ?? worker.config.logLevel;
+    // Carried out in its turn; a worker that hangs is noticed by who waits for it to accept.
+    if (level !== worker.logLevel) worker.ask("logLevel", { level }, ANSWER_MS).catch(() => {});
   }
 
   #freeSeat(): number {

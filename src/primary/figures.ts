@@ -4,7 +4,7 @@
  * its slot (past.ts), so that neither the server's totals nor those of a slot ever go back.
  */
 import { CLOSE_REASONS, type CloseReason, REJECT_REASONS, type RejectReason } from "../base/reasons.ts";
-import type { MetricsSnapshot } from "../control/metrics-snapshot.ts";
+import { type MetricsSnapshot, REMOVED_LISTENERS } from "../control/metrics-snapshot.ts";
 import type { ListenerStatus, Traffic } from "../control/status.ts";
 import {
   DATAGRAM_FIELDS,
@@ -16,8 +16,10 @@ import {
   type Scoreboard,
   WORKER_FIELDS,
   WORKER_REJECTED,
+  type WorkerBlock,
   type WorkerField,
 } from "../os/scoreboard.ts";
+import { monotonicMs } from "./monotonic.ts";
 import { begunAndNotEnded, Past } from "./past.ts";
 import { type Books, type CountedWorker, type Listeners, snapshotOf } from "./snapshot.ts";
 
@@ -60,13 +62,19 @@ export interface Described {
 export class Figures {
   readonly #scoreboard: Scoreboard;
   readonly #counted: () => Counted;
+  readonly #clock: () => number;
   /** What dead workers counted, by slot. */
   readonly #past = new Map<number, Past>();
-  /** Rows that have had a name in a snapshot: without one now, they are removed listeners', and not new ones'. */
-  readonly #named = new Set<number>();
+  /**
+   * The names that rows have had in a snapshot. One that is no listener's now was a listener's that is removed, or has
+   * another address, and not a new one's. Once it counts among the removed ones it does for good.
+   */
+  readonly #named = new Map<number, string>();
 
-  constructor(scoreboard: Scoreboard, counted: () => Counted) {
+  /** `clock`: that of the workers, ms. */
+  constructor(scoreboard: Scoreboard, counted: () => Counted, clock: () => number = monotonicMs) {
     this.#scoreboard = scoreboard;
+    this.#clock = clock;
     this.#counted = counted;
   }
 
@@ -133,7 +141,7 @@ export class Figures {
     const { workers, rows } = this.#counted();
     let unaccounted = 0;
     for (const { gone, rows: dead } of this.#past.values()) {
-      for (const row of [gone, ...dead.values()]) unaccounted += begunAndNotEnded(row);
+      for (const row of [...gone.values(), ...dead.values()]) unaccounted += begunAndNotEnded(row);
     }
     for (const { seat } of workers) {
       for (const index of rows) {
@@ -148,9 +156,15 @@ export class Figures {
   /** Everything, at this moment. */
   snapshot({ generation, slots, listeners, restartsOf }: Described): MetricsSnapshot {
     const { workers, rows } = this.#counted();
-    for (const row of listeners.keys()) this.#named.add(row);
-    const removed = rows.filter((row) => this.#named.has(row) && !listeners.has(row));
-    const books: Books = { workers, rows, removed, past: this.#past, block: (seat) => this.#scoreboard.block(seat) };
+    this.#settle(listeners);
+    const former = new Map(
+      rows.flatMap((row) => {
+        const name = listeners.has(row) ? undefined : this.#named.get(row);
+        return name === undefined ? [] : [[row, name] as const];
+      }),
+    );
+    const block = (seat: number): WorkerBlock => this.#scoreboard.block(seat);
+    const books: Books = { workers, rows, former, past: this.#past, block, now: this.#clock() };
     return snapshotOf(books, { generation, slots, listeners, restartsOf }, this.unaccounted());
   }
 
@@ -166,8 +180,17 @@ export class Figures {
 
   /** A listener is no more, nor any worker that knew it: its row is another's from now on. */
   forget(row: number): void {
+    const name = this.#named.get(row) ?? REMOVED_LISTENERS;
     this.#named.delete(row);
-    for (const past of this.#past.values()) past.forget(row);
+    for (const past of this.#past.values()) past.forget(row, name);
+  }
+
+  /** From now on the listeners are these. */
+  #settle(listeners: Listeners): void {
+    const names = new Set([...listeners.values()].map(({ name }) => name));
+    for (const [row, name] of this.#named) if (!names.has(name)) this.#named.set(row, REMOVED_LISTENERS);
+    for (const [row, { name }] of listeners) this.#named.set(row, name);
+    for (const past of this.#past.values()) past.settle(names);
   }
 
   /** A cell of the head, over all workers that ever were. */
@@ -189,7 +212,7 @@ export class Figures {
   /** and over all rows that ever were. */
   #sum(cell: number): number {
     let total = 0;
-    for (const past of this.#past.values()) total += past.gone[cell] ?? 0;
+    for (const past of this.#past.values()) for (const gone of past.gone.values()) total += gone[cell] ?? 0;
     for (const row of this.#counted().rows) total += this.#cell(row, cell);
     return total;
   }

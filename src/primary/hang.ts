@@ -7,14 +7,12 @@
 import type { Logger } from "../base/log.ts";
 import type { Deadline } from "../base/settings.ts";
 import type { Crew } from "./crew.ts";
+import { monotonicMs } from "./monotonic.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
 const LOOK_MS = 250;
 /** When this process itself was not run for so long (suspended, starved), the workers' clocks prove nothing yet. */
 const OWN_LATE_MS = 1_000;
-
-/** CLOCK_MONOTONIC, as the workers' clocks. */
-const monotonicMs = (): number => Number(process.hrtime.bigint() / 1_000n) / 1_000;
 
 /** How long a serving worker's event loop has stood still, ms. */
 export function stillFor(crew: Crew, worker: WorkerProcess): number {

@@ -4,6 +4,7 @@
  * cut by its death, so for each listener accepted + moved in = moved out + closed.
  */
 import { reasonIndex } from "../base/reasons.ts";
+import { REMOVED_LISTENERS } from "../control/metrics-snapshot.ts";
 import {
   HEAD_CELLS,
   LISTENER_CLOSED,
@@ -58,8 +59,8 @@ export class Past {
   readonly head: Float64Array = new Float64Array(HEAD_CELLS);
   /** By number, of listeners that there are. */
   readonly rows: Map<number, Float64Array> = new Map();
-  /** Of those that are no more, all together. */
-  readonly gone: Float64Array = new Float64Array(ROW_CELLS);
+  /** Of rows that are another's by now, by the listener's name, which may have moved to another row. */
+  readonly gone: Map<string, Float64Array> = new Map();
 
   /** Adds what a worker counted that has died. */
   take(block: WorkerBlock, rows: readonly number[]): void {
@@ -75,10 +76,25 @@ export class Past {
     }
   }
 
-  /** The row is another listener's from now on. */
-  forget(row: number): void {
+  /** The row is another listener's from now on; what `name` counted in it goes on. */
+  forget(row: number, name: string): void {
     const counted = this.rows.get(row);
-    if (counted) addCells(this.gone, counted);
+    if (counted) this.#add(name, counted);
     this.rows.delete(row);
+  }
+
+  /** What listeners counted that are not among `names` any more is that of all removed ones. */
+  settle(names: ReadonlySet<string>): void {
+    for (const [name, counted] of this.gone) {
+      if (name === REMOVED_LISTENERS || names.has(name)) continue;
+      this.gone.delete(name);
+      this.#add(REMOVED_LISTENERS, counted);
+    }
+  }
+
+  #add(name: string, counted: Float64Array): void {
+    const gone = this.gone.get(name) ?? new Float64Array(ROW_CELLS);
+    this.gone.set(name, gone);
+    addCells(gone, counted);
   }
 }

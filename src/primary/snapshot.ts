@@ -11,6 +11,7 @@ import {
   REMOVED_LISTENERS,
   type WorkerMetrics,
 } from "../control/metrics-snapshot.ts";
+import { TICK_MS } from "../engine/layout.ts";
 import {
   DATAGRAM_FIELDS,
   HEAD_CELLS,
@@ -31,6 +32,9 @@ import {
 import type { Described } from "./figures.ts";
 import { addCells, type Past } from "./past.ts";
 
+/** In which a worker's clock ticks. */
+const TICKING: ReadonlySet<string> = new Set(["accepting", "retired"]);
+
 /** A living worker process. */
 export interface CountedWorker {
   readonly slot: number;
@@ -47,10 +51,12 @@ export type Listeners = ReadonlyMap<number, { readonly name: string; readonly da
 export interface Books {
   readonly workers: readonly CountedWorker[];
   readonly rows: readonly number[];
-  /** Of `rows`, those of listeners that are no more, while somebody still serves them. */
-  readonly removed: readonly number[];
+  /** Of `rows`, those that are no listener's now, while somebody still serves them: whose name they count for. */
+  readonly former: ReadonlyMap<number, string>;
   readonly past: ReadonlyMap<number, Past>;
   block(seat: number): WorkerBlock;
+  /** Clock of the workers, ms. */
+  readonly now: number;
 }
 
 /** One slot's part of the books. */
@@ -81,11 +87,23 @@ function headOf({ living, past }: Slot, { block }: Books): Float64Array {
   return head;
 }
 
+/** Since when a worker's event loop has not come round, s: one that stands still cannot say so itself. */
+function ageOf({ seat, state }: CountedWorker, { block, now }: Books): number {
+  const clock = block(seat).get("clock");
+  return clock > 0 && TICKING.has(state) ? Math.max(0, now - clock) / 1_000 : 0;
+}
+
+function oldestOf(worker: CountedWorker, books: Books): number {
+  const oldest = books.block(worker.seat).get("oldestSeconds");
+  return oldest > 0 ? oldest + ageOf(worker, books) : 0;
+}
+
 function workerMetrics(slot: Slot, books: Books, { generation, slots, restartsOf }: Described): WorkerMetrics {
   const head = headOf(slot, books);
   const owner = slot.living.find((worker) => worker.owner) ?? slot.living[0];
   const all = (field: WorkerField): number => head[WORKER_FIELDS.indexOf(field)] ?? 0;
   const own = (field: WorkerField): number => (owner ? books.block(owner.seat).get(field) : 0);
+  const late = owner ? ageOf(owner, books) - TICK_MS / 1_000 : 0;
   const inRows = (field: ListenerField): number => sumOf(slot, books, field);
   return {
     slot: slot.slot,
@@ -108,7 +126,7 @@ function workerMetrics(slot: Slot, books: Books, { generation, slots, restartsOf
     acceptErrors: byName(ACCEPT_ERRORS, (index) => head[WORKER_ACCEPT_ERRORS + index] ?? 0),
     openFds: own("openFds"),
     heapBytes: own("heapBytes"),
-    loopDelay: { mean: own("loopDelayMean"), p99: own("loopDelayP99"), max: own("loopDelayMax") },
+    loopDelay: { mean: own("loopDelayMean"), p99: own("loopDelayP99"), max: Math.max(own("loopDelayMax"), late) },
     gc: Object.fromEntries(
       GC_KINDS.map((kind, index) => {
         return [kind, { count: head[WORKER_GC + index] ?? 0, seconds: head[WORKER_GC_SECONDS + index] ?? 0 }];
@@ -116,14 +134,15 @@ function workerMetrics(slot: Slot, books: Books, { generation, slots, restartsOf
     ) as WorkerMetrics["gc"],
     phases: byName(PHASES, (index) => all(`${PHASES[index] as Phase}Seconds`)),
     inFlight: inRows("inFlight"),
-    oldestSeconds: Math.max(0, ...slot.living.map(({ seat }) => books.block(seat).get("oldestSeconds"))),
+    oldestSeconds: Math.max(0, ...slot.living.map((worker) => oldestOf(worker, books))),
   };
 }
 
 /** Over all rows that ever were. */
 function sumOf({ living, past }: Slot, { rows, block }: Books, field: ListenerField): number {
   const cell = LISTENER_FIELDS.indexOf(field);
-  let total = past?.gone[cell] ?? 0;
+  let total = 0;
+  for (const row of past?.gone.values() ?? []) total += row[cell] ?? 0;
   for (const row of past?.rows.values() ?? []) total += row[cell] ?? 0;
   for (const { seat } of living) total += block(seat).sum(field, rows);
   return total;
@@ -164,19 +183,22 @@ function listenerMetrics(slot: number, listener: string, datagrams: boolean, row
   };
 }
 
-/** Everything of a slot that belongs to listeners which are no more. */
-function removedOf(slot: Slot, books: Books): Float64Array {
-  const removed = new Float64Array(ROW_CELLS);
-  if (slot.past) addCells(removed, slot.past.gone);
-  for (const row of books.removed) addCells(removed, rowOf(slot, books, row));
-  return removed;
+/** What a slot counted for a name in rows that are no listener's now: before its address changed, say. */
+function formerOf(slot: Slot, books: Books, name: string): Float64Array {
+  const row = new Float64Array(ROW_CELLS);
+  const gone = slot.past?.gone.get(name);
+  if (gone) addCells(row, gone);
+  for (const [index, former] of books.former) if (former === name) addCells(row, rowOf(slot, books, index));
+  return row;
 }
 
 function listenersOf(slot: Slot, books: Books, described: Described): ListenerMetrics[] {
-  const known = [...described.listeners].map(([row, { name, datagrams }]) =>
-    listenerMetrics(slot.slot, name, datagrams, rowOf(slot, books, row)),
-  );
-  const removed = removedOf(slot, books);
+  const known = [...described.listeners].map(([index, { name, datagrams }]) => {
+    const row = formerOf(slot, books, name);
+    addCells(row, rowOf(slot, books, index));
+    return listenerMetrics(slot.slot, name, datagrams, row);
+  });
+  const removed = formerOf(slot, books, REMOVED_LISTENERS);
   if (removed.every((cell) => cell === 0)) return known;
   return [...known, listenerMetrics(slot.slot, REMOVED_LISTENERS, false, removed)];
 }

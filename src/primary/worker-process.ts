@@ -5,6 +5,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { HeadraceError, messageOf } from "../base/errors.ts";
+import type { LogLevel } from "../base/settings.ts";
 import type { Config, ListenerConfig } from "../config/config.ts";
 import type { Answer as AnswerTo, Asked, Question, QuestionKind } from "../control/questions.ts";
 import { WORKER_STATES, type WorkerState } from "../control/status.ts";
@@ -91,6 +92,8 @@ export class WorkerProcess {
   readonly seat: number;
   /** In the order in which it got them at its start, whatever has changed since. */
   readonly listeners: readonly ListenerConfig[];
+  /** At which it was told to start. */
+  readonly logLevel: LogLevel;
   /** What it runs by now, and what its replacement gets. */
   config: Config;
   readonly startedAt: number = Date.now();
@@ -125,6 +128,7 @@ export class WorkerProcess {
     this.seat = order.seat;
     this.config = order.config;
     this.listeners = order.config.listeners;
+    this.logLevel = order.logLevel;
     const [own, theirs] = openChannel();
     this.#channel = own;
     try {

@@ -146,3 +146,49 @@ test("label values that are new in every process do not add up for ever", async 
   assert.equal(shown.sum("d"), 1);
   assert.equal(user.warnings.length, 1, user.warnings.join("\n"));
 });
+
+test("a count that is no number spoils neither the sum nor what is kept of the process", async () => {
+  const user = open();
+  const broken = (value: number | "NaN" | "Infinity"): UserMetric[] => [
+    metric("counter", "c", value),
+    metric("histogram", "h", 0, { values: [{ metricName: "h_sum", labels: {}, value }] }),
+  ];
+  await user.scrape({ a: broken(5), b: broken(1) });
+  for (const value of ["NaN", "Infinity"] as const) {
+    const shown = await user.scrape({ a: broken(value), b: broken(2), c: broken(value) });
+    assert.deepEqual([shown.sum("c"), shown.sum("h_sum")], [7, 7]);
+  }
+  const after = await user.scrape({ b: broken(3) });
+  assert.deepEqual([after.sum("c"), after.sum("h_sum")], [8, 8]);
+  assert.deepEqual(user.warnings, [
+    "the metric c of a service has a count that is no finite number: it is left as it was before",
+    "the metric h of a service has a count that is no finite number: it is left as it was before",
+  ]);
+});
+
+test("why a worker does not answer is said, once a minute for each", async () => {
+  const user = open();
+  const broken = new Error("worker 1: the database is away");
+  for (let again = 0; again < 3; again++) await user.scrape({ a: [counter("c", 1)], b: broken, c: silent });
+  assert.deepEqual(user.warnings, [
+    "a scrape lacks what a service counts itself: worker 1: the database is away",
+    "a scrape lacks what a service counts itself: no answer within 500 ms",
+  ]);
+});
+
+test("quantiles of several workers are not added up", async () => {
+  const user = open();
+  const summary = (aggregator: UserMetric["aggregator"]): UserMetric => {
+    const values = [
+      { labels: { quantile: "0.5" }, value: 2 },
+      { metricName: "s_count", labels: {}, value: 3 },
+    ];
+    return metric("summary", "s", 0, { aggregator, values });
+  };
+  const quantile = (shown: Exposition): unknown => shown.sum("s", { quantile: "0.5" });
+  assert.equal(quantile(await user.scrape({ a: [summary("sum")] })), 2);
+  const shown = await user.scrape({ a: [summary("sum")], b: [summary("sum")] });
+  assert.deepEqual([quantile(shown), shown.sum("s_count")], [undefined, 6]);
+  const most = open();
+  assert.equal(quantile(await most.scrape({ a: [summary("max")], b: [summary("max")] })), 2);
+});

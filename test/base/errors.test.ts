@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type ErrorCode, exitCodeOf, HeadraceError } from "#src/base/errors.js";
+import { type ErrorCode, exitCodeOf, HeadraceError, messageOf } from "#src/base/errors.js";
 
 const exitOf = (code: ErrorCode): number => exitCodeOf(new HeadraceError(code, "x"));
 
@@ -16,4 +16,10 @@ test("the exit code tells a wrong configuration, a busy server and a failure apa
   );
   assert.equal(exitCodeOf(new Error("a bug")), 1);
   assert.equal(exitCodeOf("thrown"), 1);
+});
+
+test("whatever is thrown has a message", () => {
+  assert.equal(messageOf(new Error("a bug")), "a bug");
+  assert.equal(messageOf(undefined), "undefined");
+  assert.equal(messageOf(Object.create(null)), "an error that cannot be shown as text");
 });

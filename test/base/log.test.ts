@@ -2,11 +2,15 @@
 import assert from "node:assert/strict";
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
+import { openSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
-import { within } from "../support/until.js";
+import { LogStream } from "#src/base/log-stream.js";
+import { makeFolder } from "../support/folder.js";
+import { until, within } from "../support/until.js";
 
 /** Runs `body` with `log` and `closeLog` in scope. */
 function run(t: TestContext, body: string): ChildProcessByStdio<null, Readable, null> {
@@ -89,4 +93,36 @@ test("what nobody reads is dropped past a bound, and counted", async (t) => {
   assert.ok(lines.length < 10_000, `${lines.length} lines`);
   assert.match(lines.find((line) => line.includes("dropped")) ?? "", /^\d{5,6} log lines were dropped/);
   assert.equal(lines.at(-1), "last");
+});
+
+test("readable lines that nobody reads hold nothing up, and are there when somebody does", async (t) => {
+  const body = `for (let i = 0; i < 20_000; i++) log.info("line " + i); process.send("alive"); process.disconnect();`;
+  const library = JSON.stringify(import.meta.resolve("#src/base/log.js"));
+  const head = `import { createLogger } from ${library}; const log = createLogger({ level: "info", worker: 3, pretty: true });`;
+  const child = spawn(process.execPath, ["--input-type=module", "-e", head + body], {
+    stdio: ["ignore", "pipe", "inherit", "ipc"],
+    env: { ...process.env, NO_COLOR: "1" },
+  });
+  t.after(() => child.kill("SIGKILL"));
+  assert.ok(child.stdout);
+  await within("it goes on", once(child, "message"));
+  const lines = (await text(child.stdout)).trimEnd().split("\n");
+  assert.match(lines[0] ?? "", /^\[\d\d:\d\d:\d\d\.\d{3}\] INFO: worker 3: line 0$/);
+  assert.match(lines.at(-1) ?? "", /worker 3: line 19999$/);
+});
+
+test("what goes from the journal to a file has no priorities any more", (t) => {
+  const folder = makeFolder(t);
+  const [journal, file] = [join(folder, "journal"), join(folder, "file")];
+  const stream = new LogStream(openSync(journal, "w"), { journal: true, owned: true });
+  t.after(() => stream.close());
+  const line = (msg: string): string => `${JSON.stringify({ level: 30, msg })}\n`;
+  stream.write(line("one"));
+  // Still waits: the first is being written.
+  stream.write(line("two"));
+  stream.moveTo(openSync(file, "w"));
+  stream.write(line("three"));
+  return until("all is written", () => readFileSync(file, "utf8") === line("two") + line("three")).then(() => {
+    assert.equal(readFileSync(journal, "utf8"), `<6>${line("one")}`);
+  });
 });

@@ -6,8 +6,10 @@ import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-ho
 import { pino } from "pino";
 import { ServerBusy } from "#src/base/errors.js";
 import { line } from "#src/codec/line.js";
+import type { ServedConnection } from "#src/connection/connection.js";
 import { testConnection } from "#src/connection/harness.js";
 import { NO_SPAN } from "#src/connection/no-span.js";
+import { LISTENER_DURATIONS } from "#src/os/scoreboard.js";
 import { type Concurrency, defineService, type ErrorReply } from "#src/service/define.js";
 import { CALLER, callerOf, Spans } from "../support/spans.js";
 
@@ -166,6 +168,73 @@ test("the share of requests that is traced is the one that was asked for", () =>
   }
 });
 
+test("an SDK that throws fails no request, and the log says so once", async () => {
+  const lines: { readonly msg: string; readonly err: { readonly message: string } }[] = [];
+  const log = pino({}, { write: (text: string) => lines.push(JSON.parse(text)) });
+  for (const when of ["onStart", "onEnd"] as const) {
+    const processor = {
+      onStart() {},
+      onEnd() {},
+      forceFlush: () => Promise.resolve(),
+      shutdown: () => Promise.resolve(),
+      [when]() {
+        throw new Error(`broken ${when}`);
+      },
+    };
+    const answers: (() => void)[] = [];
+    const service = defineService({
+      codec: line(),
+      concurrency: "unordered",
+      onMessage(text) {
+        if (text === "fail") throw new Error("no such word");
+        return text === "wait" ? new Promise<string>((resolve) => answers.push(() => resolve(text))) : text;
+      },
+      onError: () => ({ reply: "sorry" }),
+    });
+    const harness = testConnection(service, { log });
+    new Spans({ processor }).trace(harness.connection);
+    harness.push("hello\nfail\nwait\nwait\n");
+    answers[0]?.();
+    await harness.settle();
+    assert.equal(harness.sent().toString(), "hello\nsorry\nwait\n");
+    // One is in flight, and cut.
+    harness.peerReset();
+    answers[1]?.();
+    await harness.settle();
+  }
+  assert.deepEqual(
+    lines.map(({ err }) => err.message),
+    ["broken onStart", "broken onEnd"],
+  );
+});
+
+for (const how of ["thrown", "rejected"] as const) {
+  test(`an error that has no text, ${how} by a traced handler, fails its request and nothing else`, async () => {
+    const spans = new Spans();
+    const service = defineService({
+      codec: line(),
+      onMessage(): string | Promise<string> {
+        const error: unknown = Object.create(null);
+        if (how === "rejected") return Promise.reject(error);
+        throw error;
+      },
+      onError: () => ({ reply: "sorry" }),
+    });
+    const harness = testConnection(service);
+    spans.trace(harness.connection);
+    harness.push("one\n");
+    await harness.settle();
+    assert.equal(harness.sent().toString(), "sorry\n");
+    assert.deepEqual(spans.take(), ["test/line message: error"]);
+    const { timing, row } = (harness.connection as unknown as ServedConnection).endpoint;
+    assert.equal(timing.oldestSeconds(), 0);
+    assert.equal(
+      row.subarray(LISTENER_DURATIONS).reduce((sum, count) => sum + count, 0),
+      1,
+    );
+  });
+}
+
 test("context.span takes everything, traced or not, and the span of a traced request is the active one", async (t) => {
   active.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
   t.after(() => active.disable());
@@ -192,6 +261,59 @@ test("context.span takes everything, traced or not, and the span of a traced req
     spans.all.map(({ attributes, events }) => [attributes.word, events[0]?.name]),
     [["second", "begun"]],
   );
+});
+
+test("a request that is not traced is not in the trace of the one whose handler has let it come", async (t) => {
+  active.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
+  t.after(() => active.disable());
+  const seen: unknown[] = [];
+  const service = defineService({
+    codec: line(),
+    concurrency: "unordered",
+    traceparent: (text) => (text.startsWith("00-") ? text : undefined),
+    async onMessage(text, { connection }) {
+      seen.push(trace.getActiveSpan()?.spanContext().traceId);
+      if (text !== callerOf("01")) return;
+      connection.pauseReads();
+      await Promise.resolve();
+      connection.resumeReads();
+      seen.push(trace.getActiveSpan()?.spanContext().traceId);
+    },
+  });
+  const harness = testConnection(service);
+  new Spans().trace(harness.connection);
+  harness.push(`${callerOf("01")}\n${callerOf("00")}\n`);
+  await harness.settle();
+  assert.deepEqual(seen, [CALLER.traceId, undefined, CALLER.traceId]);
+});
+
+test("a trace context that is not valid counts as none, and is not passed on", () => {
+  for (const wrong of ["00-xyz", `00-${"0".repeat(32)}-${CALLER.spanId}-00`, `${callerOf("00")}-more`]) {
+    const { harness, spans } = open();
+    harness.push(`${wrong}\n`);
+    assert.equal(spans.all.length, 1, wrong);
+    assert.equal(spans.all[0]?.parentSpanContext, undefined);
+    const tracer = spans.tracerFor((harness.connection as unknown as ServedConnection).endpoint);
+    assert.match(tracer.passedOn(wrong), /^00-(?!0{32})[0-9a-f]{32}-[0-9a-f]{16}-00$/);
+    assert.equal(tracer.passedOn(callerOf("00")), callerOf("00"));
+  }
+});
+
+test("a handler that closes its own connection and answers later has a span that is closed", async () => {
+  const service = defineService({
+    codec: line(),
+    async onMessage(text, { connection }) {
+      connection.close();
+      await Promise.resolve();
+      return text;
+    },
+  });
+  const harness = testConnection(service);
+  const spans = new Spans();
+  spans.trace(harness.connection);
+  harness.push("hello\n");
+  await harness.settle();
+  assert.deepEqual(spans.take(), ["test/line message: closed"]);
 });
 
 test("the log of a traced request names its trace", () => {

@@ -162,3 +162,74 @@ test("what removed listeners counted goes on under one name, and a listener that
     ["(removed)", 10],
   ]);
 });
+
+test("a worker whose event loop stands still looks so, though it cannot say it", () => {
+  const scoreboard = Scoreboard.create();
+  const clock = { ms: 10_000 };
+  let workers = [worker(0), { ...worker(1), state: "starting" }];
+  const figures = new Figures(
+    scoreboard,
+    () => ({ workers, rows: [] }),
+    () => clock.ms,
+  );
+  const said = (): unknown[] =>
+    figures.snapshot(DESCRIBED).workers.map(({ loopDelay, oldestSeconds }) => [loopDelay.max, oldestSeconds]);
+  for (const seat of [0, 1]) {
+    const block = scoreboard.block(seat);
+    block.set("clock", 9_980);
+    block.set("loopDelayMax", 0.25);
+  }
+  assert.deepEqual(said(), [
+    [0.25, 0],
+    [0.25, 0],
+  ]);
+  clock.ms = 13_030;
+  assert.deepEqual(said()[0], [3, 0]);
+  scoreboard.block(0).set("oldestSeconds", 1);
+  assert.deepEqual(said()[0], [3, 4.05]);
+  // Its clock does not run yet, or does not any more.
+  assert.deepEqual(said()[1], [0.25, 0]);
+  workers = [worker(0)];
+  scoreboard.block(0).set("clock", 0);
+  assert.deepEqual(said()[0], [0.25, 1]);
+});
+
+test("a listener whose address changes goes on counting, and one that is removed stays so", () => {
+  const scoreboard = Scoreboard.create();
+  let rows = [0];
+  let workers = [worker(0)];
+  const figures = new Figures(scoreboard, () => ({ workers, rows }));
+  const said = (...named: [number, string][]): unknown[] => {
+    const listeners = new Map(named.map(([row, name]) => [row, { name, datagrams: false }]));
+    const snapshot = figures.snapshot({ ...DESCRIBED, slots: 1, listeners });
+    return snapshot.listeners.map(({ listener, requests }) => [listener, requests]);
+  };
+  const requests = (row: number, count: number): void => {
+    scoreboard.block(0).row(row)[LISTENER_FIELDS.indexOf("requests")] = count;
+  };
+  requests(0, 10);
+  assert.deepEqual(said([0, "web"]), [["web", 10]]);
+  // Its address changes; what served the old one drains, ends, and its row is free.
+  rows = [0, 1];
+  requests(1, 5);
+  assert.deepEqual(said([1, "web"]), [["web", 15]]);
+  figures.retire(worker(0));
+  workers = [];
+  assert.deepEqual(said([1, "web"]), [["web", 15]]);
+  rows = [1];
+  figures.forget(0);
+  assert.deepEqual(said([1, "web"]), [["web", 15]]);
+  assert.equal(figures.totals().requests, 15);
+  // It is removed, and later there is another with its name.
+  assert.deepEqual(said([2, "api"]), [
+    ["api", 0],
+    ["(removed)", 15],
+  ]);
+  rows = [2, 3];
+  figures.forget(1);
+  assert.deepEqual(said([2, "api"], [3, "web"]), [
+    ["api", 0],
+    ["web", 0],
+    ["(removed)", 15],
+  ]);
+});

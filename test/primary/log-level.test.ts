@@ -1,6 +1,6 @@
 /** The log's level at run time: a primary of this process, with real workers that log to a file. */
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { createLogger } from "#src/base/log.js";
@@ -20,10 +20,19 @@ interface Line {
   readonly worker?: number;
 }
 
-async function startPrimary(t: TestContext, workers: number) {
+/** `gated`: workers load for as long as the file `gate` is not there. */
+async function startPrimary(t: TestContext, workers: number, gated = false) {
   const folder = makeFolder(t);
   const [file, path] = [join(folder, "h.log"), join(folder, "headrace.yaml")];
-  const configure = (level: string, more = ""): void => {
+  const [gate, gateway] = [join(folder, "gate"), join(folder, "gateway.mjs")];
+  writeFileSync(gate, "");
+  writeFileSync(
+    gateway,
+    `import { existsSync } from "node:fs";
+    while (!existsSync("${gate}")) await new Promise((resolve) => setTimeout(resolve, 10));`,
+  );
+  const loading = gated ? `tracing: { module: ${gateway} }\n` : "";
+  const configure = (level: string, more = loading): void => {
     const listeners = 'listeners: [{ address: "127.0.0.1:0", service: echo-line }]';
     writeFileSync(path, `workers: ${workers}\nlog: { level: ${level}, file: ${file} }\n${listeners}\n${more}`);
   };
@@ -57,7 +66,7 @@ async function startPrimary(t: TestContext, workers: number) {
     client.socket.end();
     await client.closed;
   };
-  return { primary, configure, lines, closes, visit, log };
+  return { primary, configure, lines, closes, visit, log, gate };
 }
 
 test("a level that is set holds in the primary, in every worker and in those to come, until a reload", async (t) => {
@@ -90,6 +99,7 @@ test("a level that is set holds in the primary, in every worker and in those to 
   await primary.reload(false);
   assert.equal(primary.logLevel, "info");
   await visit();
+  await until("only the successor is left", () => primary.crew.all.length === 1);
   assert.equal((await primary.setLogLevel("debug")).workers, 1);
   await visit();
   await until("the one after the reload was not logged", () => closes().length === 4);
@@ -103,4 +113,26 @@ test("connections that are open follow, also what they have in hand", async (t) 
   assert.equal((await primary.setLogLevel("debug")).workers, 2);
   for (const client of clients) client.socket.end();
   await until("each of them is logged", () => closes().length === 6);
+});
+
+test("a level that is set while a worker loads its services holds in it, too, and so does its end", async (t) => {
+  const { primary, closes, visit, gate } = await startPrimary(t, 1, true);
+  /** Replaces the worker, and does something while its successor loads. */
+  const meanwhile = async (act: () => Promise<unknown>): Promise<void> => {
+    rmSync(gate);
+    const drained = primary.drain(0);
+    await until("a successor loads", () => primary.crew.all.some(({ state }) => state === "starting"));
+    await act();
+    writeFileSync(gate, "");
+    await drained;
+  };
+  await meanwhile(() => primary.setLogLevel("debug"));
+  await visit();
+  await until("the successor logs the close", () => closes().length === 1);
+  await meanwhile(() => primary.setLogLevel("info"));
+  await visit();
+  await until("only the successor is left", () => primary.crew.all.length === 1);
+  assert.equal((await primary.setLogLevel("debug")).workers, 1);
+  await visit();
+  await until("the one before was not logged", () => closes().length === 2);
 });

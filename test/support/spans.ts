@@ -5,21 +5,26 @@ import {
   InMemorySpanExporter,
   type ReadableSpan,
   SimpleSpanProcessor,
+  type SpanProcessor,
 } from "@opentelemetry/sdk-trace-base";
 import type { ServedConnection } from "#src/connection/connection.js";
 import type { Endpoint } from "#src/connection/endpoint.js";
 import { RequestTracer, type TracerOptions } from "#src/connection/tracer.js";
 import type { TracerSource } from "#src/worker/tracing.js";
 
-type Options = Partial<Pick<TracerOptions, "share" | "trustCallers">>;
+type Options = Partial<Pick<TracerOptions, "share" | "trustCallers">> & {
+  /** Told of each span before it is kept. */
+  readonly processor?: SpanProcessor;
+};
 
 export class Spans implements TracerSource {
   readonly #exporter = new InMemorySpanExporter();
   readonly #options: TracerOptions;
 
   /** Default: every request, and callers are trusted. */
-  constructor(options: Options = {}) {
-    const provider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(this.#exporter)] });
+  constructor({ processor, ...options }: Options = {}) {
+    const spanProcessors = [...(processor ? [processor] : []), new SimpleSpanProcessor(this.#exporter)];
+    const provider = new BasicTracerProvider({ spanProcessors });
     this.#options = { api, tracer: provider.getTracer("test"), share: 1, trustCallers: true, ...options };
   }
 
