@@ -38,8 +38,8 @@ export interface AdminServerOptions {
   readonly token: string;
   /** Host names, beside addresses and localhost, by which clients may call this server. */
   readonly hosts: readonly string[];
-  /** What the generation before has passed on. */
-  readonly sessions?: HandedSessions;
+  /** What its socket is bound to. */
+  readonly port: number;
   /** Routes beside the built-in ones. */
   readonly mount?: (app: FastifyInstance, source: AdminSource) => void;
 }
@@ -83,12 +83,13 @@ export class AdminServer {
   readonly #unauthorized: UnauthorizedLog;
   readonly #sockets: Set<Socket> = new Set();
   #hosts: readonly string[];
-  #cookie = "headrace-session";
+  readonly #cookie: string;
   #left: Promise<void> | undefined;
 
   private constructor(options: AdminServerOptions) {
-    const { source, log, token, hosts, sessions, mount } = options;
-    this.#keeper = new Gatekeeper(token, sessions);
+    const { source, log, token, hosts, port, mount } = options;
+    this.#keeper = new Gatekeeper(token);
+    this.#cookie = `headrace-session-${port}`;
     this.#unauthorized = new UnauthorizedLog(log, () => source.unauthorized());
     this.#hosts = hosts;
     this.#app = fastify({
@@ -123,12 +124,19 @@ export class AdminServer {
     mount?.(app, source);
   }
 
-  /** Serves `descriptor`, a listening TCP socket: the server's own once this resolves. `port`: what it is bound to. */
-  static async listen(descriptor: number, port: number, options: AdminServerOptions): Promise<AdminServer> {
+  /** Ready to answer, once it listens: whatever it is made of has been read. Rejects with what could not be. */
+  static async create(options: AdminServerOptions): Promise<AdminServer> {
     const admin = new AdminServer(options);
-    admin.#cookie = `headrace-session-${port}`;
     await admin.#app.ready();
-    const { server } = admin.#app;
+    return admin;
+  }
+
+  /**
+   * Serves `descriptor`, a listening TCP socket: the server's own once this resolves. `sessions`: what the one before it
+   * has passed on.
+   */
+  async listen(descriptor: number, sessions?: HandedSessions): Promise<void> {
+    const { server } = this.#app;
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
       server.listen({ fd: descriptor }, () => {
@@ -138,7 +146,7 @@ export class AdminServer {
         resolve();
       });
     });
-    return admin;
+    if (sessions) this.#keeper.adopt(sessions);
   }
 
   /** Takes over what a reload changed. */

@@ -167,7 +167,7 @@ class ServerProcess {
     const primary = this.#createPrimary(origin);
     const admin = this.#openAdmin(primary, path, uid);
     // Health checks see it start.
-    await admin.prepare(config.admin).commit();
+    await (await admin.prepare(config.admin)).commit();
     await this.#listenControl(primary, this.#claim);
     this.#manager.begin(primary.crew);
     if (!(await primary.start())) return primary;
@@ -203,7 +203,7 @@ class ServerProcess {
     try {
       const admin = this.#openAdmin(primary, takeover.handed.path, ownUid());
       // What may fail; until this generation is the main one the other answers.
-      this.#preparedAdmin = admin.prepare(config.admin, takeover.handed.admin);
+      this.#preparedAdmin = await admin.prepare(config.admin, takeover.handed.admin);
       if (!(await completeTakeover({ takeover, primary, log: this.#log, alone, onSignedIn }))) {
         primary.stop(true);
         return primary;
@@ -219,8 +219,9 @@ class ServerProcess {
     // From here on there is no way back: whatever fails is said, and the service goes on.
     const { path, control, lock } = takeover.handed;
     this.#claim = adoptControl(path, control, lock);
-    await this.#preparedAdmin.commit(signedIn);
+    const prepared = this.#preparedAdmin;
     this.#preparedAdmin = undefined;
+    await prepared.commit(signedIn).catch((err) => this.#log.error({ err }, "there is no admin server now"));
     await this.#listenControl(primary, this.#claim);
     this.#manager.begin(primary.crew);
     for (const { key, slot } of takeover.dropped) this.#manager.forget(socketName(key, slot));
@@ -278,7 +279,7 @@ class ServerProcess {
       certificates: this.#certificates,
       observer: this.#manager,
       readConfig: () => this.#pins.pin(readConfig()),
-      prepareAdmin: (after) => this.#admin?.prepare(after.admin),
+      prepareAdmin: async (after) => this.#admin?.prepare(after.admin),
       onCrash: (worker) => this.#onCrash(worker),
     });
     this.#obeySignals(primary);

@@ -1,12 +1,13 @@
 /** The admin server of a real one: who gets in, what it shows of thousands of connections, and what outlives what. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { Agent, request } from "node:http";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { type TestContext, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import type { ClosedConnection, ConnectionPage } from "#src/control/inspection.js";
 import { type LineClient, openClient } from "../support/client.js";
 import { makeFolder } from "../support/folder.js";
@@ -27,7 +28,7 @@ interface Rig {
   json<T>(path: string): Promise<T>;
 }
 
-async function start(t: TestContext, options = ""): Promise<Rig> {
+async function start(t: TestContext, options = "", main?: string): Promise<Rig> {
   const folder = makeFolder(t);
   const file = join(folder, "headrace.yaml");
   const configure = (more: string): void =>
@@ -36,7 +37,7 @@ async function start(t: TestContext, options = ""): Promise<Rig> {
       `workers: 2\nlisteners: [{ name: lines, address: "127.0.0.1:0", service: echo-line }]\ntimeouts: { prove: 300ms, idle: 5m, firstByte: off }\n${more}\n`,
     );
   configure(options || 'admin: { address: "127.0.0.1:0" }');
-  const server = startServer(t, ["--config", file]);
+  const server = startServer(t, ["--config", file], main === undefined ? {} : { main });
   const [port = 0] = await server.ready();
   const { admin } = await server.status();
   assert.ok(admin);
@@ -284,4 +285,36 @@ test("an upgrade that fails leaves the admin server as it was", async (t) => {
   assert.match(stderr, /admin\.address/);
   assert.equal((await ask("/status")).status, 200);
   assert.equal(readFileSync(join(server.folder, "admin-token"), "utf8").trim(), token);
+});
+
+/** A copy of this build; returns its folder. */
+function copyBuild(t: TestContext): string {
+  const folder = makeFolder(t);
+  const root = fileURLToPath(new URL("../../../", import.meta.url));
+  cpSync(join(root, "dist"), join(folder, "dist"), { recursive: true });
+  cpSync(join(root, "package.json"), join(folder, "package.json"));
+  for (const name of ["native", "node_modules"]) symlinkSync(join(root, name), join(folder, name));
+  return folder;
+}
+
+test("a release whose admin server cannot be loaded is not upgraded to, nor is it switched on or moved by a reload", async (t) => {
+  const build = copyBuild(t);
+  const { server, ask, port, token, configure } = await start(t, "", join(build, "dist/cli/main.js"));
+  const client = await openClient(t, port);
+  const file = join(build, "dist/admin/page/theme.js");
+  renameSync(file, `${file}.away`);
+  const upgraded = await server.command("upgrade", "--wait");
+  assert.equal(upgraded.code, 1);
+  assert.match(upgraded.stderr, /the admin server cannot be loaded: .*theme\.js/);
+  configure(`admin: { address: "127.0.0.2:0", token: ${OWN_TOKEN} }`);
+  const reloaded = await server.command("reload", "--wait");
+  assert.equal(reloaded.code, 1);
+  assert.match(reloaded.stderr, /the admin server cannot be loaded: .*theme\.js/);
+  assert.equal((await ask("/status")).status, 200);
+  assert.equal(readFileSync(join(server.folder, "admin-token"), "utf8").trim(), token);
+  assert.equal(await client.ask("still"), "still");
+  renameSync(`${file}.away`, file);
+  assert.equal((await server.command("reload", "--wait")).code, 0);
+  assert.equal((await server.command("upgrade", "--wait")).code, 0);
+  assert.ok(!existsSync(join(server.folder, "admin-token")));
 });
