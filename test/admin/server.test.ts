@@ -6,6 +6,7 @@ import { connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import { HeadraceError } from "#src/base/errors.js";
+import type { ServerStatus } from "#src/control/status.js";
 import { until } from "../support/until.js";
 import { serveAdmin, TOKEN } from "./source.js";
 
@@ -189,7 +190,7 @@ test("no more than 128 connections at once; whoever comes then is hung up on", a
 test("leaving: a connection that is open gets one more answer, which says that it ends", async (t) => {
   const { admin, port } = await serveAdmin(t);
   const socket = connect(port, "127.0.0.1");
-  const ask = `GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n`;
+  const ask = `GET /status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${TOKEN}\r\n\r\n`;
   socket.write(ask);
   const [first] = (await once(socket, "data")) as [Buffer];
   assert.match(first.toString(), /200 OK/);
@@ -198,4 +199,57 @@ test("leaving: a connection that is open gets one more answer, which says that i
   assert.match(await text(socket), /200 OK[\s\S]*connection: close/i);
   await left;
   await assert.rejects(once(connect(port, "127.0.0.1"), "connect"));
+});
+
+const asking = (path: string, token = ""): string =>
+  `GET ${path} HTTP/1.1\r\nHost: localhost\r\n${token && `Authorization: Bearer ${token}\r\n`}\r\n`;
+
+test("without the token no connection is kept: 200 of them keep nobody out", async (t) => {
+  const { port, url } = await serveAdmin(t);
+  for (const path of ["/healthz", "/page/page.css", "/status", "/nowhere"]) {
+    const socket = connect(port, "127.0.0.1");
+    socket.write(asking(path));
+    assert.match(await text(socket), /connection: close/i, path);
+  }
+  const idle = open(t, port, 200);
+  await Promise.all(idle.slice(0, 100).map((socket) => once(socket, "connect")));
+  assert.equal((await fetch(`${url}/healthz`)).status, 200);
+});
+
+test("128 connections of those who have the token: the one that was idle longest makes room", async (t) => {
+  const { port, url } = await serveAdmin(t);
+  const ask = asking("/status", TOKEN);
+  const all: Socket[] = [];
+  for (let at = 0; at < 128; at++) {
+    const [socket] = open(t, port, 1) as [Socket];
+    socket.write(ask);
+    await once(socket, "data");
+    all.push(socket);
+  }
+  const [first, second, last] = [all[0], all[1], all[127]] as [Socket, Socket, Socket];
+  first.write(ask);
+  await once(first, "data");
+  const gone = new Promise((resolve) => second.resume().once("close", resolve));
+  assert.equal((await fetch(`${url}/healthz`)).status, 200);
+  await gone;
+  for (const socket of [first, last]) {
+    socket.write(ask);
+    assert.match(String((await once(socket, "data"))[0]), /200 OK/);
+  }
+});
+
+test("a request before the last one was answered ends the connection, and nothing piles up", async (t) => {
+  let asked = 0;
+  const { port } = await serveAdmin(t, {
+    status: async () => {
+      asked += 1;
+      return { pid: 42 } as ServerStatus;
+    },
+  });
+  for (const token of [TOKEN, "wrong"]) {
+    const [socket] = open(t, port, 1) as [Socket];
+    socket.write(asking("/status", token).repeat(1_000));
+    await new Promise((resolve) => socket.resume().once("close", resolve));
+  }
+  assert.ok(asked <= 1, `${asked} were answered`);
 });
