@@ -43,9 +43,9 @@ export class AdminDesk {
     });
     const profiling = new Profiling(primary.crew, identity.control);
     this.inspection = {
-      connections: (query) => listConnections(primary, query),
+      connections: (query) => listConnections(primary, query, identity.predecessor()),
       kill: async (id) => {
-        await killConnection(primary, id);
+        await killConnection(primary, id, identity.predecessor());
         log.info({ connection: id }, "connection reset: asked by an administrator");
       },
       closed: async (limit) => lastClosed(primary, limit),

@@ -10,7 +10,7 @@ import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { ClosedConnection, ConnectionPage } from "#src/control/inspection.js";
 import { type LineClient, openClient } from "../support/client.js";
-import { makeFolder } from "../support/folder.js";
+import { makeFolder, writeService } from "../support/folder.js";
 import { startServer, type TestServer } from "../support/server.js";
 import { until } from "../support/until.js";
 
@@ -28,13 +28,21 @@ interface Rig {
   json<T>(path: string): Promise<T>;
 }
 
-async function start(t: TestContext, options = "", main?: string): Promise<Rig> {
+interface RigOptions {
+  /** The program, if it is not this build's. */
+  readonly main?: string;
+  /** Source of the service. Default: echo-line. */
+  readonly service?: string;
+}
+
+async function start(t: TestContext, options = "", { main, service }: RigOptions = {}): Promise<Rig> {
   const folder = makeFolder(t);
+  const served = service === undefined ? "echo-line" : writeService(folder, service);
   const file = join(folder, "headrace.yaml");
   const configure = (more: string): void =>
     writeFileSync(
       file,
-      `workers: 2\nlisteners: [{ name: lines, address: "127.0.0.1:0", service: echo-line }]\ntimeouts: { prove: 300ms, idle: 5m, firstByte: off }\n${more}\n`,
+      `workers: 2\nlisteners: [{ name: lines, address: "127.0.0.1:0", service: ${served} }]\ntimeouts: { prove: 300ms, idle: 5m, firstByte: off }\n${more}\n`,
     );
   configure(options || 'admin: { address: "127.0.0.1:0" }');
   const server = startServer(t, ["--config", file], main === undefined ? {} : { main });
@@ -299,7 +307,7 @@ function copyBuild(t: TestContext): string {
 
 test("a release whose admin server cannot be loaded is not upgraded to, nor is it switched on or moved by a reload", async (t) => {
   const build = copyBuild(t);
-  const { server, ask, port, token, configure } = await start(t, "", join(build, "dist/cli/main.js"));
+  const { server, ask, port, token, configure } = await start(t, "", { main: join(build, "dist/cli/main.js") });
   const client = await openClient(t, port);
   const file = join(build, "dist/admin/page/theme.js");
   renameSync(file, `${file}.away`);
@@ -317,4 +325,31 @@ test("a release whose admin server cannot be loaded is not upgraded to, nor is i
   assert.equal((await server.command("reload", "--wait")).code, 0);
   assert.equal((await server.command("upgrade", "--wait")).code, 0);
   assert.ok(!existsSync(join(server.folder, "admin-token")));
+});
+
+const SLOW = `export default defineService({
+  codec: line(),
+  onMessage: (text) => new Promise((done) => setTimeout(done, text === "slow" ? 4_000 : 0, text)),
+});`;
+
+test("while the generation before drains, it is said that its connections are not among those", async (t) => {
+  const { server, port, json, ask } = await start(t, "", { service: SLOW });
+  const client = await openClient(t, port);
+  client.send("slow");
+  await until("it is asked", async () => (await server.status()).totals.requests === 1);
+  const [row] = (await json<ConnectionPage>("/connections")).rows;
+  const before = (await server.status()).pid;
+  const { code, stderr } = await server.command("upgrade", "--wait");
+  assert.equal(code, 0, stderr);
+  // A connection that was open may get its last answer from the old one.
+  await until("the new one answers", async () => (await json<{ pid: number }>("/status")).pid !== before);
+  const { missing } = await json<ConnectionPage>("/connections");
+  assert.deepEqual(missing, [`generation 1, process ${before}, still drains: its connections are not shown`]);
+  const refused = await ask(`/connections/${row?.id}`, { method: "DELETE" });
+  assert.equal(refused.status, 503);
+  assert.match(((await refused.json()) as { error: string }).error, /generation 1/);
+  assert.equal(await client.line(), "slow");
+  await until("it has drained", async () => (await server.status()).draining.length === 0);
+  assert.deepEqual((await json<ConnectionPage>("/connections")).missing, []);
+  assert.equal((await ask("/connections/nobody", { method: "DELETE" })).status, 404);
 });
