@@ -8,12 +8,12 @@
 import type { HandedSessions } from "../admin/auth.ts";
 import type { AdminServer } from "../admin/server.ts";
 import type { AdminSource } from "../admin/source.ts";
-import { formatAddress } from "../base/address.ts";
+import { type Address, formatAddress } from "../base/address.ts";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { DEFAULT_SOCKET } from "../base/settings.ts";
 import type { AdminConfig } from "../config/config.ts";
-import { canonicalHost } from "../config/conflicts.ts";
+import { canonicalHost, type Endpoint, overlap } from "../config/conflicts.ts";
 import { boundPort, closeDescriptor } from "../os/descriptors.ts";
 import { errnoName } from "../os/errno.ts";
 import { bindSocket } from "../os/listening.ts";
@@ -50,6 +50,8 @@ interface Place extends HandedAdmin {
   readonly port: number;
 }
 
+const wide = (address: Address): Endpoint => ({ address, ipv6Only: false });
+
 const BACKLOG = 256;
 /** At the end of the process: what is being answered gets so long, ms. */
 const END_MS = 200;
@@ -63,12 +65,36 @@ function placeOf(config: AdminConfig, fd: number): Place {
   return { key: keyOf(config), fd, port, address: formatAddress(config.address.host, port) };
 }
 
-/** Throws `address-in-use` and the like. */
-function bind(config: AdminConfig): Place {
+type Standing = Pick<Place, "key" | "port">;
+
+const hostOf = ({ key }: Standing): string => key.slice(0, key.lastIndexOf("|"));
+
+/** Whether it stands where it is wanted: at the same address, or at the very port that port 0 has come to. */
+function standsAt(place: Standing | undefined, config: AdminConfig): boolean {
+  if (!place) return false;
+  const { host, port } = config.address;
+  return place.key === keyOf(config) || (hostOf(place) === canonicalHost(host) && place.port === port);
+}
+
+/** It is in its own way: both cannot be bound at once, and the one that is there is not given up first. */
+function overlapError({ address, addressText }: AdminConfig, own: Standing): HeadraceError {
+  const where = `${formatAddress(hostOf(own), own.port)}, where the admin server is now`;
+  const message = `admin.address: ${addressText} overlaps ${where}; choose another port, or restart`;
+  return new HeadraceError("address-in-use", message, {
+    address: formatAddress(address.host, address.port),
+    option: "admin.address",
+  });
+}
+
+/** Throws `address-in-use` and the like. `own`: where it stands now. */
+function bind(config: AdminConfig, own: Standing | undefined): Place {
   const { address, addressText } = config;
   const options = packSocketOptions({ ...DEFAULT_SOCKET, backlog: BACKLOG, ipv6Only: false });
   const fd = bindSocket(address, address.port, true, options);
   if (fd >= 0) return placeOf(config, fd);
+  if (own && overlap(wide(address), wide({ ...address, host: hostOf(own), port: own.port }))) {
+    throw overlapError(config, own);
+  }
   const subject = `admin.address: ${addressText}`;
   throw addressError(errnoName(fd), { subject, option: "admin.address", address, addressText });
 }
@@ -114,11 +140,12 @@ export class AdminPort {
 
   /** `handed`: the generation before had this one, which is this object's now. Rejects with what keeps it from serving. */
   async prepare(config: AdminConfig | undefined, handed?: HandedAdmin): Promise<PreparedAdmin> {
-    if (handed && (!config || handed.key !== keyOf(config))) closeDescriptor(handed.fd);
+    const before = handed && { ...handed, port: boundPort(handed.fd) };
+    if (before && !(config && standsAt(before, config))) closeDescriptor(before.fd);
     if (!config) return { commit: () => this.#close(), cancel: () => {} };
-    const kept = this.#place?.key === keyOf(config) ? this.#place : undefined;
-    const taken = handed?.key === keyOf(config) ? placeOf(config, handed.fd) : undefined;
-    const place = kept ?? taken ?? bind(config);
+    const kept = standsAt(this.#place, config) ? this.#place : undefined;
+    const taken = before && standsAt(before, config) ? placeOf(config, before.fd) : undefined;
+    const place = kept ?? taken ?? bind(config, this.#place ?? before);
     let file: TokenFile | undefined;
     const undo = (): void => {
       if (!kept) closeDescriptor(place.fd);
@@ -133,6 +160,8 @@ export class AdminPort {
         commit: async (sessions) => {
           if (server) await this.#replace(server, place, file, sessions);
           else this.#server?.configure(token, config.hosts);
+          // Another spelling of where it stands: the next generation asks by that one.
+          if (kept) this.#place = placeOf(config, kept.fd);
           this.#own(file);
         },
         cancel: () => {
