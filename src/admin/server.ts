@@ -120,10 +120,9 @@ export class AdminServer {
     app.addHook("onRequest", async (request, reply) => this.#check(request, reply));
     app.addHook("onSend", async (request, reply) => this.#dress(request, reply));
     app.setErrorHandler<FastifyError>((error, _request, reply) => fail(error, reply, log));
-    app.setNotFoundHandler((request, reply) => {
-      const known = request.signedIn ? "unknown path; /status, /connections, /closed, /metrics" : "not found";
-      return reply.code(404).send({ error: known });
-    });
+    app.setNotFoundHandler((_request, reply) =>
+      reply.code(404).send({ error: "unknown path; /status, /connections, /closed, /metrics" }),
+    );
     this.#mountSessions();
     mountRoutes(app, source);
     app.register((child) => pageRoutes(child, source));
@@ -197,7 +196,7 @@ export class AdminServer {
     const knows = isNotForeign(headers) && this.#keeper.knows(cookieOf(cookie, this.#cookie));
     const guarded = config.guarded || !["GET", "HEAD"].includes(request.method);
     request.signedIn = bears || (knows && !(guarded && !isOwnPage(headers)));
-    if (request.signedIn || config.open || request.is404) return undefined;
+    if (request.signedIn || config.open) return undefined;
     this.#unauthorized.count(request.ip);
     return this.#refuse(reply);
   }

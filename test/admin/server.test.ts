@@ -43,7 +43,7 @@ test("health and readiness are open to anybody, whatever the Host; all else need
     assert.equal((await ask(path)).status, 200, path);
   }
   assert.equal((await ask("/nowhere")).status, 404);
-  assert.equal((await fetch(`${url}/nowhere`)).status, 404);
+  assert.equal((await fetch(`${url}/nowhere`)).status, 401);
 });
 
 test("not ready: 503 says why", async (t) => {
@@ -104,10 +104,27 @@ test("wrong tokens are counted each, logged once a second, and never shown", asy
     (await fetch(`${url}/session`, { method: "POST", body: new URLSearchParams({ token: "wrong" }) })).status,
     401,
   );
+  const headers = { authorization: "Bearer wrong-at-nowhere" };
+  assert.equal((await fetch(`${url}/nowhere`, { headers })).status, 401);
+  assert.equal((await fetch(`${url}/healthz`, { headers, method: "DELETE" })).status, 401);
   const seconds = Math.ceil((performance.now() - before) / 1_000);
-  assert.equal(counted, 101);
+  assert.equal(counted, 103);
   assert.ok(lines.length >= 1 && lines.length <= 1 + seconds, `${lines.length} lines in ${seconds} s`);
   assert.ok(!JSON.stringify(lines).includes("wrong"));
+});
+
+test("on open paths, where nobody is counted, a right token is answered like a wrong one", async (t) => {
+  const { url } = await serveAdmin(t);
+  for (const path of ["/healthz", "/readyz", "/page/page.css"]) {
+    const answers = await Promise.all(
+      [TOKEN, "wrong"].map(async (token) => {
+        const answer = await fetch(url + path, { headers: { authorization: `Bearer ${token}` } });
+        const headers = [...answer.headers].filter(([name]) => name !== "date");
+        return [answer.status, headers, await answer.text()];
+      }),
+    );
+    assert.deepEqual(answers[0], answers[1], path);
+  }
 });
 
 test("parameters: what is unknown or out of range is named", async (t) => {
@@ -252,4 +269,29 @@ test("a request before the last one was answered ends the connection, and nothin
     await new Promise((resolve) => socket.resume().once("close", resolve));
   }
   assert.ok(asked <= 1, `${asked} were answered`);
+});
+
+test("profiles asked for on one connection leave nothing on it", async (t) => {
+  const signals: AbortSignal[] = [];
+  let theirs: Socket | undefined;
+  const { port } = await serveAdmin(t, {
+    mount: (app) => {
+      app.server.once("connection", (socket) => {
+        theirs = socket;
+      });
+    },
+    profile: async (_request, signal) => {
+      signals.push(signal);
+      throw new HeadraceError("busy", "because");
+    },
+  });
+  const [socket] = open(t, port, 1) as [Socket];
+  const listeners: number[] = [];
+  for (let at = 0; at < 20; at++) {
+    socket.write(asking("/profile/cpu?seconds=60", TOKEN));
+    assert.match(String((await once(socket, "data"))[0]), /409/);
+    listeners.push(theirs?.listenerCount("close") ?? 0);
+  }
+  assert.equal(listeners.at(-1), listeners[0]);
+  assert.ok((theirs?.timeout ?? 0) <= 80_000, String(theirs?.timeout));
 });
