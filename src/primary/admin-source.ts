@@ -33,6 +33,7 @@ export class AdminDesk {
   /** Requests to the admin server without the right token. */
   unauthorized = 0;
   readonly #ending: AbortController = new AbortController();
+  readonly #profiling: Profiling;
 
   constructor({ primary, log, identity }: AdminDeskOptions) {
     const metrics = openMetrics(primary, {
@@ -41,7 +42,8 @@ export class AdminDesk {
       ready: () => readinessOf(primary).ready,
       unauthorized: () => this.unauthorized,
     });
-    const profiling = new Profiling(primary.crew, identity.control);
+    const profiling = new Profiling(primary.crew, identity.control, primary.stopSignal);
+    this.#profiling = profiling;
     this.inspection = {
       connections: (query) => listConnections(primary, query, identity.predecessor()),
       kill: async (id) => {
@@ -75,8 +77,9 @@ export class AdminDesk {
     };
   }
 
-  /** Streams end. Idempotent. */
-  end(): void {
+  /** Streams end. Idempotent. Resolves when the last profile is over, which a stop has ended. */
+  end(): Promise<void> {
     this.#ending.abort();
+    return this.#profiling.idle();
   }
 }

@@ -34,6 +34,7 @@ import { freshOrigin, type Origin } from "./origin.ts";
 import { removePidFile, writePidFile } from "./pid-file.ts";
 import { PinnedPaths } from "./pinned-paths.ts";
 import { Primary } from "./primary.ts";
+import { removeProfiles } from "./profiling.ts";
 import { defaultControlPath, openRuntimeDirectory, ownUid } from "./runtime-directory.ts";
 import { ServiceManager } from "./service-manager.ts";
 import type { SignalInbox } from "./signals.ts";
@@ -77,6 +78,8 @@ export interface RunOptions {
 const DEPARTED_GRACE_MS = 2_000;
 /** From its last word to the end of its process. */
 const ENDED_GRACE_MS = 1_000;
+/** For the end of a profile that is being taken. */
+const PROFILE_END_MS = 2_000;
 
 /** Serves until it is stopped. Resolves when nothing is left but this process; throws what kept it from serving. */
 export async function runPrimary(options: RunOptions): Promise<void> {
@@ -139,7 +142,7 @@ class ServerProcess {
       this.#log.info({ closed, forced }, primary.departing ? "left to the next generation" : "stopped");
     } finally {
       this.#manager.end();
-      this.#desk?.end();
+      if (this.#desk) await within(PROFILE_END_MS, this.#desk.end(), () => {});
       this.#preparedAdmin?.cancel();
       await this.#admin?.end();
       // The next generation's pid is in the file by now, unless it uses another file.
@@ -164,6 +167,7 @@ class ServerProcess {
     const path = config.control ?? defaultControlPath(process.env, uid);
     openRuntimeDirectory(path, process.env, uid);
     this.#claim = await claimControl(path);
+    removeProfiles(path);
     const primary = this.#createPrimary(origin);
     const admin = this.#openAdmin(primary, path, uid);
     // Health checks see it start.
@@ -412,7 +416,7 @@ class ServerProcess {
   /** The control socket is the successor's; a client that waits for the upgrade still gets its answer here. */
   #leave(primary: Primary, channel: HandoverChannel): void {
     this.#server?.stopAccepting();
-    this.#desk?.end();
+    void this.#desk?.end();
     void this.#admin?.leave();
     channel.listen(
       ({ message }) => {

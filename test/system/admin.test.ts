@@ -1,7 +1,16 @@
 /** The admin server of a real one: who gets in, what it shows of thousands of connections, and what outlives what. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { cpSync, existsSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { Agent, request } from "node:http";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -352,4 +361,37 @@ test("while the generation before drains, it is said that its connections are no
   await until("it has drained", async () => (await server.status()).draining.length === 0);
   assert.deepEqual((await json<ConnectionPage>("/connections")).missing, []);
   assert.equal((await ask("/connections/nobody", { method: "DELETE" })).status, 404);
+});
+
+const profilesIn = (folder: string): string[] => readdirSync(folder).filter((name) => name.includes(".profile-"));
+
+for (const target of ["primary", "1"]) {
+  test(`a stop ends a profile of ${target === "primary" ? target : `worker ${target}`}, and leaves no file`, async (t) => {
+    const { server, ask } = await start(t);
+    const asked = ask(`/profile/cpu?seconds=60&worker=${target}`).then(
+      () => {},
+      () => {},
+    );
+    await until("its file is there", () => profilesIn(server.folder).length === 1);
+    const began = performance.now();
+    await server.command("stop", "--wait");
+    await server.exit();
+    assert.ok(performance.now() - began < 20_000);
+    assert.deepEqual(profilesIn(server.folder), []);
+    await asked;
+  });
+}
+
+test("an upgrade ends a profile, and its file goes with it", async (t) => {
+  const { server, ask } = await start(t);
+  const asked = ask("/profile/cpu?seconds=60&worker=0").then(
+    () => {},
+    () => {},
+  );
+  await until("its file is there", () => profilesIn(server.folder).length === 1);
+  const { code, stderr } = await server.command("upgrade", "--wait");
+  assert.equal(code, 0, stderr);
+  await asked;
+  await until("the old one has gone", async () => (await server.status()).draining.length === 0);
+  assert.deepEqual(profilesIn(server.folder), []);
 });
