@@ -26,15 +26,18 @@ function digest(text: string): Buffer {
 export class Gatekeeper {
   #token: Buffer;
   /** Ends (ms since 1970), by hash; in the order in which they were made. */
-  readonly #sessions: Map<string, number>;
+  readonly #sessions: Map<string, number> = new Map();
   readonly #now: () => number;
 
-  /** `handed`: of the generation before; nobody stays signed in whose token was another. */
-  constructor(token: string, handed?: HandedSessions, now: () => number = Date.now) {
+  constructor(token: string, now: () => number = Date.now) {
     this.#token = digest(token);
     this.#now = now;
-    const same = handed !== undefined && handed.token === this.#token.toString("base64");
-    this.#sessions = new Map(same ? handed.sessions.slice(-SESSIONS_MAX) : []);
+  }
+
+  /** Those of the one before; nobody stays signed in whose token was another. */
+  adopt({ token, sessions }: HandedSessions): void {
+    if (token !== this.#token.toString("base64")) return;
+    for (const [hash, endsAt] of sessions.slice(-SESSIONS_MAX)) this.#sessions.set(hash, endsAt);
   }
 
   /** Another token from now on: who was signed in by the old one is so no more. */

@@ -41,10 +41,12 @@ function mountProfile(app: FastifyInstance, source: AdminSource, kind: ProfileKi
   app.get(`/profile/${kind}`, GUARDED, async (request, reply) => {
     const asked = readProfileRequest(kind, request.query);
     const gone = new AbortController();
-    // Nobody waits for it any more.
-    request.raw.socket.once("close", () => gone.abort());
-    request.raw.socket.setTimeout(asked.seconds * 1_000 + PROFILE_GRACE_MS);
-    const { name, bytes, content } = await source.profile(asked, gone.signal);
+    const { socket } = request.raw;
+    // Nobody waits for it any more. Not on the socket, which may ask for many.
+    reply.raw.once("close", () => gone.abort());
+    socket.setTimeout(asked.seconds * 1_000 + PROFILE_GRACE_MS);
+    const taken = source.profile(asked, gone.signal);
+    const { name, bytes, content } = await taken.finally(() => socket.setTimeout(app.server.timeout));
     return reply
       .header("content-type", "application/json")
       .header("content-length", bytes)

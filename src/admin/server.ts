@@ -6,7 +6,8 @@
  * It serves a listening descriptor that the primary made or was handed: an upgrade passes it on, so nobody who connects
  * is ever refused. `leave` ends what is open here, each connection with the answer to its next request.
  */
-import { Server as NetServer, type Socket } from "node:net";
+import { createServer } from "node:http";
+import { Server as NetServer } from "node:net";
 import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -14,6 +15,7 @@ import { cookieOf, Gatekeeper, type HandedSessions, sessionCookie } from "./auth
 import { hostnameOf, isNotForeign, isOwnHost, isOwnPage } from "./origin.ts";
 import { pageRoutes } from "./page.ts";
 import { mountRoutes } from "./routes.ts";
+import { ACCEPTED_MAX, AdminSockets } from "./sockets.ts";
 import type { AdminSource } from "./source.ts";
 import { UnauthorizedLog } from "./unauthorized-log.ts";
 
@@ -38,13 +40,12 @@ export interface AdminServerOptions {
   readonly token: string;
   /** Host names, beside addresses and localhost, by which clients may call this server. */
   readonly hosts: readonly string[];
-  /** What the generation before has passed on. */
-  readonly sessions?: HandedSessions;
+  /** What its socket is bound to. */
+  readonly port: number;
   /** Routes beside the built-in ones. */
   readonly mount?: (app: FastifyInstance, source: AdminSource) => void;
 }
 
-export const MAX_CONNECTIONS = 128;
 const MAX_HEADER_BYTES = 8 * 1024;
 const MAX_BODY_BYTES = 4 * 1024;
 /** For the headers, and for a whole request: whoever is slower is cut off. */
@@ -58,6 +59,14 @@ const KEEP_ALIVE_MS = 75_000;
 const STALL_MS = 60_000;
 /** After a stop or an upgrade: for the next request of a connection, and for answers that are under way. */
 const LEAVE_MS = 1_000;
+
+const HTTP = {
+  maxHeaderSize: MAX_HEADER_BYTES,
+  headersTimeout: HEADERS_MS,
+  requestTimeout: REQUEST_MS,
+  keepAliveTimeout: KEEP_ALIVE_MS,
+  connectionsCheckingInterval: LOOK_MS,
+} as const;
 
 const HEADERS: Readonly<Record<string, string>> = {
   "cache-control": "no-store",
@@ -81,54 +90,58 @@ export class AdminServer {
   readonly #app: FastifyInstance;
   readonly #keeper: Gatekeeper;
   readonly #unauthorized: UnauthorizedLog;
-  readonly #sockets: Set<Socket> = new Set();
+  readonly #sockets: AdminSockets = new AdminSockets();
   #hosts: readonly string[];
-  #cookie = "headrace-session";
+  readonly #cookie: string;
   #left: Promise<void> | undefined;
 
   private constructor(options: AdminServerOptions) {
-    const { source, log, token, hosts, sessions, mount } = options;
-    this.#keeper = new Gatekeeper(token, sessions);
+    const { source, log, token, hosts, port, mount } = options;
+    this.#keeper = new Gatekeeper(token);
+    this.#cookie = `headrace-session-${port}`;
     this.#unauthorized = new UnauthorizedLog(log, () => source.unauthorized());
     this.#hosts = hosts;
     this.#app = fastify({
       bodyLimit: MAX_BODY_BYTES,
-      connectionTimeout: STALL_MS,
-      requestTimeout: REQUEST_MS,
-      keepAliveTimeout: KEEP_ALIVE_MS,
       forceCloseConnections: false,
       return503OnClosing: false,
       exposeHeadRoutes: true,
-      http: {
-        maxHeaderSize: MAX_HEADER_BYTES,
-        headersTimeout: HEADERS_MS,
-        connectionsCheckingInterval: LOOK_MS,
-      },
+      serverFactory: (answer) =>
+        createServer(HTTP, (request, response) => {
+          if (this.#sockets.begin(request, response)) answer(request, response);
+        }),
       routerOptions: { maxParamLength: 200 },
     });
     const app = this.#app;
-    app.server.maxConnections = MAX_CONNECTIONS;
-    app.server.on("connection", (socket) => this.#welcome(socket));
+    app.server.setTimeout(STALL_MS);
+    app.server.maxConnections = ACCEPTED_MAX;
+    app.server.on("connection", (socket) => this.#sockets.welcome(socket));
     app.decorateRequest("signedIn", false);
     app.addHook("onRequest", async (request, reply) => this.#check(request, reply));
-    app.addHook("onSend", async (_request, reply) => this.#dress(reply));
+    app.addHook("onSend", async (request, reply) => this.#dress(request, reply));
     app.setErrorHandler<FastifyError>((error, _request, reply) => fail(error, reply, log));
-    app.setNotFoundHandler((request, reply) => {
-      const known = request.signedIn ? "unknown path; /status, /connections, /closed, /metrics" : "not found";
-      return reply.code(404).send({ error: known });
-    });
+    app.setNotFoundHandler((_request, reply) =>
+      reply.code(404).send({ error: "unknown path; /status, /connections, /closed, /metrics" }),
+    );
     this.#mountSessions();
     mountRoutes(app, source);
     app.register((child) => pageRoutes(child, source));
     mount?.(app, source);
   }
 
-  /** Serves `descriptor`, a listening TCP socket: the server's own once this resolves. `port`: what it is bound to. */
-  static async listen(descriptor: number, port: number, options: AdminServerOptions): Promise<AdminServer> {
+  /** Ready to answer, once it listens: whatever it is made of has been read. Rejects with what could not be. */
+  static async create(options: AdminServerOptions): Promise<AdminServer> {
     const admin = new AdminServer(options);
-    admin.#cookie = `headrace-session-${port}`;
     await admin.#app.ready();
-    const { server } = admin.#app;
+    return admin;
+  }
+
+  /**
+   * Serves `descriptor`, a listening TCP socket: the server's own once this resolves. `sessions`: what the one before it
+   * has passed on.
+   */
+  async listen(descriptor: number, sessions?: HandedSessions): Promise<void> {
+    const { server } = this.#app;
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
       server.listen({ fd: descriptor }, () => {
@@ -138,7 +151,7 @@ export class AdminServer {
         resolve();
       });
     });
-    return admin;
+    if (sessions) this.#keeper.adopt(sessions);
   }
 
   /** Takes over what a reload changed. */
@@ -165,18 +178,11 @@ export class AdminServer {
     const { server } = this.#app;
     // Not http's own: that cuts off who is between two requests, and may just be sending the next.
     const closed = new Promise<void>((resolve) => NetServer.prototype.close.call(server, () => resolve()));
-    const cut = setTimeout(() => {
-      for (const socket of this.#sockets) socket.destroy();
-    }, withinMs);
+    const cut = setTimeout(() => this.#sockets.cut(), withinMs);
     await closed;
     clearTimeout(cut);
     this.#unauthorized.end();
     await this.#app.close();
-  }
-
-  #welcome(socket: Socket): void {
-    this.#sockets.add(socket);
-    socket.once("close", () => this.#sockets.delete(socket));
   }
 
   async #check(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
@@ -190,7 +196,7 @@ export class AdminServer {
     const knows = isNotForeign(headers) && this.#keeper.knows(cookieOf(cookie, this.#cookie));
     const guarded = config.guarded || !["GET", "HEAD"].includes(request.method);
     request.signedIn = bears || (knows && !(guarded && !isOwnPage(headers)));
-    if (request.signedIn || config.open || request.is404) return undefined;
+    if (request.signedIn || config.open) return undefined;
     this.#unauthorized.count(request.ip);
     return this.#refuse(reply);
   }
@@ -199,9 +205,10 @@ export class AdminServer {
     return reply.code(401).header("www-authenticate", 'Bearer realm="headrace"').send({ error: "unauthorized" });
   }
 
-  #dress(reply: FastifyReply): void {
+  #dress({ signedIn, routeOptions }: FastifyRequest, reply: FastifyReply): void {
     for (const [name, value] of Object.entries(HEADERS)) if (!reply.hasHeader(name)) reply.header(name, value);
-    if (this.#left) reply.header("connection", "close");
+    // Only who has the token may keep a connection; on open paths nobody, lest that tell a right token from a wrong one.
+    if (this.#left || !signedIn || routeOptions.config.open) reply.header("connection", "close");
   }
 
   /** `POST /session`: the token, as JSON, as a form's, or as a bearer's, for a cookie. */

@@ -71,7 +71,7 @@ export interface ConnectionPage {
   readonly total: number;
   readonly offset: number;
   readonly rows: readonly ConnectionRow[];
-  /** Workers that gave no answer in time, each with why: their connections are missing. */
+  /** Whose connections are not among the rows, each with why: workers that gave no answer, a generation that drains. */
   readonly missing: readonly string[];
 }
 

@@ -2,6 +2,7 @@
  * Profiles of this process, written to files that must not exist and that nobody else can read. V8's inspector takes
  * them, without a port: nothing can connect to it.
  */
+import { closeSync, openSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { Session } from "node:inspector/promises";
 import { setTimeout as pause } from "node:timers/promises";
@@ -28,7 +29,13 @@ export async function profileCpu(path: string, seconds: number, signal: AbortSig
   }
 }
 
-/** The event loop stands still until it is written, about a second for every 100 MiB of heap. Node makes it 0600. */
+/** The event loop stands still until it is written, about a second for every 100 MiB of heap. */
 export function snapshotHeap(path: string): void {
-  writeHeapSnapshot(path);
+  const fd = openSync(path, "wx", 0o600);
+  try {
+    // Node itself would write into whatever stands at a path, and follow links.
+    writeHeapSnapshot(`/proc/self/fd/${fd}`);
+  } finally {
+    closeSync(fd);
+  }
 }

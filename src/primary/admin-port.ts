@@ -1,17 +1,19 @@
 /**
  * Where the admin server stands: its socket, its token and which server serves it now. A start, a reload and an upgrade
- * all come here with a configuration: `prepare` does what may fail (the address, the token's file) and changes nothing
- * that is there; `commit` brings it into effect. The HTTP server is loaded when there is to be one.
+ * all come here with a configuration: `prepare` does what may fail (the address, the token's file, loading the HTTP
+ * server with all that it serves) and changes nothing that is there; `commit` brings it into effect, or, should the kernel
+ * refuse to listen, leaves everything as it was.
  */
 
 import type { HandedSessions } from "../admin/auth.ts";
 import type { AdminServer } from "../admin/server.ts";
 import type { AdminSource } from "../admin/source.ts";
-import { formatAddress } from "../base/address.ts";
+import { type Address, formatAddress } from "../base/address.ts";
+import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { DEFAULT_SOCKET } from "../base/settings.ts";
 import type { AdminConfig } from "../config/config.ts";
-import { canonicalHost } from "../config/conflicts.ts";
+import { canonicalHost, type Endpoint, overlap } from "../config/conflicts.ts";
 import { boundPort, closeDescriptor } from "../os/descriptors.ts";
 import { errnoName } from "../os/errno.ts";
 import { bindSocket } from "../os/listening.ts";
@@ -37,6 +39,7 @@ export interface AdminPortOptions {
 }
 
 export interface PreparedAdmin {
+  /** Rejects with why it cannot be; then what was there serves on. */
   commit(sessions?: HandedSessions): Promise<void>;
   /** It is not to be: closes what was opened for it. */
   cancel(): void;
@@ -46,6 +49,8 @@ interface Place extends HandedAdmin {
   readonly address: string;
   readonly port: number;
 }
+
+const wide = (address: Address): Endpoint => ({ address, ipv6Only: false });
 
 const BACKLOG = 256;
 /** At the end of the process: what is being answered gets so long, ms. */
@@ -60,20 +65,51 @@ function placeOf(config: AdminConfig, fd: number): Place {
   return { key: keyOf(config), fd, port, address: formatAddress(config.address.host, port) };
 }
 
-/** Throws `address-in-use` and the like. */
-function bind(config: AdminConfig): Place {
+type Standing = Pick<Place, "key" | "port">;
+
+const hostOf = ({ key }: Standing): string => key.slice(0, key.lastIndexOf("|"));
+
+/** Whether it stands where it is wanted: at the same address, or at the very port that port 0 has come to. */
+function standsAt(place: Standing | undefined, config: AdminConfig): boolean {
+  if (!place) return false;
+  const { host, port } = config.address;
+  return place.key === keyOf(config) || (hostOf(place) === canonicalHost(host) && place.port === port);
+}
+
+/** It is in its own way: both cannot be bound at once, and the one that is there is not given up first. */
+function overlapError({ address, addressText }: AdminConfig, own: Standing): HeadraceError {
+  const where = `${formatAddress(hostOf(own), own.port)}, where the admin server is now`;
+  const message = `admin.address: ${addressText} overlaps ${where}; choose another port, or restart`;
+  return new HeadraceError("address-in-use", message, {
+    address: formatAddress(address.host, address.port),
+    option: "admin.address",
+  });
+}
+
+/** Throws `address-in-use` and the like. `own`: where it stands now. */
+function bind(config: AdminConfig, own: Standing | undefined): Place {
   const { address, addressText } = config;
   const options = packSocketOptions({ ...DEFAULT_SOCKET, backlog: BACKLOG, ipv6Only: false });
   const fd = bindSocket(address, address.port, true, options);
   if (fd >= 0) return placeOf(config, fd);
+  if (own && overlap(wide(address), wide({ ...address, host: hostOf(own), port: own.port }))) {
+    throw overlapError(config, own);
+  }
   const subject = `admin.address: ${addressText}`;
   throw addressError(errnoName(fd), { subject, option: "admin.address", address, addressText });
 }
 
+/** After a listen() that failed: Node may have closed it already. */
+function closeIfOpen({ fd, port }: Place): void {
+  try {
+    if (boundPort(fd) === port) closeDescriptor(fd);
+  } catch {
+    // It is closed.
+  }
+}
+
 export class AdminPort {
   readonly #options: AdminPortOptions;
-  /** Loaded as soon as it is certain that it is needed: at the end of an upgrade everybody waits for it. */
-  #loading: Promise<typeof import("../admin/server.ts")> | undefined;
   #place: Place | undefined;
   #server: AdminServer | undefined;
   #file: TokenFile | undefined;
@@ -102,31 +138,41 @@ export class AdminPort {
     return this.#server?.sessions;
   }
 
-  /** `handed`: the generation before had this one, which is this object's now. Throws what keeps it from serving. */
-  prepare(config: AdminConfig | undefined, handed?: HandedAdmin): PreparedAdmin {
-    if (handed && (!config || handed.key !== keyOf(config))) closeDescriptor(handed.fd);
+  /** `handed`: the generation before had this one, which is this object's now. Rejects with what keeps it from serving. */
+  async prepare(config: AdminConfig | undefined, handed?: HandedAdmin): Promise<PreparedAdmin> {
+    const before = handed && { ...handed, port: boundPort(handed.fd) };
+    if (before && !(config && standsAt(before, config))) closeDescriptor(before.fd);
     if (!config) return { commit: () => this.#close(), cancel: () => {} };
-    this.#loading ??= import("../admin/server.ts");
-    // Whoever commits hears of it.
-    this.#loading.catch(() => {});
-    const kept = this.#place?.key === keyOf(config) ? this.#place : undefined;
-    const taken = handed?.key === keyOf(config) ? placeOf(config, handed.fd) : undefined;
-    const place = kept ?? taken ?? bind(config);
+    const kept = standsAt(this.#place, config) ? this.#place : undefined;
+    const taken = before && standsAt(before, config) ? placeOf(config, before.fd) : undefined;
+    const place = kept ?? taken ?? bind(config, this.#place ?? before);
     let file: TokenFile | undefined;
+    const undo = (): void => {
+      if (!kept) closeDescriptor(place.fd);
+      // That of the generation before is not ours yet.
+      if (file?.made && file !== this.#file) file.release();
+    };
     try {
       if (config.token === undefined) file = this.#file ?? this.#tokenFile(taken !== undefined);
+      const token = config.token ?? file?.token ?? "";
+      const server = kept ? undefined : await this.#load(place, token, config.hosts);
+      return {
+        commit: async (sessions) => {
+          if (server) await this.#replace(server, place, file, sessions);
+          else this.#server?.configure(token, config.hosts);
+          // Another spelling of where it stands: the next generation asks by that one.
+          if (kept) this.#place = placeOf(config, kept.fd);
+          this.#own(file);
+        },
+        cancel: () => {
+          undo();
+          void server?.leave(0);
+        },
+      };
     } catch (error) {
-      if (!kept) closeDescriptor(place.fd);
+      undo();
       throw error;
     }
-    return {
-      commit: (sessions) => this.#commit(config, place, file, sessions),
-      cancel: () => {
-        if (!kept) closeDescriptor(place.fd);
-        // That of the generation before is not ours yet.
-        if (file?.made && file !== this.#file) file.release();
-      },
-    };
   }
 
   /** The next generation has the socket: what is open here gets its last answers. */
@@ -147,36 +193,47 @@ export class AdminPort {
     return taken || successor ? adoptTokenFile(control, uid) : makeTokenFile(control);
   }
 
-  async #commit(
-    config: AdminConfig,
+  /** Ready to answer, but for the socket. Throws `change-failed` when a part of it cannot be loaded. */
+  async #load({ port }: Place, token: string, hosts: readonly string[]): Promise<AdminServer> {
+    const { log, source } = this.#options;
+    try {
+      const { AdminServer } = await import("../admin/server.ts");
+      return await AdminServer.create({ source, log, token, hosts, port });
+    } catch (error) {
+      const message = `the admin server cannot be loaded: ${messageOf(error)}`;
+      throw new HeadraceError("change-failed", message, { option: "admin.address" }, { cause: error });
+    }
+  }
+
+  async #replace(
+    server: AdminServer,
     place: Place,
     file: TokenFile | undefined,
     sessions: HandedSessions | undefined,
   ): Promise<void> {
-    const { log, source } = this.#options;
-    const token = config.token ?? file?.token ?? "";
     const before = this.#server;
+    try {
+      await server.listen(place.fd, sessions ?? before?.sessions);
+    } catch (error) {
+      closeIfOpen(place);
+      if (file?.made && file !== this.#file) file.release();
+      void server.leave(0);
+      throw error;
+    }
+    this.#server = server;
+    this.#place = place;
+    const told = { address: place.address, ...(file ? { tokenFile: file.path } : {}) };
+    const where = file ? `, its token is in ${file.path}` : "";
+    this.#options.log.info(told, `admin server on http://${place.address}${where}`);
+    // Nobody waits for those that still are connected there.
+    void before?.leave();
+  }
+
+  /** From here on this generated token is the server's, or none. */
+  #own(file: TokenFile | undefined): void {
     if (this.#file !== file) this.#file?.release();
     if (this.#options.successor && !file) removeTokenFile(this.#options.control);
     this.#file = file;
-    if (before && this.#place === place) {
-      before.configure(token, config.hosts);
-      return;
-    }
-    const { AdminServer } = await (this.#loading ?? import("../admin/server.ts"));
-    const signedIn = sessions ?? before?.sessions;
-    this.#server = await AdminServer.listen(place.fd, place.port, {
-      source,
-      log,
-      token,
-      hosts: config.hosts,
-      ...(signedIn ? { sessions: signedIn } : {}),
-    });
-    this.#place = place;
-    const told = { address: place.address, ...(file ? { tokenFile: file.path } : {}) };
-    log.info(told, `admin server on http://${place.address}${file ? `, its token is in ${file.path}` : ""}`);
-    // Nobody waits for those that still are connected there.
-    void before?.leave();
   }
 
   async #close(): Promise<void> {

@@ -33,6 +33,7 @@ export class AdminDesk {
   /** Requests to the admin server without the right token. */
   unauthorized = 0;
   readonly #ending: AbortController = new AbortController();
+  readonly #profiling: Profiling;
 
   constructor({ primary, log, identity }: AdminDeskOptions) {
     const metrics = openMetrics(primary, {
@@ -41,11 +42,12 @@ export class AdminDesk {
       ready: () => readinessOf(primary).ready,
       unauthorized: () => this.unauthorized,
     });
-    const profiling = new Profiling(primary.crew, identity.control);
+    const profiling = new Profiling(primary.crew, identity.control, primary.stopSignal);
+    this.#profiling = profiling;
     this.inspection = {
-      connections: (query) => listConnections(primary, query),
+      connections: (query) => listConnections(primary, query, identity.predecessor()),
       kill: async (id) => {
-        await killConnection(primary, id);
+        await killConnection(primary, id, identity.predecessor());
         log.info({ connection: id }, "connection reset: asked by an administrator");
       },
       closed: async (limit) => lastClosed(primary, limit),
@@ -75,8 +77,9 @@ export class AdminDesk {
     };
   }
 
-  /** Streams end. Idempotent. */
-  end(): void {
+  /** Streams end. Idempotent. Resolves when the last profile is over, which a stop has ended. */
+  end(): Promise<void> {
     this.#ending.abort();
+    return this.#profiling.idle();
   }
 }

@@ -1,16 +1,24 @@
 /**
  * Answers what is asked about connections, over HTTP or the control socket: each worker is asked for those of its own
  * that could come first, and then for no more than the rows that are wanted. Workers that drain are asked too; one that
- * does not answer in time is named, and does not keep the others' answers.
+ * does not answer in time is named, and does not keep the others' answers. What cannot be asked is named as well: the
+ * generation before, whose workers are not this primary's, and connections on their way from one worker to another.
  */
+import { setTimeout as pause } from "node:timers/promises";
 import { formatAddress } from "../base/address.ts";
 import { HeadraceError, messageOf } from "../base/errors.ts";
 import type { ClosedConnection, ConnectionPage, ConnectionQuery, ConnectionRow } from "../control/inspection.ts";
 import type { ConnectionKeys } from "../control/questions.ts";
+import type { DrainingStatus } from "../control/status.ts";
 import type { Primary } from "./primary.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
 const ANSWER_MS = 3_000;
+/** A connection that moves is in no worker for less than this. */
+const MOVING_MS = 250;
+
+/** A generation that still drains. */
+type Before = DrainingStatus | undefined;
 
 interface Answered {
   readonly worker: WorkerProcess;
@@ -24,7 +32,22 @@ function serving({ crew }: Primary): WorkerProcess[] {
   return crew.all.filter(({ state }) => state === "accepting" || state === "retired" || state === "stopping");
 }
 
-export async function listConnections(primary: Primary, query: ConnectionQuery): Promise<ConnectionPage> {
+const beforeText = ({ generation, pid }: DrainingStatus): string =>
+  `generation ${generation}, process ${pid}, still drains`;
+
+/** Said by the generation that leaves, on a connection that was open already. */
+const NEXT = "the next generation serves";
+
+/** Connections may be on their way from one worker to another. */
+function moving({ crew }: Primary, before: Before): boolean {
+  return before !== undefined || crew.all.some(({ state }) => state === "retired");
+}
+
+export async function listConnections(
+  primary: Primary,
+  query: ConnectionQuery,
+  before?: Before,
+): Promise<ConnectionPage> {
   const { sort, order, limit, offset, address, listener, worker: slot } = query;
   const asked = {
     sort,
@@ -33,7 +56,7 @@ export async function listConnections(primary: Primary, query: ConnectionQuery):
     ...(address === undefined ? {} : { address }),
     ...(listener === undefined ? {} : { listener }),
   };
-  const missing: string[] = [];
+  const missing: string[] = before ? [`${beforeText(before)}: its connections are not shown`] : [];
   const among = serving(primary).filter((worker) => slot === undefined || worker.slot === slot);
   const answers = await Promise.all(
     among.map(async (worker): Promise<Answered | undefined> => {
@@ -45,6 +68,8 @@ export async function listConnections(primary: Primary, query: ConnectionQuery):
       }
     }),
   );
+  if (primary.departing) missing.push(`${NEXT}: its connections are not shown`);
+  else if (!before && moving(primary, before)) missing.push("connections on their way from one worker to another");
   const all = answers.filter((answer) => answer !== undefined);
   const wanted = merge(all, query);
   const rows = await rowsOf(wanted, missing);
@@ -95,13 +120,33 @@ async function rowsOf(
   return wanted.flatMap(({ from }) => found.get(from)?.next().value ?? []);
 }
 
-/** Throws `not-found`. Which worker has it is not said by its id: it may have moved. */
-export async function killConnection(primary: Primary, id: string): Promise<void> {
+/**
+ * Throws `not-found`, or `no-answer` when it may be where nobody could be asked. Which worker has it is not said by its id:
+ * it may have moved, or be moving, in which case all are asked once more.
+ */
+export async function killConnection(primary: Primary, id: string, before?: Before): Promise<void> {
+  const unsettled = (): boolean => primary.state !== "running" || moving(primary, before);
+  const moved = unsettled();
+  if (await killAnywhere(primary, id)) return;
+  if (moved || unsettled()) {
+    await pause(MOVING_MS);
+    if (await killAnywhere(primary, id)) return;
+  }
+  if (primary.departing) throw new HeadraceError("no-answer", `${NEXT}; ask again`);
+  if (before) {
+    const why = `${beforeText(before)}, and may have connection ${id.slice(0, 100)}: its connections cannot be killed`;
+    throw new HeadraceError("no-answer", why);
+  }
+  throw new HeadraceError("not-found", `there is no connection ${id.slice(0, 100)}`);
+}
+
+/** False: nobody has it. Throws when one who may have it gave no answer. */
+async function killAnywhere(primary: Primary, id: string): Promise<boolean> {
   const answers = await Promise.allSettled(serving(primary).map((worker) => worker.ask("kill", { id }, ANSWER_MS)));
-  if (answers.some((answer) => answer.status === "fulfilled" && answer.value.killed)) return;
+  if (answers.some((answer) => answer.status === "fulfilled" && answer.value.killed)) return true;
   const silent = answers.find((answer) => answer.status === "rejected");
   if (silent) throw new HeadraceError("no-answer", messageOf(silent.reason));
-  throw new HeadraceError("not-found", `there is no connection ${id.slice(0, 100)}`);
+  return false;
 }
 
 export function lastClosed({ crew }: Primary, limit: number): ClosedConnection[] {

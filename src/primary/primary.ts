@@ -69,8 +69,8 @@ export interface PrimaryOptions {
   readonly observer: PrimaryObserver;
   /** Reads the configuration again. Throws what is wrong with it. */
   readonly readConfig: () => Config;
-  /** Makes the admin server ready for another configuration. Throws why it cannot be. */
-  readonly prepareAdmin?: (after: Config) => PreparedAdmin | undefined;
+  /** Makes the admin server ready for another configuration. Rejects with why it cannot be. */
+  readonly prepareAdmin?: (after: Config) => Promise<PreparedAdmin | undefined>;
   /** Hears of a worker that has died although it should serve. */
   readonly onCrash?: (worker: WorkerProcess) => void;
 }
@@ -263,7 +263,7 @@ export class Primary {
       const from = crew.wanted;
       // What may fail comes first.
       if (scaled && after.workers <= from) checkRoom(crew, after.workers);
-      const admin = this.#options.prepareAdmin?.(after);
+      const admin = await this.#options.prepareAdmin?.(after);
       const undo = (error: unknown): never => {
         admin?.cancel();
         throw error;
@@ -278,11 +278,15 @@ export class Primary {
       this.#config = after;
       this.#configVersion += 1;
       await this.#logLevels.configured(after.logLevel);
-      await admin?.commit();
+      // The configuration is in effect: this alone is as it was.
+      const left = await admin?.commit().then(
+        () => [],
+        (error) => [`the admin server stays as it was: ${messageOf(error)}`],
+      );
       if (scaled && after.workers < crew.wanted) await this.#scaleTo(after.workers);
       const done = replaced === 0 ? `${many(live, "option")} changed in place` : `${many(replaced, "worker")} replaced`;
       const text = `reloaded: configuration ${this.#configVersion}, ${done}, ${movedText(moved, kept)}`;
-      return [text, ...certificates].join("; ");
+      return [text, ...certificates, ...(left ?? [])].join("; ");
     });
   }
 

@@ -1,10 +1,13 @@
 /**
  * Takes profiles, one at a time: a worker writes its own to a file in the runtime directory, which is opened and
  * unlinked here, and read by whoever asked. A heap snapshot stops the worker's event loop for as long as it takes; it
- * is not taken for one that hangs meanwhile.
+ * is not taken for one that hangs meanwhile. No file stays behind: a stop ends the profile and waits for that, and a start
+ * removes those of a server that was killed.
  */
+import { randomBytes } from "node:crypto";
+import { readdirSync, unlinkSync } from "node:fs";
 import { open, unlink } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { HeadraceError } from "../base/errors.ts";
 import type { ProfileRequest, TakenProfile } from "../control/inspection.ts";
 import { profileCpu, snapshotHeap } from "../os/profile.ts";
@@ -17,24 +20,65 @@ const SNAPSHOT_MS = 120_000;
 /** Until its clock ticks again. */
 const RECOVER_MS = 2_000;
 
+const RANDOM_BYTES = 8;
+const REST = /^[0-9a-f]{16}\.(?:cpuprofile|heapsnapshot)$/;
+
+/** Its files bear the name of the control socket, which no two servers share. */
+const prefixOf = (control: string): string => `${basename(control)}.profile-`;
+
+/** Removes what a server that was killed has left. For whoever owns the control socket, before anybody takes a profile. */
+export function removeProfiles(control: string): void {
+  const [directory, prefix] = [dirname(control), prefixOf(control)];
+  try {
+    for (const name of readdirSync(directory)) {
+      if (name.startsWith(prefix) && REST.test(name.slice(prefix.length))) unlinkSync(join(directory, name));
+    }
+  } catch {
+    // Somebody else's: it harms nobody here.
+  }
+}
+
 export class Profiling {
   readonly #crew: Crew;
-  readonly #directory: string;
-  #busy = false;
-  #taken = 0;
+  readonly #control: string;
+  readonly #stop: AbortSignal;
+  #running: Promise<unknown> | undefined;
 
-  constructor(crew: Crew, control: string) {
+  /** `stop`: aborted when the server begins to stop, or to leave. */
+  constructor(crew: Crew, control: string, stop: AbortSignal) {
     this.#crew = crew;
-    this.#directory = dirname(control);
+    this.#control = control;
+    this.#stop = stop;
+  }
+
+  /** Resolves when no profile is being taken. Never rejects. */
+  async idle(): Promise<void> {
+    await this.#running?.catch(() => {});
   }
 
   async take(request: ProfileRequest, signal: AbortSignal): Promise<TakenProfile> {
-    const { kind, target } = request;
+    const { target } = request;
     const worker = target === "primary" ? undefined : this.#workerOf(target);
-    if (this.#busy) throw new HeadraceError("busy", "a profile is being taken already; try again when it is done");
-    this.#busy = true;
+    if (this.#running) throw new HeadraceError("busy", "a profile is being taken already; try again when it is done");
+    if (this.#stop.aborted) throw new HeadraceError("no-answer", "the server stops");
+    const running = this.#take(worker, request, signal);
+    this.#running = running;
+    try {
+      return await running;
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  async #take(worker: WorkerProcess | undefined, request: ProfileRequest, asker: AbortSignal): Promise<TakenProfile> {
+    const { kind } = request;
     const extension = kind === "cpu" ? "cpuprofile" : "heapsnapshot";
-    const path = join(this.#directory, `profile-${process.pid}-${++this.#taken}.${extension}`);
+    const name = `${prefixOf(this.#control)}${randomBytes(RANDOM_BYTES).toString("hex")}.${extension}`;
+    const path = join(dirname(this.#control), name);
+    const ending = new AbortController();
+    const end = (): void => ending.abort();
+    const { signal } = ending;
+    for (const each of [asker, this.#stop]) each.addEventListener("abort", end, { once: true });
     try {
       if (worker) await this.#ofWorker(worker, request, path, signal);
       else if (kind === "cpu") await profileCpu(path, request.seconds, signal);
@@ -44,7 +88,7 @@ export class Profiling {
       const who = worker ? `worker-${worker.slot}` : "primary";
       return { name: `headrace-${who}.${extension}`, bytes: size, content: file.createReadStream() };
     } finally {
-      this.#busy = false;
+      for (const each of [asker, this.#stop]) each.removeEventListener("abort", end);
       await unlink(path).catch(() => {});
     }
   }

@@ -34,6 +34,7 @@ import { freshOrigin, type Origin } from "./origin.ts";
 import { removePidFile, writePidFile } from "./pid-file.ts";
 import { PinnedPaths } from "./pinned-paths.ts";
 import { Primary } from "./primary.ts";
+import { removeProfiles } from "./profiling.ts";
 import { defaultControlPath, openRuntimeDirectory, ownUid } from "./runtime-directory.ts";
 import { ServiceManager } from "./service-manager.ts";
 import type { SignalInbox } from "./signals.ts";
@@ -77,6 +78,8 @@ export interface RunOptions {
 const DEPARTED_GRACE_MS = 2_000;
 /** From its last word to the end of its process. */
 const ENDED_GRACE_MS = 1_000;
+/** For the end of a profile that is being taken. */
+const PROFILE_END_MS = 2_000;
 
 /** Serves until it is stopped. Resolves when nothing is left but this process; throws what kept it from serving. */
 export async function runPrimary(options: RunOptions): Promise<void> {
@@ -139,7 +142,7 @@ class ServerProcess {
       this.#log.info({ closed, forced }, primary.departing ? "left to the next generation" : "stopped");
     } finally {
       this.#manager.end();
-      this.#desk?.end();
+      if (this.#desk) await within(PROFILE_END_MS, this.#desk.end(), () => {});
       this.#preparedAdmin?.cancel();
       await this.#admin?.end();
       // The next generation's pid is in the file by now, unless it uses another file.
@@ -164,10 +167,11 @@ class ServerProcess {
     const path = config.control ?? defaultControlPath(process.env, uid);
     openRuntimeDirectory(path, process.env, uid);
     this.#claim = await claimControl(path);
+    removeProfiles(path);
     const primary = this.#createPrimary(origin);
     const admin = this.#openAdmin(primary, path, uid);
     // Health checks see it start.
-    await admin.prepare(config.admin).commit();
+    await (await admin.prepare(config.admin)).commit();
     await this.#listenControl(primary, this.#claim);
     this.#manager.begin(primary.crew);
     if (!(await primary.start())) return primary;
@@ -203,7 +207,7 @@ class ServerProcess {
     try {
       const admin = this.#openAdmin(primary, takeover.handed.path, ownUid());
       // What may fail; until this generation is the main one the other answers.
-      this.#preparedAdmin = admin.prepare(config.admin, takeover.handed.admin);
+      this.#preparedAdmin = await admin.prepare(config.admin, takeover.handed.admin);
       if (!(await completeTakeover({ takeover, primary, log: this.#log, alone, onSignedIn }))) {
         primary.stop(true);
         return primary;
@@ -219,8 +223,9 @@ class ServerProcess {
     // From here on there is no way back: whatever fails is said, and the service goes on.
     const { path, control, lock } = takeover.handed;
     this.#claim = adoptControl(path, control, lock);
-    await this.#preparedAdmin.commit(signedIn);
+    const prepared = this.#preparedAdmin;
     this.#preparedAdmin = undefined;
+    await prepared.commit(signedIn).catch((err) => this.#log.error({ err }, "there is no admin server now"));
     await this.#listenControl(primary, this.#claim);
     this.#manager.begin(primary.crew);
     for (const { key, slot } of takeover.dropped) this.#manager.forget(socketName(key, slot));
@@ -278,7 +283,7 @@ class ServerProcess {
       certificates: this.#certificates,
       observer: this.#manager,
       readConfig: () => this.#pins.pin(readConfig()),
-      prepareAdmin: (after) => this.#admin?.prepare(after.admin),
+      prepareAdmin: async (after) => this.#admin?.prepare(after.admin),
       onCrash: (worker) => this.#onCrash(worker),
     });
     this.#obeySignals(primary);
@@ -411,7 +416,7 @@ class ServerProcess {
   /** The control socket is the successor's; a client that waits for the upgrade still gets its answer here. */
   #leave(primary: Primary, channel: HandoverChannel): void {
     this.#server?.stopAccepting();
-    this.#desk?.end();
+    void this.#desk?.end();
     void this.#admin?.leave();
     channel.listen(
       ({ message }) => {

@@ -6,6 +6,7 @@ import { connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import { HeadraceError } from "#src/base/errors.js";
+import type { ServerStatus } from "#src/control/status.js";
 import { until } from "../support/until.js";
 import { serveAdmin, TOKEN } from "./source.js";
 
@@ -42,7 +43,7 @@ test("health and readiness are open to anybody, whatever the Host; all else need
     assert.equal((await ask(path)).status, 200, path);
   }
   assert.equal((await ask("/nowhere")).status, 404);
-  assert.equal((await fetch(`${url}/nowhere`)).status, 404);
+  assert.equal((await fetch(`${url}/nowhere`)).status, 401);
 });
 
 test("not ready: 503 says why", async (t) => {
@@ -103,10 +104,27 @@ test("wrong tokens are counted each, logged once a second, and never shown", asy
     (await fetch(`${url}/session`, { method: "POST", body: new URLSearchParams({ token: "wrong" }) })).status,
     401,
   );
+  const headers = { authorization: "Bearer wrong-at-nowhere" };
+  assert.equal((await fetch(`${url}/nowhere`, { headers })).status, 401);
+  assert.equal((await fetch(`${url}/healthz`, { headers, method: "DELETE" })).status, 401);
   const seconds = Math.ceil((performance.now() - before) / 1_000);
-  assert.equal(counted, 101);
+  assert.equal(counted, 103);
   assert.ok(lines.length >= 1 && lines.length <= 1 + seconds, `${lines.length} lines in ${seconds} s`);
   assert.ok(!JSON.stringify(lines).includes("wrong"));
+});
+
+test("on open paths, where nobody is counted, a right token is answered like a wrong one", async (t) => {
+  const { url } = await serveAdmin(t);
+  for (const path of ["/healthz", "/readyz", "/page/page.css"]) {
+    const answers = await Promise.all(
+      [TOKEN, "wrong"].map(async (token) => {
+        const answer = await fetch(url + path, { headers: { authorization: `Bearer ${token}` } });
+        const headers = [...answer.headers].filter(([name]) => name !== "date");
+        return [answer.status, headers, await answer.text()];
+      }),
+    );
+    assert.deepEqual(answers[0], answers[1], path);
+  }
 });
 
 test("parameters: what is unknown or out of range is named", async (t) => {
@@ -189,7 +207,7 @@ test("no more than 128 connections at once; whoever comes then is hung up on", a
 test("leaving: a connection that is open gets one more answer, which says that it ends", async (t) => {
   const { admin, port } = await serveAdmin(t);
   const socket = connect(port, "127.0.0.1");
-  const ask = `GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n`;
+  const ask = `GET /status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${TOKEN}\r\n\r\n`;
   socket.write(ask);
   const [first] = (await once(socket, "data")) as [Buffer];
   assert.match(first.toString(), /200 OK/);
@@ -198,4 +216,82 @@ test("leaving: a connection that is open gets one more answer, which says that i
   assert.match(await text(socket), /200 OK[\s\S]*connection: close/i);
   await left;
   await assert.rejects(once(connect(port, "127.0.0.1"), "connect"));
+});
+
+const asking = (path: string, token = ""): string =>
+  `GET ${path} HTTP/1.1\r\nHost: localhost\r\n${token && `Authorization: Bearer ${token}\r\n`}\r\n`;
+
+test("without the token no connection is kept: 200 of them keep nobody out", async (t) => {
+  const { port, url } = await serveAdmin(t);
+  for (const path of ["/healthz", "/page/page.css", "/status", "/nowhere"]) {
+    const socket = connect(port, "127.0.0.1");
+    socket.write(asking(path));
+    assert.match(await text(socket), /connection: close/i, path);
+  }
+  const idle = open(t, port, 200);
+  await Promise.all(idle.slice(0, 100).map((socket) => once(socket, "connect")));
+  assert.equal((await fetch(`${url}/healthz`)).status, 200);
+});
+
+test("128 connections of those who have the token: the one that was idle longest makes room", async (t) => {
+  const { port, url } = await serveAdmin(t);
+  const ask = asking("/status", TOKEN);
+  const all: Socket[] = [];
+  for (let at = 0; at < 128; at++) {
+    const [socket] = open(t, port, 1) as [Socket];
+    socket.write(ask);
+    await once(socket, "data");
+    all.push(socket);
+  }
+  const [first, second, last] = [all[0], all[1], all[127]] as [Socket, Socket, Socket];
+  first.write(ask);
+  await once(first, "data");
+  const gone = new Promise((resolve) => second.resume().once("close", resolve));
+  assert.equal((await fetch(`${url}/healthz`)).status, 200);
+  await gone;
+  for (const socket of [first, last]) {
+    socket.write(ask);
+    assert.match(String((await once(socket, "data"))[0]), /200 OK/);
+  }
+});
+
+test("a request before the last one was answered ends the connection, and nothing piles up", async (t) => {
+  let asked = 0;
+  const { port } = await serveAdmin(t, {
+    status: async () => {
+      asked += 1;
+      return { pid: 42 } as ServerStatus;
+    },
+  });
+  for (const token of [TOKEN, "wrong"]) {
+    const [socket] = open(t, port, 1) as [Socket];
+    socket.write(asking("/status", token).repeat(1_000));
+    await new Promise((resolve) => socket.resume().once("close", resolve));
+  }
+  assert.ok(asked <= 1, `${asked} were answered`);
+});
+
+test("profiles asked for on one connection leave nothing on it", async (t) => {
+  const signals: AbortSignal[] = [];
+  let theirs: Socket | undefined;
+  const { port } = await serveAdmin(t, {
+    mount: (app) => {
+      app.server.once("connection", (socket) => {
+        theirs = socket;
+      });
+    },
+    profile: async (_request, signal) => {
+      signals.push(signal);
+      throw new HeadraceError("busy", "because");
+    },
+  });
+  const [socket] = open(t, port, 1) as [Socket];
+  const listeners: number[] = [];
+  for (let at = 0; at < 20; at++) {
+    socket.write(asking("/profile/cpu?seconds=60", TOKEN));
+    assert.match(String((await once(socket, "data"))[0]), /409/);
+    listeners.push(theirs?.listenerCount("close") ?? 0);
+  }
+  assert.equal(listeners.at(-1), listeners[0]);
+  assert.ok((theirs?.timeout ?? 0) <= 80_000, String(theirs?.timeout));
 });

@@ -49,7 +49,7 @@ export async function serveAdmin(
   t: TestContext,
   own: Partial<AdminSource & AdminServerOptions> = {},
 ): Promise<ServedAdmin> {
-  const { log: _, token = TOKEN, hosts = [], sessions, mount, ...source } = own;
+  const { log: _, token = TOKEN, hosts = [], port: _port, mount, ...source } = own;
   const lines: Record<string, unknown>[] = [];
   const log = pino({}, { write: (line: string) => void lines.push(JSON.parse(line)) });
   const fd = check(addon().socketListen("127.0.0.1", 0, true, packSocketOptions(DEFAULT_SOCKET)), "listen");
@@ -59,10 +59,11 @@ export async function serveAdmin(
     log,
     token,
     hosts,
-    ...(sessions ? { sessions } : {}),
+    port,
     ...(mount ? { mount } : {}),
   };
-  const admin = await AdminServer.listen(fd, port, options);
+  const admin = await AdminServer.create(options);
+  await admin.listen(fd);
   t.after(() => admin.leave(0));
   const url = `http://127.0.0.1:${port}`;
   const ask = (path: string, init: RequestInit = {}): Promise<Response> =>

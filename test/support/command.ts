@@ -10,6 +10,8 @@ const MAIN = fileURLToPath(import.meta.resolve("#src/cli/main.js"));
 export interface CommandOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
+  /** The program, if it is not this build's. */
+  readonly main?: string;
   /** It must end within this. Default: 20 s. */
   readonly patienceMs?: number;
 }
@@ -21,9 +23,9 @@ function cleanEnvironment(more: NodeJS.ProcessEnv | undefined): NodeJS.ProcessEn
 
 export function spawnCommand(
   args: readonly string[],
-  { cwd, env }: CommandOptions = {},
+  { cwd, env, main = MAIN }: CommandOptions = {},
 ): ChildProcessByStdio<null, Readable, Readable> {
-  return spawn(process.execPath, [MAIN, ...args], {
+  return spawn(process.execPath, [main, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     env: cleanEnvironment(env),
     ...(cwd === undefined ? {} : { cwd }),

@@ -61,11 +61,12 @@ export class TestServer {
   readonly #stdout: Readable;
   readonly #news = new EventEmitter();
 
-  constructor(folder: string, args: readonly string[], { env, cwd = folder, silent = false }: ServerOptions) {
+  constructor(folder: string, args: readonly string[], options: ServerOptions) {
+    const { env, cwd = folder, silent = false } = options;
     this.folder = folder;
     this.control = join(folder, "control.sock");
     this.#env = { RUNTIME_DIRECTORY: folder, ...env };
-    const child = spawnCommand(["run", ...args], { cwd, env: { ...this.#env, [MARK]: this.#mark } });
+    const child = spawnCommand(["run", ...args], { ...options, cwd, env: { ...this.#env, [MARK]: this.#mark } });
     assert.ok(child.pid);
     this.pid = child.pid;
     this.exited = new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));

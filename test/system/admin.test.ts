@@ -1,15 +1,25 @@
 /** The admin server of a real one: who gets in, what it shows of thousands of connections, and what outlives what. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { Agent, request } from "node:http";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { type TestContext, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import type { ClosedConnection, ConnectionPage } from "#src/control/inspection.js";
 import { type LineClient, openClient } from "../support/client.js";
-import { makeFolder } from "../support/folder.js";
+import { makeFolder, writeService } from "../support/folder.js";
 import { startServer, type TestServer } from "../support/server.js";
 import { until } from "../support/until.js";
 
@@ -27,16 +37,24 @@ interface Rig {
   json<T>(path: string): Promise<T>;
 }
 
-async function start(t: TestContext, options = ""): Promise<Rig> {
+interface RigOptions {
+  /** The program, if it is not this build's. */
+  readonly main?: string;
+  /** Source of the service. Default: echo-line. */
+  readonly service?: string;
+}
+
+async function start(t: TestContext, options = "", { main, service }: RigOptions = {}): Promise<Rig> {
   const folder = makeFolder(t);
+  const served = service === undefined ? "echo-line" : writeService(folder, service);
   const file = join(folder, "headrace.yaml");
   const configure = (more: string): void =>
     writeFileSync(
       file,
-      `workers: 2\nlisteners: [{ name: lines, address: "127.0.0.1:0", service: echo-line }]\ntimeouts: { prove: 300ms, idle: 5m, firstByte: off }\n${more}\n`,
+      `workers: 2\nlisteners: [{ name: lines, address: "127.0.0.1:0", service: ${served} }]\ntimeouts: { prove: 300ms, idle: 5m, firstByte: off }\n${more}\n`,
     );
   configure(options || 'admin: { address: "127.0.0.1:0" }');
-  const server = startServer(t, ["--config", file]);
+  const server = startServer(t, ["--config", file], main === undefined ? {} : { main });
   const [port = 0] = await server.ready();
   const { admin } = await server.status();
   assert.ok(admin);
@@ -284,4 +302,96 @@ test("an upgrade that fails leaves the admin server as it was", async (t) => {
   assert.match(stderr, /admin\.address/);
   assert.equal((await ask("/status")).status, 200);
   assert.equal(readFileSync(join(server.folder, "admin-token"), "utf8").trim(), token);
+});
+
+/** A copy of this build; returns its folder. */
+function copyBuild(t: TestContext): string {
+  const folder = makeFolder(t);
+  const root = fileURLToPath(new URL("../../../", import.meta.url));
+  cpSync(join(root, "dist"), join(folder, "dist"), { recursive: true });
+  cpSync(join(root, "package.json"), join(folder, "package.json"));
+  for (const name of ["native", "node_modules"]) symlinkSync(join(root, name), join(folder, name));
+  return folder;
+}
+
+test("a release whose admin server cannot be loaded is not upgraded to, nor is it switched on or moved by a reload", async (t) => {
+  const build = copyBuild(t);
+  const { server, ask, port, token, configure } = await start(t, "", { main: join(build, "dist/cli/main.js") });
+  const client = await openClient(t, port);
+  const file = join(build, "dist/admin/page/theme.js");
+  renameSync(file, `${file}.away`);
+  const upgraded = await server.command("upgrade", "--wait");
+  assert.equal(upgraded.code, 1);
+  assert.match(upgraded.stderr, /the admin server cannot be loaded: .*theme\.js/);
+  configure(`admin: { address: "127.0.0.2:0", token: ${OWN_TOKEN} }`);
+  const reloaded = await server.command("reload", "--wait");
+  assert.equal(reloaded.code, 1);
+  assert.match(reloaded.stderr, /the admin server cannot be loaded: .*theme\.js/);
+  assert.equal((await ask("/status")).status, 200);
+  assert.equal(readFileSync(join(server.folder, "admin-token"), "utf8").trim(), token);
+  assert.equal(await client.ask("still"), "still");
+  renameSync(`${file}.away`, file);
+  assert.equal((await server.command("reload", "--wait")).code, 0);
+  assert.equal((await server.command("upgrade", "--wait")).code, 0);
+  assert.ok(!existsSync(join(server.folder, "admin-token")));
+});
+
+const SLOW = `export default defineService({
+  codec: line(),
+  onMessage: (text) => new Promise((done) => setTimeout(done, text === "slow" ? 4_000 : 0, text)),
+});`;
+
+test("while the generation before drains, it is said that its connections are not among those", async (t) => {
+  const { server, port, json, ask } = await start(t, "", { service: SLOW });
+  const client = await openClient(t, port);
+  client.send("slow");
+  await until("it is asked", async () => (await server.status()).totals.requests === 1);
+  const [row] = (await json<ConnectionPage>("/connections")).rows;
+  const before = (await server.status()).pid;
+  const { code, stderr } = await server.command("upgrade", "--wait");
+  assert.equal(code, 0, stderr);
+  // A connection that was open may get its last answer from the old one.
+  await until("the new one answers", async () => (await json<{ pid: number }>("/status")).pid !== before);
+  const { missing } = await json<ConnectionPage>("/connections");
+  assert.deepEqual(missing, [`generation 1, process ${before}, still drains: its connections are not shown`]);
+  const refused = await ask(`/connections/${row?.id}`, { method: "DELETE" });
+  assert.equal(refused.status, 503);
+  assert.match(((await refused.json()) as { error: string }).error, /generation 1/);
+  assert.equal(await client.line(), "slow");
+  await until("it has drained", async () => (await server.status()).draining.length === 0);
+  assert.deepEqual((await json<ConnectionPage>("/connections")).missing, []);
+  assert.equal((await ask("/connections/nobody", { method: "DELETE" })).status, 404);
+});
+
+const profilesIn = (folder: string): string[] => readdirSync(folder).filter((name) => name.includes(".profile-"));
+
+for (const target of ["primary", "1"]) {
+  test(`a stop ends a profile of ${target === "primary" ? target : `worker ${target}`}, and leaves no file`, async (t) => {
+    const { server, ask } = await start(t);
+    const asked = ask(`/profile/cpu?seconds=60&worker=${target}`).then(
+      () => {},
+      () => {},
+    );
+    await until("its file is there", () => profilesIn(server.folder).length === 1);
+    const began = performance.now();
+    await server.command("stop", "--wait");
+    await server.exit();
+    assert.ok(performance.now() - began < 20_000);
+    assert.deepEqual(profilesIn(server.folder), []);
+    await asked;
+  });
+}
+
+test("an upgrade ends a profile, and its file goes with it", async (t) => {
+  const { server, ask } = await start(t);
+  const asked = ask("/profile/cpu?seconds=60&worker=0").then(
+    () => {},
+    () => {},
+  );
+  await until("its file is there", () => profilesIn(server.folder).length === 1);
+  const { code, stderr } = await server.command("upgrade", "--wait");
+  assert.equal(code, 0, stderr);
+  await asked;
+  await until("the old one has gone", async () => (await server.status()).draining.length === 0);
+  assert.deepEqual(profilesIn(server.folder), []);
 });
