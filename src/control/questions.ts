@@ -23,10 +23,10 @@ export interface KeysAsked extends Omit<ConnectionFilter, "worker"> {
 
 interface Questions {
   connectionKeys: { readonly asked: KeysAsked; readonly answer: ConnectionKeys };
-  /** Rows of connections by their handles; those that have gone meanwhile are left out. */
+  /** Rows of connections by their handles, in their order; null for one that has gone meanwhile. */
   connectionRows: {
     readonly asked: { readonly handles: readonly number[] };
-    readonly answer: { readonly rows: readonly ConnectionRow[] };
+    readonly answer: { readonly rows: readonly (ConnectionRow | null)[] };
   };
   /** Resets a connection. */
   kill: { readonly asked: { readonly id: string }; readonly answer: { readonly killed: boolean } };

@@ -104,7 +104,7 @@ async function rowsOf(
 ): Promise<ConnectionRow[]> {
   const places = new Map<Answered, number[]>();
   for (const { from, handle } of wanted) places.set(from, [...(places.get(from) ?? []), handle]);
-  const found = new Map<Answered, Iterator<ConnectionRow | undefined>>();
+  const found = new Map<Answered, Iterator<ConnectionRow | null>>();
   await Promise.all(
     [...places].map(async ([from, at]) => {
       const { handles } = from.answer;

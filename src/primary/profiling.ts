@@ -26,15 +26,25 @@ const REST = /^[0-9a-f]{16}\.(?:cpuprofile|heapsnapshot)$/;
 /** Its files bear the name of the control socket, which no two servers share. */
 const prefixOf = (control: string): string => `${basename(control)}.profile-`;
 
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    // One that may be used, but not be read.
+    return [];
+  }
+}
+
 /** Removes what a server that was killed has left. For whoever owns the control socket, before anybody takes a profile. */
 export function removeProfiles(control: string): void {
   const [directory, prefix] = [dirname(control), prefixOf(control)];
-  try {
-    for (const name of readdirSync(directory)) {
-      if (name.startsWith(prefix) && REST.test(name.slice(prefix.length))) unlinkSync(join(directory, name));
+  for (const name of namesIn(directory)) {
+    if (!name.startsWith(prefix) || !REST.test(name.slice(prefix.length))) continue;
+    try {
+      unlinkSync(join(directory, name));
+    } catch {
+      // Somebody else's: it harms nobody here.
     }
-  } catch {
-    // Somebody else's: it harms nobody here.
   }
 }
 

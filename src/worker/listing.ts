@@ -1,7 +1,7 @@
 /**
  * What a worker says of its connections when it is asked: which ones come first, and what there is to see of those.
  * Both are done in slices, so that tens of thousands of connections hold up nobody; what ends between two slices is
- * left out, and nothing is kept of what is not wanted.
+ * told as gone, and nothing is kept of what is not wanted.
  */
 import { formatAddress } from "../base/address.ts";
 import { AddressSet, parseCidr } from "../config/cidr.ts";
@@ -86,13 +86,18 @@ export async function listKeys(engine: Engine, asked: KeysAsked): Promise<Connec
   return { total, keys, handles: items.flatMap((slot) => [slot, engine.generation(slot)]) };
 }
 
-export async function listRows(engine: Engine, worker: number, handles: readonly number[]): Promise<ConnectionRow[]> {
-  const rows: ConnectionRow[] = [];
+/** A row for each handle, so that none takes another's place; null: that connection has gone. */
+export async function listRows(
+  engine: Engine,
+  worker: number,
+  handles: readonly number[],
+): Promise<(ConnectionRow | null)[]> {
+  const rows: (ConnectionRow | null)[] = [];
   let until = performance.now() + SLICE_MS;
   for (let at = 0; at + 1 < handles.length; at += 2) {
     const [slot, generation] = [handles[at] as number, handles[at + 1] as number];
     const listed = engine.generation(slot) === generation ? listedAt(engine, slot) : undefined;
-    if (listed) rows.push(rowOf(engine, worker, listed, slot, generation));
+    rows.push(listed ? rowOf(engine, worker, listed, slot, generation) : null);
     if (performance.now() < until) continue;
     await nextTurn();
     until = performance.now() + SLICE_MS;

@@ -47,3 +47,20 @@ test("a page of connections says whose are not among its rows", async () => {
   assert.match(String(await missing(primaryOf("stopping", 0, true).primary)), /next generation/);
   assert.match(String(await missing(primaryOf("accepting", 0).primary, BEFORE)), /generation 3, process 42/);
 });
+
+test("rows stand in order though some connections have gone", async () => {
+  const worker = (keys: number[], rows: (number | null)[]): object => ({
+    state: "accepting",
+    ask: async (kind: string): Promise<object> =>
+      kind === "connectionKeys"
+        ? { total: keys.length, keys, handles: keys.flatMap((key) => [key, 0]) }
+        : { rows: rows.map((id) => id && { id: String(id) }) },
+  });
+  const crew = { all: [worker([9, 7, 5], [null, 7, 5]), worker([8, 6, 4], [8, null, 4])] };
+  const primary = { crew, state: "running" } as unknown as Primary;
+  const { rows } = await listConnections(primary, QUERY);
+  assert.deepEqual(
+    rows.map(({ id }) => id),
+    ["8", "7", "5", "4"],
+  );
+});
