@@ -95,7 +95,8 @@ test("every command in it exists, with its options", async () => {
       continue;
     }
     // Without, it would judge whatever is in the folder of whoever asks.
-    if (program === "headrace" && first === "doctor") assert.ok(options.includes("--config"), "headrace doctor --config");
+    if (program === "headrace" && first === "doctor")
+      assert.ok(options.includes("--config"), "headrace doctor --config");
     seen++;
     for (const option of options) {
       const help = await helpOf(program, first);
