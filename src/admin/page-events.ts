@@ -12,6 +12,7 @@ import type {
   Health,
   PrimaryState,
   ServerStatus,
+  Traffic,
   WorkerState,
 } from "../control/status.ts";
 
@@ -70,20 +71,9 @@ export interface PageEvent {
   /** Of the primary. */
   readonly cpuPercent?: number;
   readonly memoryBytes?: number;
-  readonly totals: {
-    readonly open: number;
+  readonly totals: Omit<Traffic, "published" | "dropped" | "logDropped"> & {
     readonly prefaces: number;
-    readonly accepted: number;
     readonly closed: number;
-    readonly rejected: number;
-    readonly requests: number;
-    readonly shed: number;
-    readonly late: number;
-    readonly cancelled: number;
-    readonly bytesReceived: number;
-    readonly bytesSent: number;
-    readonly bytesHeldIn: number;
-    readonly bytesHeldOut: number;
     readonly restarts: number;
   };
   readonly workers: readonly PageWorker[];

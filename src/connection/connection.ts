@@ -1420,27 +1420,10 @@ export class ServedConnection<State = unknown, Out = unknown>
     const { flushMs } = this.#deadlines;
     if (log.levelVal <= DEBUG_LEVEL) this.#logClose(reason);
     if (isPeerFault(reason)) faults.note(reason, this);
-    this.#note(reason);
+    this.endpoint.noteClose(this.#serial, reason, this.#openedAt, this.#slot, this.#generation);
     if (how === "reset") transport.reset(this.#slot, this.#generation);
     else transport.close(this.#slot, this.#generation, flushMs);
     this.#ended(reason);
-  }
-
-  /** For the list of the last closes. */
-  #note(reason: CloseReason): void {
-    const { closes, closeLabel, transport } = this.endpoint;
-    if (!closes) return;
-    const { counters, now } = transport;
-    const at = this.#slot * COUNTER.words;
-    const closing = {
-      label: closeLabel,
-      serial: this.#serial,
-      reason: reasonIndex(reason),
-      durationMs: Math.max(0, Math.round(now - this.#openedAt)),
-      received: counters[at + COUNTER.received] as number,
-      sent: counters[at + COUNTER.sent] as number,
-    };
-    closes.note(closing, this.#slot, this.#generation);
   }
 
   #logClose(reason: CloseReason): void {

@@ -4,7 +4,9 @@
  */
 import { type BusyCause, ServerBusy } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { type CloseReason, reasonIndex } from "../base/reasons.ts";
 import type { Limits, Timeouts } from "../base/settings.ts";
+import { COUNTER } from "../engine/layout.ts";
 import type { Closing } from "../os/close-rings.ts";
 import { LISTENER_FIELDS } from "../os/scoreboard.ts";
 import type { AnyService } from "../service/define.ts";
@@ -97,9 +99,9 @@ export class Endpoint implements Deadlines {
   coalesce!: boolean;
   readonly idPrefix: string;
   readonly poison: boolean;
-  readonly closes: CloseNotes | undefined;
-  /** Of `closes`. */
-  readonly closeLabel: number;
+  readonly #closes: CloseNotes | undefined;
+  /** Of `#closes`. */
+  readonly #closeLabel: number;
   // biome-ignore lint/suspicious/noExplicitAny: the service's own types, erased here as in AnyService
   readonly handle: Handler<any, any, any, any>;
   firstByteMs!: number;
@@ -164,8 +166,8 @@ export class Endpoint implements Deadlines {
     this.pools = service.pools as unknown as readonly TaskPool[];
     this.idPrefix = options.idPrefix;
     this.poison = options.poison && service.codec.borrowed;
-    this.closes = options.closes;
-    this.closeLabel = options.closes?.label(options.listener, options.idPrefix) ?? 0;
+    this.#closes = options.closes;
+    this.#closeLabel = options.closes?.label(options.listener, options.idPrefix) ?? 0;
     this.handle = composeHandler(service);
     this.ordered = service.concurrency === "ordered";
     this.serial = service.concurrency === "serial";
@@ -183,6 +185,22 @@ export class Endpoint implements Deadlines {
   /** Connections that were accepted, and are not served yet. */
   get prefaces(): number {
     return this.row[PREFACES] as number;
+  }
+
+  /** For the list of the last closes: of a connection whose slot is still its own. `openedAt`: clock, ms. */
+  noteClose(serial: number | string, reason: CloseReason, openedAt: number, slot: number, generation: number): void {
+    if (!this.#closes) return;
+    const { counters, now } = this.transport;
+    const at = slot * COUNTER.words;
+    const closing = {
+      label: this.#closeLabel,
+      serial,
+      reason: reasonIndex(reason),
+      durationMs: Math.max(0, Math.round(now - openedAt)),
+      received: counters[at + COUNTER.received] as number,
+      sent: counters[at + COUNTER.sent] as number,
+    };
+    this.#closes.note(closing, slot, generation);
   }
 
   /** Logs what thousands of connections may have in common for the first of them only. */

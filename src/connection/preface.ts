@@ -102,23 +102,8 @@ export class Preface implements SlotOwner {
     const { log, faults } = this.endpoint;
     if (log.levelVal <= DEBUG_LEVEL) this.#logEnd(reason);
     if (isPeerFault(reason)) faults.note(reason, this);
-    this.#note(reason);
+    this.endpoint.noteClose(this.id, reason, this.openedAt, this.slot, this.generation);
     this.#leave(reason, how);
-  }
-
-  /** For the list of the last closes. */
-  #note(reason: CloseReason): void {
-    const { closes, closeLabel, transport } = this.endpoint;
-    const at = this.slot * COUNTER.words;
-    const closing = {
-      label: closeLabel,
-      serial: this.id,
-      reason: reasonIndex(reason),
-      durationMs: Math.max(0, Math.round(transport.now - this.openedAt)),
-      received: transport.counters[at + COUNTER.received] as number,
-      sent: transport.counters[at + COUNTER.sent] as number,
-    };
-    closes?.note(closing, this.slot, this.generation);
   }
 
   get remote(): { readonly host: string; readonly port: number } {
